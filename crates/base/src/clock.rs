@@ -1,0 +1,120 @@
+//! Time, injected (I12): expiry, creation stamps, pacing and waiting all go through a [`Clock`].
+//!
+//! Invariant: the engine never asks the operating system for the time except through
+//! [`SystemClock`], so that a test can stop, advance or turn back the clock.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where the engine takes the time from.
+pub trait Clock: Send + Sync + Debug + 'static {
+    /// Milliseconds since 1970-01-01 UTC, by the wall clock.
+    fn now_millis(&self) -> u64;
+    /// Microseconds from an arbitrary start that never run backwards.
+    fn monotonic_micros(&self) -> u64;
+    /// Lets the calling thread wait.
+    fn sleep(&self, duration: Duration);
+}
+
+/// The machine's clock. Its wall time never moves backwards within one instance: where the machine
+/// turns its clock back, this one stands still until the machine has caught up, so that a key
+/// which has expired stays expired.
+#[derive(Debug)]
+pub struct SystemClock {
+    start: Instant,
+    latest_millis: AtomicU64,
+}
+
+impl SystemClock {
+    /// A clock that starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { start: Instant::now(), latest_millis: AtomicU64::new(0) }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now_millis(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.latest_millis.fetch_max(millis, Ordering::Relaxed).max(millis)
+    }
+
+    fn monotonic_micros(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}
+
+/// A clock that a test moves by hand. Sleeping advances it.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    wall_millis: AtomicU64,
+    monotonic_micros: AtomicU64,
+}
+
+impl ManualClock {
+    /// A clock that shows `millis` since 1970.
+    #[must_use]
+    pub fn at_millis(millis: u64) -> Self {
+        Self { wall_millis: AtomicU64::new(millis), monotonic_micros: AtomicU64::new(0) }
+    }
+
+    /// Moves both times forwards.
+    pub fn advance(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.monotonic_micros.fetch_add(micros, Ordering::Relaxed);
+        self.wall_millis.fetch_add(micros / 1000, Ordering::Relaxed);
+    }
+
+    /// Sets the wall time, backwards too, as an administrator may.
+    pub fn set_wall_millis(&self, millis: u64) {
+        self.wall_millis.store(millis, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_millis(&self) -> u64 {
+        self.wall_millis.load(Ordering::Relaxed)
+    }
+
+    fn monotonic_micros(&self) -> u64 {
+        self.monotonic_micros.load(Ordering::Relaxed)
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_by_hand() {
+        let clock = ManualClock::at_millis(1000);
+        clock.sleep(Duration::from_millis(5));
+        assert_eq!((clock.now_millis(), clock.monotonic_micros()), (1005, 5000));
+        clock.set_wall_millis(10);
+        assert_eq!(clock.now_millis(), 10);
+    }
+
+    #[test]
+    fn the_system_clock_does_not_run_backwards() {
+        let clock = SystemClock::new();
+        let first = clock.now_millis();
+        clock.latest_millis.store(first + 60_000, Ordering::Relaxed);
+        assert!(clock.now_millis() >= first + 60_000);
+    }
+}

@@ -1,0 +1,90 @@
+//! The one shape in which sorted records travel: memtables, tables, levels and merges are all
+//! internal iterators.
+//!
+//! Invariant: records come in internal-key order; `user_key`, `trailer` and `value` may be called
+//! only while `valid`; a failed movement leaves the iterator invalid. Entries are point records
+//! only: range tombstones travel beside them (see [`range_tombstone`](crate::range_tombstone)).
+
+use crate::error::Result;
+use crate::internal_key::Trailer;
+
+/// A cursor over point records in internal-key order.
+pub trait InternalIterator: Send {
+    /// Whether the iterator stands on a record.
+    fn valid(&self) -> bool;
+    /// Moves to the first record.
+    ///
+    /// # Errors
+    /// I/O errors and damage of what lies beneath; likewise for all movements below.
+    fn seek_to_first(&mut self) -> Result<()>;
+    /// Moves to the last record.
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek_to_first`].
+    fn seek_to_last(&mut self) -> Result<()>;
+    /// Moves to the first record at or after (`user_key`, `trailer`).
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek_to_first`].
+    fn seek(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()>;
+    /// Moves to the last record at or before (`user_key`, `trailer`).
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek_to_first`].
+    fn seek_for_prev(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()>;
+    /// Moves to the next record. Call only while valid.
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek_to_first`].
+    fn next(&mut self) -> Result<()>;
+    /// Moves to the previous record. Call only while valid.
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek_to_first`].
+    fn prev(&mut self) -> Result<()>;
+    /// The user key of the record.
+    fn user_key(&self) -> &[u8];
+    /// Sequence number and kind of the record.
+    fn trailer(&self) -> Trailer;
+    /// The value of the record as stored (a value with expiry begins with its expiry).
+    fn value(&self) -> &[u8];
+}
+
+impl<I: InternalIterator + ?Sized> InternalIterator for Box<I> {
+    #[inline]
+    fn valid(&self) -> bool {
+        (**self).valid()
+    }
+    fn seek_to_first(&mut self) -> Result<()> {
+        (**self).seek_to_first()
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        (**self).seek_to_last()
+    }
+    fn seek(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        (**self).seek(user_key, trailer)
+    }
+    fn seek_for_prev(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        (**self).seek_for_prev(user_key, trailer)
+    }
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        (**self).next()
+    }
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        (**self).prev()
+    }
+    #[inline]
+    fn user_key(&self) -> &[u8] {
+        (**self).user_key()
+    }
+    #[inline]
+    fn trailer(&self) -> Trailer {
+        (**self).trailer()
+    }
+    #[inline]
+    fn value(&self) -> &[u8] {
+        (**self).value()
+    }
+}

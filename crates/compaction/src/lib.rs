@@ -1,0 +1,2 @@
+//! esker-compaction.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! esker: an embedded, ordered, persistent key-value store.
+#![forbid(unsafe_code)]

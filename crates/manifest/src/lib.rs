@@ -1,0 +1,2 @@
+//! esker-manifest.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! esker-memtable.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! esker-sstable.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! esker-testkit.
+#![forbid(unsafe_code)]

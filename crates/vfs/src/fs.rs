@@ -1,0 +1,203 @@
+//! The seam between esker and files: the traits that every file system of the engine implements.
+//!
+//! Invariants: the engine above names no other file API (I12). Nothing is durable until
+//! `sync_data` of the file *and* `sync_dir` of its directory have returned `Ok`; a failed sync is
+//! final for its file (I3) and the engine never retries it. Implementations: [`os`](crate::os) (the
+//! real thing), [`mem`](crate::mem), and the decorators that tests use.
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    /// The name, without its directory.
+    pub name: String,
+    /// The length of the file, bytes (0 for directories).
+    pub bytes: u64,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// A file system.
+pub trait FileSystem: Send + Sync + Debug + 'static {
+    /// Opens an existing file for positional reads.
+    ///
+    /// # Errors
+    /// Whatever the operating system says; likewise for everything below.
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn RandomAccessFile>>;
+
+    /// Creates a file for writing; an existing one is an error (`AlreadyExists`).
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`].
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>>;
+
+    /// Opens an existing file for writing, its contents kept.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`].
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>>;
+
+    /// Makes a directory and its missing parents.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`].
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// What is in a directory, by name.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`].
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`].
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`].
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames a file or directory; an existing target file is replaced atomically.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`].
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`]; `Unsupported` or `CrossesDevices` where a copy is needed.
+    fn hard_link(&self, existing: &Path, new: &Path) -> io::Result<()>;
+
+    /// Makes creations, removals and renames in the directory durable.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`].
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// What is at `path`: its name, length and whether it is a directory.
+    ///
+    /// # Errors
+    /// `NotFound` where there is nothing.
+    fn metadata(&self, path: &Path) -> io::Result<DirEntry>;
+
+    /// Creates `path` if needed and locks it against every other handle and process until the
+    /// guard is dropped.
+    ///
+    /// # Errors
+    /// `WouldBlock` where somebody else holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
+
+    /// The path by which the same directory always goes, for messages and comparisons.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open_read`].
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_path_buf())
+    }
+}
+
+/// A held directory lock; dropping it gives it back.
+pub trait FileLock: Send + Sync + Debug {}
+
+/// An open file that is read at positions, from any thread.
+pub trait RandomAccessFile: Send + Sync + Debug {
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the file is too short.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// The length of the file now, bytes.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file is empty.
+    ///
+    /// # Errors
+    /// As [`RandomAccessFile::len`].
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Tells the operating system that a range will soon be read.
+    fn will_read(&self, _offset: u64, _bytes: u64) {}
+
+    /// Tells the operating system to read the whole file ahead (`true`) or only what is asked for.
+    fn sequential(&self, _on: bool) {}
+}
+
+/// An open file that is written at positions, from any thread. Writes beyond the end extend it.
+pub trait WritableFile: Send + Sync + Debug {
+    /// Writes all of `data` at `offset`, into the operating system: it then survives the process.
+    ///
+    /// # Errors
+    /// Whatever the operating system says; a part may have been written.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Makes the contents (and the length) durable. A failure is final for this file (I3).
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Reserves space for the first `bytes` bytes, so that writes below cannot run out of it. The
+    /// length becomes at least `bytes`; what was never written reads as zeros.
+    ///
+    /// # Errors
+    /// `StorageFull` where there is no space.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
+
+    /// Cuts or extends (with zeros) the file to `bytes`.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+
+    /// The length of the file now, bytes.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file is empty.
+    ///
+    /// # Errors
+    /// As [`WritableFile::len`].
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// A window on the first `bytes` bytes through which writes are copies of memory: as durable as
+    /// `write_at`, without its system call. `None` where this file system has none, or where the
+    /// space below is not certain to be there (the file must have been `allocate`d: a write to a
+    /// hole on a full device would kill the process).
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn map(&self, _bytes: u64) -> io::Result<Option<Box<dyn MappedWriter>>> {
+        Ok(None)
+    }
+
+    /// Lets the operating system start writing a range back, without waiting for it.
+    fn start_writeback(&self, _offset: u64, _bytes: u64) {}
+}
+
+/// A window of memory on a file. See [`WritableFile::map`].
+pub trait MappedWriter: Send + Sync + Debug {
+    /// Copies `data` to `offset`.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the range lies outside the window; nothing is written then.
+    fn copy_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
+}

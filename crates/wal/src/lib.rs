@@ -1,0 +1,2 @@
+//! esker-wal.
+#![forbid(unsafe_code)]
