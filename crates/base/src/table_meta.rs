@@ -37,6 +37,9 @@ pub struct TableMeta {
     pub latest_expiry_millis: u64,
     /// When the table was written, milliseconds since 1970.
     pub created_millis: u64,
+    /// Where it is not 0, it stands for the sequence number of every record of the table, whose
+    /// stored ones are 0: a table built by bulk load before its place in the order was known.
+    pub ingested_sequence: SequenceNumber,
     /// xxh3 of the whole file.
     pub checksum: u64,
 }

@@ -108,6 +108,13 @@ impl BatchEncoder {
         self.count += 1;
     }
 
+    /// Replaces the expiry of the value with expiry that ends at byte `end` of the encoding and whose
+    /// user value takes `value_bytes`: how a time to live becomes a point in time at commit.
+    pub fn set_expiry(&mut self, end: usize, value_bytes: usize, expiry_millis: u64) {
+        let at = end - value_bytes - 8;
+        self.bytes[at..at + 8].copy_from_slice(&expiry_millis.to_le_bytes());
+    }
+
     /// Number of records.
     #[must_use]
     pub fn count(&self) -> u32 {
