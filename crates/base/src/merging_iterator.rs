@@ -1,1 +1,308 @@
-//! placeholder
+//! Many sorted inputs as one: the heart of scans, flushes and compactions.
+//!
+//! A loser tree (Knuth, The Art of Computer Programming 3, section 5.4.1, "tree of losers"): a step
+//! plays the advanced child against the losers on the path from its leaf to the root, one
+//! comparison per level. Every node carries the first eight bytes of its child's key as a number,
+//! so that most comparisons touch no key; equal prefixes fall back to the whole key, then to the
+//! trailer, then to the lower child. Once a single child is left, a step is that child's step.
+//!
+//! Invariant: while valid, the winner is the child that is first in the direction of travel, every
+//! other valid child stands beyond it in that direction, and node prefixes equal those of the keys
+//! their children stand on. A step allocates nothing; only a change of direction copies the key,
+//! into a buffer that is kept. Equal records cannot exist (see [`internal_key`]); should damaged
+//! input bring them anyway, each is returned once per pass, the one of the lower child first.
+//!
+//! [`internal_key`]: crate::internal_key
+//!
+//! Callers: db (scans over memtables, runs and levels) and compaction (the merge itself).
+
+use std::cmp::Ordering;
+
+use crate::error::Result;
+use crate::internal_key::{self, Trailer, key_prefix};
+use crate::iterator::InternalIterator;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+/// A child and its key's prefix, as a rank: the smaller rank comes first in the direction of
+/// travel. Exhausted children have the largest rank.
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    rank: u64,
+    child: usize,
+}
+
+const EXHAUSTED: u64 = u64::MAX;
+
+/// Merges children that are sorted in internal-key order.
+///
+/// ```
+/// use esker_base::iterator::InternalIterator;
+/// use esker_base::merging_iterator::MergingIterator;
+/// # fn first_key<I: InternalIterator>(memtables: I, level: I) -> esker_base::Result<Vec<u8>> {
+/// let mut merged = MergingIterator::new(vec![memtables, level]);
+/// merged.seek_to_first()?;
+/// # assert!(merged.valid());
+/// # Ok(
+/// merged.user_key().to_vec()
+/// # )
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct MergingIterator<I> {
+    children: Vec<I>,
+    /// Leaf `i` is node `children.len() + i`, the parent of node `n` is `n / 2`; inner nodes (from
+    /// 1 on) hold the losers of their matches, node 0 the winner. Leaves are not stored.
+    nodes: Vec<Node>,
+    /// Children that stand on a record; 0 exactly when the merge is invalid.
+    live: usize,
+    direction: Direction,
+    /// The key that a change of direction seeks the other children to.
+    turning_key: Vec<u8>,
+}
+
+impl<I: InternalIterator> MergingIterator<I> {
+    /// Merges `children`; invalid until the first seek. The lower child wins ties.
+    #[must_use]
+    pub fn new(children: Vec<I>) -> Self {
+        let nodes = vec![Node::default(); children.len().max(1)];
+        let direction = Direction::Forward;
+        Self {
+            children,
+            nodes,
+            live: 0,
+            direction,
+            turning_key: Vec::new(),
+        }
+    }
+
+    /// Which child the record comes from. Meaningful only while valid.
+    #[must_use]
+    #[inline]
+    pub fn child_index(&self) -> usize {
+        self.nodes[0].child
+    }
+
+    /// The child that the record comes from, for what only it can do (handing out a pinned value).
+    /// Call only while valid.
+    #[must_use]
+    #[inline]
+    pub fn current_child(&self) -> &I {
+        &self.children[self.nodes[0].child]
+    }
+
+    /// All children, in the order they were given in.
+    #[must_use]
+    pub fn children(&self) -> &[I] {
+        &self.children
+    }
+
+    /// All children, to be changed; the merge is invalid until its next seek.
+    pub fn children_mut(&mut self) -> &mut [I] {
+        self.live = 0;
+        &mut self.children
+    }
+
+    /// Moves every child with `position` and rebuilds the tree for `direction`.
+    fn position_all(
+        &mut self,
+        direction: Direction,
+        mut position: impl FnMut(&mut I) -> Result<()>,
+    ) -> Result<()> {
+        self.live = 0;
+        self.direction = direction;
+        for child in &mut self.children {
+            position(child)?;
+        }
+        self.rebuild();
+        Ok(())
+    }
+
+    /// Plays every match anew: leaf by leaf, each new winner rises until it meets an empty node
+    /// (whose match waits for its other side) or the root.
+    fn rebuild(&mut self) {
+        const EMPTY: usize = usize::MAX;
+        let count = self.children.len();
+        self.live = self.children.iter().filter(|child| child.valid()).count();
+        self.nodes.fill(Node {
+            rank: EXHAUSTED,
+            child: EMPTY,
+        });
+        for child in 0..count {
+            let mut winner = self.leaf(child);
+            let mut parent = (count + child) / 2;
+            while parent > 0 && self.nodes[parent].child != EMPTY {
+                if self.is_before(self.nodes[parent], winner) {
+                    std::mem::swap(&mut self.nodes[parent], &mut winner);
+                }
+                parent /= 2;
+            }
+            self.nodes[parent] = winner;
+        }
+    }
+
+    /// The node of `child` where it stands now.
+    #[inline]
+    fn leaf(&self, child: usize) -> Node {
+        let iterator = &self.children[child];
+        let rank = if !iterator.valid() {
+            EXHAUSTED
+        } else if self.direction == Direction::Forward {
+            key_prefix(iterator.user_key())
+        } else {
+            !key_prefix(iterator.user_key())
+        };
+        Node { rank, child }
+    }
+
+    /// Whether `a` comes before `b` in the direction of travel.
+    #[inline]
+    fn is_before(&self, a: Node, b: Node) -> bool {
+        if a.rank != b.rank {
+            a.rank < b.rank
+        } else {
+            self.is_before_by_key(a.child, b.child)
+        }
+    }
+
+    fn is_before_by_key(&self, a: usize, b: usize) -> bool {
+        let (first, second) = (&self.children[a], &self.children[b]);
+        if !first.valid() || !second.valid() {
+            return first.valid();
+        }
+        let order = internal_key::compare(
+            first.user_key(),
+            first.trailer(),
+            second.user_key(),
+            second.trailer(),
+        );
+        match (order, self.direction) {
+            (Ordering::Equal, _) => a < b,
+            (order, Direction::Forward) => order == Ordering::Less,
+            (order, Direction::Backward) => order == Ordering::Greater,
+        }
+    }
+
+    /// The winner has moved: finds the new one.
+    #[inline]
+    fn replay(&mut self) {
+        let child = self.nodes[0].child;
+        if !self.children[child].valid() {
+            self.live -= 1;
+            if self.live == 0 {
+                return;
+            }
+        } else if self.live == 1 {
+            return;
+        }
+        let mut winner = self.leaf(child);
+        let mut parent = (self.children.len() + child) / 2;
+        while parent > 0 {
+            let loser = self.nodes[parent];
+            if self.is_before(loser, winner) {
+                self.nodes[parent] = winner;
+                winner = loser;
+            }
+            parent /= 2;
+        }
+        self.nodes[0] = winner;
+    }
+
+    /// Brings every child but the winner to the other side of the current record and moves the
+    /// winner by one.
+    #[cold]
+    fn turn(&mut self, direction: Direction) -> Result<()> {
+        let winner = self.nodes[0].child;
+        let trailer = self.children[winner].trailer();
+        let mut key = std::mem::take(&mut self.turning_key);
+        key.clear();
+        key.extend_from_slice(self.children[winner].user_key());
+        let mut index = 0;
+        let turned = self.position_all(direction, |child| {
+            let is_winner = index == winner;
+            index += 1;
+            match (direction, is_winner) {
+                (Direction::Forward, true) => child.next(),
+                (Direction::Forward, false) => child.seek(&key, trailer),
+                (Direction::Backward, true) => child.prev(),
+                (Direction::Backward, false) => child.seek_for_prev(&key, trailer),
+            }
+        });
+        self.turning_key = key;
+        turned
+    }
+}
+
+impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
+    #[inline]
+    fn valid(&self) -> bool {
+        self.live > 0
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.position_all(Direction::Forward, I::seek_to_first)
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.position_all(Direction::Backward, I::seek_to_last)
+    }
+
+    fn seek(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        self.position_all(Direction::Forward, |child| child.seek(user_key, trailer))
+    }
+
+    fn seek_for_prev(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        self.position_all(Direction::Backward, |child| {
+            child.seek_for_prev(user_key, trailer)
+        })
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        debug_assert!(self.valid());
+        if self.direction != Direction::Forward {
+            return self.turn(Direction::Forward);
+        }
+        let winner = self.nodes[0].child;
+        if let Err(error) = self.children[winner].next() {
+            self.live = 0;
+            return Err(error);
+        }
+        self.replay();
+        Ok(())
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        debug_assert!(self.valid());
+        if self.direction != Direction::Backward {
+            return self.turn(Direction::Backward);
+        }
+        let winner = self.nodes[0].child;
+        if let Err(error) = self.children[winner].prev() {
+            self.live = 0;
+            return Err(error);
+        }
+        self.replay();
+        Ok(())
+    }
+
+    #[inline]
+    fn user_key(&self) -> &[u8] {
+        self.current_child().user_key()
+    }
+
+    #[inline]
+    fn trailer(&self) -> Trailer {
+        self.current_child().trailer()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.current_child().value()
+    }
+}

@@ -1,0 +1,1 @@
+//! Fragments against a naive list of tombstones.
