@@ -1,2 +1,3 @@
 //! esker
+mod formats;
 fn main() {}
