@@ -306,3 +306,6 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         self.current_child().value()
     }
 }
+
+#[cfg(test)]
+mod tests;
