@@ -1,2 +1,26 @@
-//! esker-wal.
+//! The framing of esker's logs: segments of checksummed records that can tell a torn tail from
+//! damage (I4). The write-ahead log and the MANIFEST are both made of them.
+//!
+//! Invariant: this crate knows no batch and no edit. It stores byte strings in order and gives back
+//! a prefix of them that contains all that was synced, or says that it cannot. What is in a segment
+//! is specified in `docs/format/wal.md`.
+//!
+//! | file | concept |
+//! |---|---|
+//! | [`format`] | the bytes: header page, record header, checksums bound to their place |
+//! | [`segment`] | a segment's header and how a segment comes to be: new, recycled, reopened |
+//! | [`writer`] | appending, syncing, sealing; a failure is final (I3) |
+//! | [`reader`] | streaming the records back with a bounded buffer |
+//! | [`tail`] | the verdict on what follows the last whole record |
 #![forbid(unsafe_code)]
+
+pub mod format;
+pub mod reader;
+pub mod segment;
+pub mod tail;
+pub mod writer;
+
+pub use reader::SegmentReader;
+pub use segment::{SegmentHeader, SegmentOptions};
+pub use tail::SegmentEnd;
+pub use writer::{SegmentWriter, SyncMode};

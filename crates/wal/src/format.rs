@@ -1,0 +1,263 @@
+//! The bytes of a segment: the header page, the record header, and the checksums that bind both to
+//! their place. Specified in `docs/format/wal.md`; the writer, the reader and the tail policy all
+//! encode and decode through here.
+//!
+//! Invariant: a record verifies only in the segment and at the offset it was written to, so that
+//! neither an older life of a recycled file nor a displaced block is ever taken for a record. The
+//! decoders return `None` or an error on any other bytes (I10).
+
+use esker_base::checksum::checksum;
+use esker_base::coding::{u32_at, u64_at};
+use esker_base::filename::FileNumber;
+use esker_base::{Error, ErrorKind, Result};
+
+/// Bytes of the header page; the first record begins here.
+pub const HEADER_PAGE_BYTES: usize = 4096;
+/// Where the first record begins.
+pub const FIRST_RECORD_OFFSET: u64 = HEADER_PAGE_BYTES as u64;
+/// Bytes before a record's payload.
+pub const RECORD_HEADER_BYTES: usize = 24;
+/// Records begin at multiples of this.
+pub const RECORD_ALIGNMENT: u64 = 8;
+/// The longest payload, bytes: the largest write batch with room to spare.
+pub const MAX_PAYLOAD_BYTES: usize = 1 << 31;
+/// Bytes of a watermark record, all included.
+pub const WATERMARK_RECORD_BYTES: u64 = 32;
+/// Bytes of an end record, all included.
+pub const END_RECORD_BYTES: u64 = 40;
+/// What a preallocated segment keeps free for its end record and the watermarks around it.
+pub const TAIL_RESERVE_BYTES: u64 = END_RECORD_BYTES + 2 * WATERMARK_RECORD_BYTES;
+
+/// The first eight bytes of every segment.
+pub const MAGIC: [u8; 8] = *b"esk-log\n";
+/// The format version that this code writes and the highest it reads.
+pub const FORMAT_VERSION: u32 = 1;
+/// Flag: the file was an older segment before, so unwritten space holds that one's bytes.
+pub const FLAG_RECYCLED: u32 = 1;
+
+const CHECKSUM_AT: usize = HEADER_PAGE_BYTES - 8;
+
+/// What a record is. The numbers are on disk: they only grow. Readers skip unknown types from 128
+/// on and refuse unknown ones below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RecordType {
+    /// A payload of the caller's.
+    Data = 1,
+    /// Every byte of the segment below the offset in the payload has been synced.
+    Watermark = 2,
+    /// Nothing follows; the payload names the next segment and the synced offset.
+    End = 3,
+}
+
+/// The header page, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct HeaderPage {
+    /// The number in the segment's file name.
+    pub number: FileNumber,
+    /// The segment before this one; 0 for none.
+    pub previous: FileNumber,
+    /// The sequence number of the first write that may be in the segment.
+    pub first_sequence: u64,
+    /// The length of a preallocated file, bytes; 0 for one that grows.
+    pub segment_bytes: u64,
+    /// [`FLAG_RECYCLED`] and flags of later versions that may be ignored.
+    pub flags: u32,
+    /// Features that an older reader and writer may ignore.
+    pub compatible_features: u32,
+    /// Features that an older reader may ignore, but no writer.
+    pub read_only_features: u32,
+}
+
+impl HeaderPage {
+    /// The page as it is stored.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut page = Vec::with_capacity(HEADER_PAGE_BYTES);
+        page.extend_from_slice(&MAGIC);
+        page.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        page.extend_from_slice(&self.flags.to_le_bytes());
+        page.extend_from_slice(&self.compatible_features.to_le_bytes());
+        page.extend_from_slice(&self.read_only_features.to_le_bytes());
+        page.extend_from_slice(&0u64.to_le_bytes()); // incompatible features, reserved
+        page.extend_from_slice(&self.number.to_le_bytes());
+        page.extend_from_slice(&self.previous.to_le_bytes());
+        page.extend_from_slice(&self.first_sequence.to_le_bytes());
+        page.extend_from_slice(&self.segment_bytes.to_le_bytes());
+        page.resize(CHECKSUM_AT, 0);
+        let check = checksum(&page, 0);
+        page.extend_from_slice(&check.to_le_bytes());
+        page
+    }
+
+    /// Decodes and verifies a page.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corruption`] for anything that is no intact page, [`ErrorKind::Unsupported`]
+    /// for an intact one of a later version that must not be read by this one.
+    pub fn decode(page: &[u8]) -> Result<Self> {
+        let damaged =
+            |what: &'static str, at: usize| Error::corruption(what).with_offset(at as u64);
+        if page.len() != HEADER_PAGE_BYTES {
+            return Err(damaged(
+                "the segment is shorter than its header page",
+                page.len(),
+            ));
+        }
+        if !page.starts_with(&MAGIC) {
+            return Err(damaged("this is not a log segment", 0));
+        }
+        if u64_at(page, CHECKSUM_AT) != Some(checksum(&page[..CHECKSUM_AT], 0)) {
+            return Err(damaged(
+                "the segment's header page has a wrong checksum",
+                CHECKSUM_AT,
+            ));
+        }
+        let word = |at: usize| u32_at(page, at).ok_or_else(|| damaged("cut short", at));
+        let long = |at: usize| u64_at(page, at).ok_or_else(|| damaged("cut short", at));
+        let version = word(8)?;
+        if version != FORMAT_VERSION || long(24)? as u32 != 0 {
+            let message = format!("log format {version} needs a later version of esker");
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Ok(Self {
+            flags: word(12)?,
+            compatible_features: word(16)?,
+            read_only_features: word(20)?,
+            number: long(32)?,
+            previous: long(40)?,
+            first_sequence: long(48)?,
+            segment_bytes: long(56)?,
+        })
+    }
+}
+
+/// The seed of every checksum of the record at `offset` of segment `number`. Distinct for all places
+/// while both are below 2^32, and different in practice beyond.
+#[inline]
+fn place(number: FileNumber, offset: u64) -> u64 {
+    number ^ offset.rotate_left(32)
+}
+
+/// Bytes that a record with a payload of `payload_bytes` takes, header and padding included.
+#[must_use]
+#[inline]
+pub const fn record_bytes(payload_bytes: usize) -> u64 {
+    (RECORD_HEADER_BYTES as u64 + payload_bytes as u64).next_multiple_of(RECORD_ALIGNMENT)
+}
+
+/// The header of a record that will stand at `offset` of segment `number`.
+#[must_use]
+#[inline]
+pub fn encode_record_header(
+    number: FileNumber,
+    offset: u64,
+    record_type: RecordType,
+    payload: &[u8],
+) -> [u8; RECORD_HEADER_BYTES] {
+    let seed = place(number, offset);
+    let mut header = [0; RECORD_HEADER_BYTES];
+    header[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    header[8] = record_type as u8;
+    header[16..24].copy_from_slice(&checksum(payload, seed).to_le_bytes());
+    let check = checksum(&header[4..], seed) as u32;
+    header[..4].copy_from_slice(&check.to_le_bytes());
+    header
+}
+
+/// A record header that verified at its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// The type's number, never 0; it may be none that this version knows.
+    pub record_type: u8,
+    /// The length of the payload, at most [`MAX_PAYLOAD_BYTES`].
+    pub payload_bytes: usize,
+    payload_checksum: u64,
+    seed: u64,
+}
+
+impl RecordHeader {
+    /// Decodes the header at the front of `bytes`, which are those at `offset` of segment `number`;
+    /// `None` where no header stands that was written there.
+    #[must_use]
+    #[inline]
+    pub fn decode(bytes: &[u8], number: FileNumber, offset: u64) -> Option<Self> {
+        let header = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
+        // The type, with all the reserved bytes after it, which are zero.
+        let record_type = u8::try_from(u64_at(header, 8)?)
+            .ok()
+            .filter(|&byte| byte != 0)?;
+        let payload_bytes = u32_at(header, 4)? as usize;
+        let seed = place(number, offset);
+        let intact = payload_bytes <= MAX_PAYLOAD_BYTES
+            && u32_at(header, 0)? == checksum(&header[4..], seed) as u32;
+        let payload_checksum = u64_at(header, 16)?;
+        intact.then_some(Self {
+            record_type,
+            payload_bytes,
+            payload_checksum,
+            seed,
+        })
+    }
+
+    /// Whether `payload` is the one that the header was written for.
+    #[must_use]
+    #[inline]
+    pub fn verifies(&self, payload: &[u8]) -> bool {
+        payload.len() == self.payload_bytes && checksum(payload, self.seed) == self.payload_checksum
+    }
+
+    /// Bytes from this record's start to the next one's.
+    #[must_use]
+    #[inline]
+    pub fn record_bytes(&self) -> u64 {
+        record_bytes(self.payload_bytes)
+    }
+}
+
+/// The payload of a watermark record: everything below `synced_bytes` was synced.
+#[must_use]
+pub fn encode_watermark(synced_bytes: u64) -> [u8; 8] {
+    synced_bytes.to_le_bytes()
+}
+
+/// The payload of an end record.
+#[must_use]
+pub fn encode_end(next: FileNumber, synced_bytes: u64) -> [u8; 16] {
+    let mut payload = [0; 16];
+    payload[..8].copy_from_slice(&next.to_le_bytes());
+    payload[8..].copy_from_slice(&synced_bytes.to_le_bytes());
+    payload
+}
+
+/// A record that says how far the segment was synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncedRecord {
+    /// Every byte below was synced when the record was written.
+    pub synced_bytes: u64,
+    /// For an end record, the next segment's number.
+    pub end: Option<FileNumber>,
+}
+
+impl SyncedRecord {
+    /// Decodes the payload of a verified watermark or end record; `None` for any other.
+    #[must_use]
+    pub fn decode(record_type: u8, payload: &[u8]) -> Option<Self> {
+        const WATERMARK: u8 = RecordType::Watermark as u8;
+        const END: u8 = RecordType::End as u8;
+        match (record_type, payload.len()) {
+            (WATERMARK, 8) => Some(Self {
+                synced_bytes: u64_at(payload, 0)?,
+                end: None,
+            }),
+            (END, 16) => Some(Self {
+                synced_bytes: u64_at(payload, 8)?,
+                end: Some(u64_at(payload, 0)?),
+            }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! Streaming the records of a segment back.
+//!
+//! Invariants: memory is bounded by the read buffer and the largest record, and a record's stated
+//! length is believed only after its header's checksum held and only as far as the file reaches
+//! (I10). What is returned is a prefix of what was appended; how it ended is the tail policy's
+//! verdict. The callers are db's recovery, the manifest and the `dump` verbs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_base::filename::FileNumber;
+use esker_base::{Error, ErrorKind, Result};
+use esker_vfs::fs::{FileSystem, RandomAccessFile};
+
+use crate::format::{
+    FIRST_RECORD_OFFSET, HeaderPage, RECORD_HEADER_BYTES, RecordHeader, RecordType, SyncedRecord,
+};
+use crate::segment::{SegmentHeader, read_header_page};
+use crate::tail::{SegmentEnd, Tail};
+
+/// How much is read at once.
+const BUFFER_BYTES: u64 = 64 << 10;
+/// Types from here on may be skipped by a reader that does not know them.
+const FIRST_SKIPPABLE_TYPE: u8 = 128;
+
+/// The reading end of one segment.
+#[derive(Debug)]
+pub struct SegmentReader {
+    file: Arc<dyn RandomAccessFile>,
+    path: PathBuf,
+    page: HeaderPage,
+    header: SegmentHeader,
+    file_bytes: u64,
+    /// Records end here: the end of the file, or what the header says where the file is longer.
+    limit: u64,
+    buffer: Vec<u8>,
+    /// The offset of the buffer's first byte.
+    buffer_offset: u64,
+    /// The offset of the record returned last.
+    offset: u64,
+    /// The offset after the last whole record.
+    end_offset: u64,
+    synced_bytes: u64,
+    outcome: Option<SegmentEnd>,
+}
+
+/// What stands at an offset.
+enum Found {
+    Record(RecordHeader),
+    Nothing,
+}
+
+impl SegmentReader {
+    /// Opens the segment at `path` and verifies its header.
+    ///
+    /// # Errors
+    /// Whatever the file system says; [`ErrorKind::Corruption`] naming file and offset where the
+    /// header page is damaged or not that of segment `expected_number`; [`ErrorKind::Unsupported`]
+    /// where only a later version can read it.
+    pub fn open(fs: &dyn FileSystem, path: &Path, expected_number: FileNumber) -> Result<Self> {
+        let page = read_header_page(fs, path, expected_number)?;
+        let file = fs
+            .open_read(path)
+            .map_err(|e| Error::io("open the log segment", path, e))?;
+        let file_bytes = file
+            .len()
+            .map_err(|e| Error::io("measure the log segment", path, e))?;
+        file.sequential(true);
+        let limit = match page.segment_bytes {
+            0 => file_bytes,
+            bytes => bytes.min(file_bytes),
+        };
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            page,
+            header: SegmentHeader {
+                number: page.number,
+                first_sequence: page.first_sequence,
+                previous: page.previous,
+            },
+            file_bytes,
+            limit,
+            buffer: Vec::new(),
+            buffer_offset: FIRST_RECORD_OFFSET,
+            offset: FIRST_RECORD_OFFSET,
+            end_offset: FIRST_RECORD_OFFSET,
+            synced_bytes: FIRST_RECORD_OFFSET,
+            outcome: None,
+        })
+    }
+
+    /// What the header says.
+    #[must_use]
+    pub fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    /// The length of a preallocated segment, bytes; 0 for a file that grows.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.page.segment_bytes
+    }
+
+    /// Where the record that was returned last begins.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Where the last whole record ends: after a [`SegmentEnd::Clean`] outcome, where a writer may
+    /// go on.
+    #[must_use]
+    pub fn end_offset(&self) -> u64 {
+        self.end_offset
+    }
+
+    /// Everything below was synced, as far as the records read so far say.
+    #[must_use]
+    pub fn synced_bytes(&self) -> u64 {
+        self.synced_bytes
+    }
+
+    /// How the segment ended; `None` before [`SegmentReader::next`] has returned `None`.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&SegmentEnd> {
+        self.outcome.as_ref()
+    }
+
+    /// The next payload; `None` at the end, whose nature [`SegmentReader::outcome`] then tells.
+    ///
+    /// # Errors
+    /// Whatever the file system says, and [`ErrorKind::Unsupported`] for an intact record of a type
+    /// that only a later version knows. Damage is an outcome, not an error.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a lending iterator is no Iterator"
+    )]
+    pub fn next(&mut self) -> Result<Option<&[u8]>> {
+        while self.outcome.is_none() {
+            let at = self.end_offset;
+            let Found::Record(header) = self.find(at)? else {
+                self.outcome = Some(self.judge()?);
+                break;
+            };
+            self.offset = at;
+            self.end_offset = at + header.record_bytes();
+            if header.record_type == RecordType::Data as u8 {
+                return Ok(Some(self.payload(at, &header)));
+            }
+            let payload = self.payload(at, &header);
+            match SyncedRecord::decode(header.record_type, payload) {
+                Some(record) => {
+                    self.synced_bytes = self.synced_bytes.max(record.synced_bytes);
+                    self.outcome = record.end.map(|next| SegmentEnd::Sealed { next });
+                }
+                None if header.record_type >= FIRST_SKIPPABLE_TYPE => {}
+                None => return Err(self.unknown(header.record_type)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn unknown(&self, record_type: u8) -> Error {
+        let message = format!("log record type {record_type} needs a later version of esker");
+        Error::new(ErrorKind::Unsupported, message)
+            .with_file(&self.path)
+            .with_offset(self.offset)
+    }
+
+    /// The payload of the record at `at`, which [`SegmentReader::find`] has buffered.
+    fn payload(&self, at: u64, header: &RecordHeader) -> &[u8] {
+        let start = (at - self.buffer_offset) as usize + RECORD_HEADER_BYTES;
+        self.buffer
+            .get(start..start + header.payload_bytes)
+            .unwrap_or_default()
+    }
+
+    /// Buffers and verifies the record at `at`.
+    fn find(&mut self, at: u64) -> Result<Found> {
+        if !self.fill(at, RECORD_HEADER_BYTES as u64)? {
+            return Ok(Found::Nothing);
+        }
+        let bytes = self
+            .buffer
+            .get((at - self.buffer_offset) as usize..)
+            .unwrap_or_default();
+        let Some(header) = RecordHeader::decode(bytes, self.page.number, at) else {
+            return Ok(Found::Nothing);
+        };
+        let bytes = (RECORD_HEADER_BYTES + header.payload_bytes) as u64;
+        if !self.fill(at, bytes)? || !header.verifies(self.payload(at, &header)) {
+            return Ok(Found::Nothing);
+        }
+        Ok(Found::Record(header))
+    }
+
+    /// Makes the buffer hold `bytes` from `at` on; `false` where the records cannot reach so far.
+    fn fill(&mut self, at: u64, bytes: u64) -> Result<bool> {
+        let Some(end) = at.checked_add(bytes).filter(|&end| end <= self.limit) else {
+            return Ok(false);
+        };
+        if at >= self.buffer_offset && end <= self.buffer_offset + self.buffer.len() as u64 {
+            return Ok(true);
+        }
+        let read_end = self.limit.min(end.max(at + BUFFER_BYTES));
+        if self.buffer.len() as u64 > 2 * BUFFER_BYTES.max(read_end - at) {
+            self.buffer = Vec::new();
+        }
+        self.buffer.resize((read_end - at) as usize, 0);
+        self.buffer_offset = at;
+        self.file
+            .read_exact_at(&mut self.buffer, at)
+            .map_err(|e| Error::io("read the log segment", &self.path, e).with_offset(at))?;
+        Ok(true)
+    }
+
+    fn judge(&self) -> Result<SegmentEnd> {
+        let (file, path, offset) = (&self.file, self.path.as_path(), self.end_offset);
+        let (header, file_bytes) = (&self.page, self.file_bytes);
+        Tail {
+            file,
+            path,
+            header,
+            file_bytes,
+            offset,
+        }
+        .judge()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! The tail policy: what it means that no whole record stands at some offset (I4).
+//!
+//! Invariant: records below a synced watermark are never silently given up. The scan of what is
+//! left of the segment is linear in its length whatever the bytes, with a bounded buffer, because
+//! it verifies only record headers and the two fixed-size record types. Called by the reader alone.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use esker_base::coding::u64_at;
+use esker_base::filename::FileNumber;
+use esker_base::{Error, Result};
+use esker_vfs::fs::RandomAccessFile;
+
+use crate::format::{
+    END_RECORD_BYTES, FLAG_RECYCLED, HeaderPage, RECORD_ALIGNMENT, RECORD_HEADER_BYTES,
+    RecordHeader, SyncedRecord,
+};
+
+/// How a segment ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SegmentEnd {
+    /// Right after the last record; only zeros, or bytes of the file's earlier life, follow. A
+    /// writer may go on there.
+    Clean,
+    /// With an end record: the segment is complete.
+    Sealed {
+        /// The segment that follows; 0 where none does.
+        next: FileNumber,
+    },
+    /// With something that is no whole record and that was, as far as can be told, never synced.
+    /// No writer may go on in this segment.
+    Torn,
+    /// Records that were synced are not there any more.
+    Damaged {
+        /// Where the first of them should stand.
+        offset: u64,
+        /// Everything below this offset had been synced, according to what is left; 0 where
+        /// nothing says.
+        synced_bytes: u64,
+        /// What is wrong, as a sentence.
+        reason: String,
+    },
+}
+
+/// The segment as the scan needs it.
+#[derive(Debug)]
+pub(crate) struct Tail<'a> {
+    pub(crate) file: &'a Arc<dyn RandomAccessFile>,
+    pub(crate) path: &'a Path,
+    pub(crate) header: &'a HeaderPage,
+    /// The length of the file.
+    pub(crate) file_bytes: u64,
+    /// Where no whole record stands.
+    pub(crate) offset: u64,
+}
+
+/// What a scan found.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Findings {
+    /// The highest watermark.
+    synced_bytes: u64,
+    /// Whether the header of any record of this segment stands there.
+    has_record: bool,
+    /// Whether any byte is not zero.
+    has_bytes: bool,
+}
+
+impl Tail<'_> {
+    /// Decides how the segment ended.
+    ///
+    /// # Errors
+    /// Whatever the file system says when it is read.
+    pub(crate) fn judge(&self) -> Result<SegmentEnd> {
+        let findings = self.scan()?;
+        let damaged = |offset, reason| SegmentEnd::Damaged {
+            offset,
+            synced_bytes: findings.synced_bytes,
+            reason,
+        };
+        if findings.synced_bytes > self.offset {
+            let reason = format!(
+                "no record stands at byte {}, but everything below byte {} had been synced",
+                self.offset, findings.synced_bytes
+            );
+            return Ok(damaged(self.offset, reason));
+        }
+        if self.file_bytes < self.header.segment_bytes {
+            let reason = format!(
+                "the file was cut from {} to {} bytes",
+                self.header.segment_bytes, self.file_bytes
+            );
+            return Ok(damaged(self.offset, reason));
+        }
+        let recycled = self.header.flags & FLAG_RECYCLED != 0;
+        let clean = !findings.has_record && (recycled || !findings.has_bytes);
+        Ok(if clean {
+            SegmentEnd::Clean
+        } else {
+            SegmentEnd::Torn
+        })
+    }
+
+    fn scan(&self) -> Result<Findings> {
+        const WINDOW_BYTES: u64 = 64 << 10;
+        let mut findings = Findings::default();
+        let mut window = Vec::new();
+        let mut start = self.offset;
+        while start < self.file_bytes {
+            // A record that begins in this window may reach beyond it by its fixed size at most.
+            let end = self.file_bytes.min(start + WINDOW_BYTES + END_RECORD_BYTES);
+            window.resize((end - start) as usize, 0);
+            self.file
+                .read_exact_at(&mut window, start)
+                .map_err(|e| Error::io("read the log segment", self.path, e))?;
+            let begins = window.len().min(WINDOW_BYTES as usize);
+            self.scan_window(&window, start, begins, &mut findings);
+            start += WINDOW_BYTES;
+        }
+        Ok(findings)
+    }
+
+    fn scan_window(&self, window: &[u8], start: u64, begins: usize, findings: &mut Findings) {
+        findings.has_bytes |= window.iter().any(|&byte| byte != 0);
+        for at in (0..begins).step_by(RECORD_ALIGNMENT as usize) {
+            // The word with the type and the reserved zeros: rules out nearly every place unhashed.
+            if !u64_at(window, at + 8).is_some_and(|word| (1..=255).contains(&word)) {
+                continue;
+            }
+            let bytes = window.get(at..).unwrap_or_default();
+            let Some(header) = RecordHeader::decode(bytes, self.header.number, start + at as u64)
+            else {
+                continue;
+            };
+            findings.has_record = true;
+            let payload = RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + header.payload_bytes;
+            let synced = bytes
+                .get(payload)
+                .filter(|_| header.record_bytes() <= END_RECORD_BYTES)
+                .filter(|payload| header.verifies(payload))
+                .and_then(|payload| SyncedRecord::decode(header.record_type, payload));
+            if let Some(record) = synced {
+                findings.synced_bytes = findings.synced_bytes.max(record.synced_bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Appending records to one segment, syncing it and sealing it.
+//!
+//! Invariants: a failed write or sync is final (I3): the writer keeps the error and touches the
+//! file no more. After each successful sync a watermark record says so (I4). A record is on stable
+//! storage only when [`SegmentWriter::sync`] has returned `Ok` after it. The callers are the commit
+//! leader of db and the manifest; neither shares a writer between threads.
+//!
+//! Buffered records go through a map of the file where there is one (a copy of memory instead of a
+//! system call), synced ones through `write_at`: both reach the same pages of the operating system.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_base::filename::FileNumber;
+use esker_base::{Error, Result};
+use esker_vfs::fs::{MappedWriter, WritableFile};
+
+use crate::format::{
+    self, END_RECORD_BYTES, MAX_PAYLOAD_BYTES, RecordType, TAIL_RESERVE_BYTES,
+    WATERMARK_RECORD_BYTES,
+};
+use crate::segment::{SegmentHeader, SegmentOptions};
+
+/// What is assembled in memory before it is written; a larger group takes several writes.
+const ASSEMBLY_BYTES: usize = 1 << 20;
+
+/// How an append reaches the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// As cheaply as it survives the process: no sync follows soon.
+    Buffered,
+    /// So that a [`SegmentWriter::sync`], which the caller calls next, is cheap.
+    Sync,
+}
+
+/// The writing end of one segment.
+#[derive(Debug)]
+pub struct SegmentWriter {
+    file: Arc<dyn WritableFile>,
+    window: Option<Box<dyn MappedWriter>>,
+    path: PathBuf,
+    header: SegmentHeader,
+    options: SegmentOptions,
+    /// Where the next record goes.
+    bytes: u64,
+    /// Everything below is on stable storage.
+    synced_bytes: u64,
+    /// Below, the blocks of the file were written before, by zeros or by an older segment.
+    prewritten_bytes: u64,
+    /// Whether anything but a watermark was written since the last sync.
+    dirty: bool,
+    sealed: bool,
+    poison: Option<Error>,
+    /// Records on their way to `write_at`; kept for its memory.
+    assembly: Vec<u8>,
+    /// Where the first byte of `assembly` goes.
+    assembly_offset: u64,
+}
+
+impl SegmentWriter {
+    /// A writer at `bytes`, of which nothing is known to be synced.
+    pub(crate) fn at(
+        file: Arc<dyn WritableFile>,
+        window: Option<Box<dyn MappedWriter>>,
+        path: &Path,
+        header: SegmentHeader,
+        options: SegmentOptions,
+        bytes: u64,
+        prewritten_bytes: u64,
+    ) -> Self {
+        Self {
+            file,
+            window,
+            path: path.to_path_buf(),
+            header,
+            options,
+            bytes,
+            synced_bytes: 0,
+            prewritten_bytes,
+            dirty: true,
+            sealed: false,
+            poison: None,
+            assembly: Vec::new(),
+            assembly_offset: bytes,
+        }
+    }
+
+    /// Notes that everything so far is on stable storage.
+    pub(crate) fn mark_synced(&mut self) {
+        self.synced_bytes = self.bytes;
+        self.dirty = false;
+    }
+
+    /// Bytes that a record of this payload takes, header and padding included.
+    #[must_use]
+    pub fn record_bytes(payload_bytes: usize) -> u64 {
+        format::record_bytes(payload_bytes)
+    }
+
+    /// What records may still take, by [`SegmentWriter::record_bytes`]; `u64::MAX` for a file that
+    /// grows.
+    #[must_use]
+    #[inline]
+    pub fn remaining_bytes(&self) -> u64 {
+        match self.options.segment_bytes {
+            0 => u64::MAX,
+            bytes => bytes
+                .saturating_sub(TAIL_RESERVE_BYTES)
+                .saturating_sub(self.bytes),
+        }
+    }
+
+    /// Bytes of the segment in use, header page included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Everything below this offset is on stable storage; 0 where nothing is known yet.
+    #[must_use]
+    pub fn synced_bytes(&self) -> u64 {
+        self.synced_bytes
+    }
+
+    /// The number in the segment's file name.
+    #[must_use]
+    pub fn number(&self) -> FileNumber {
+        self.header.number
+    }
+
+    /// The sequence number of the first write that may be in the segment.
+    #[must_use]
+    pub fn first_sequence(&self) -> u64 {
+        self.header.first_sequence
+    }
+
+    /// Whether an append, sync or seal has failed, so that all later ones will.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
+    }
+
+    /// Appends one record. Does not allocate once its buffer has grown to the records' size.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::append`].
+    #[inline]
+    pub fn append_one(&mut self, payload: &[u8], mode: SyncMode) -> Result<()> {
+        self.append(&[payload], mode)
+    }
+
+    /// Appends records, all in one write where they take less than a mebibyte together.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](esker_base::ErrorKind::InvalidArgument) where the payloads do not fit
+    /// [`SegmentWriter::remaining_bytes`] or the segment is sealed; nothing was written then.
+    /// Whatever the file system says otherwise: the writer is then poisoned, a part of the records
+    /// may be in the file, and this and every other call returns that error from now on.
+    pub fn append(&mut self, payloads: &[&[u8]], mode: SyncMode) -> Result<()> {
+        self.check_appendable(payloads)?;
+        self.dirty = true;
+        let outcome = match mode {
+            SyncMode::Buffered if self.window.is_some() => self.copy(payloads),
+            _ => self.write(payloads, mode),
+        };
+        self.or_poison(outcome)
+    }
+
+    #[inline]
+    fn check_appendable(&self, payloads: &[&[u8]]) -> Result<()> {
+        if let Some(error) = &self.poison {
+            return Err(error.clone());
+        }
+        let fits = payloads
+            .iter()
+            .all(|payload| payload.len() <= MAX_PAYLOAD_BYTES);
+        let bytes = payloads.iter().fold(0u64, |sum, payload| {
+            sum.saturating_add(format::record_bytes(payload.len()))
+        });
+        if self.sealed || !fits || bytes > self.remaining_bytes() {
+            return Err(self.refusal(bytes));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refusal(&self, bytes: u64) -> Error {
+        let message = if self.sealed {
+            "the log segment is sealed".to_owned()
+        } else {
+            format!("records of {bytes} bytes do not fit the log segment")
+        };
+        Error::invalid_argument(message)
+            .with_file(&self.path)
+            .with_offset(self.bytes)
+    }
+
+    #[inline]
+    fn or_poison(&mut self, outcome: Result<()>) -> Result<()> {
+        if let Err(error) = &outcome {
+            self.poison = Some(error.clone());
+        }
+        outcome
+    }
+
+    /// Copies records into the map.
+    #[inline]
+    fn copy(&mut self, payloads: &[&[u8]]) -> Result<()> {
+        for payload in payloads {
+            self.copy_record(RecordType::Data, payload)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn copy_record(&mut self, record_type: RecordType, payload: &[u8]) -> Result<()> {
+        let Some(window) = self.window.as_mut() else {
+            return Ok(());
+        };
+        let offset = self.bytes;
+        let header = format::encode_record_header(self.header.number, offset, record_type, payload);
+        let payload_end = offset + (header.len() + payload.len()) as u64;
+        let end = offset + format::record_bytes(payload.len());
+        let padding = (end - payload_end) as usize;
+        window
+            .copy_at(offset, &header)
+            .and_then(|()| window.copy_at(offset + header.len() as u64, payload))
+            .and_then(|()| match padding {
+                0 => Ok(()),
+                _ => window.copy_at(payload_end, &[0; 8][..padding]),
+            })
+            .map_err(|e| Error::io("copy into the log segment", &self.path, e))?;
+        self.bytes = end;
+        self.prewritten_bytes = self.prewritten_bytes.max(end);
+        Ok(())
+    }
+
+    /// Writes records by `write_at`.
+    fn write(&mut self, payloads: &[&[u8]], mode: SyncMode) -> Result<()> {
+        for payload in payloads {
+            self.assemble(RecordType::Data, payload)?;
+        }
+        if mode == SyncMode::Sync {
+            self.assemble_zeros();
+        }
+        self.flush_assembly()
+    }
+
+    /// Adds a record to what will be written; writes where that grows too large to keep.
+    fn assemble(&mut self, record_type: RecordType, payload: &[u8]) -> Result<()> {
+        let end = self.bytes + format::record_bytes(payload.len());
+        let header =
+            format::encode_record_header(self.header.number, self.bytes, record_type, payload);
+        if self.assembly.len() + payload.len() > ASSEMBLY_BYTES {
+            self.flush_assembly()?;
+        }
+        if self.assembly.is_empty() {
+            self.assembly_offset = self.bytes;
+        }
+        self.assembly.extend_from_slice(&header);
+        if payload.len() > ASSEMBLY_BYTES {
+            self.flush_assembly()?;
+            let at = self.bytes + header.len() as u64;
+            self.write_at(at, payload)?;
+            self.assembly_offset = at + payload.len() as u64;
+        } else {
+            self.assembly.extend_from_slice(payload);
+        }
+        self.bytes = end;
+        let padded = (end - self.assembly_offset) as usize;
+        self.assembly.resize(padded, 0);
+        Ok(())
+    }
+
+    /// Where the records reach beyond the blocks written before, adds zeros for the next ones, so
+    /// that the syncs to come have no block to convert and no length to log.
+    fn assemble_zeros(&mut self) {
+        if self.options.zero_ahead_bytes == 0 || self.bytes <= self.prewritten_bytes {
+            return;
+        }
+        let limit = match self.options.segment_bytes {
+            0 => u64::MAX,
+            bytes => bytes,
+        };
+        let end = self
+            .bytes
+            .saturating_add(self.options.zero_ahead_bytes)
+            .min(limit);
+        self.assembly
+            .resize((end.max(self.bytes) - self.assembly_offset) as usize, 0);
+    }
+
+    fn flush_assembly(&mut self) -> Result<()> {
+        if self.assembly.is_empty() {
+            return Ok(());
+        }
+        let mut assembly = std::mem::take(&mut self.assembly);
+        let outcome = self.write_at(self.assembly_offset, &assembly);
+        assembly.clear();
+        assembly.shrink_to(2 * ASSEMBLY_BYTES);
+        self.assembly = assembly;
+        outcome
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_at(offset, bytes)
+            .map_err(|e| Error::io("write the log segment", &self.path, e))?;
+        self.prewritten_bytes = self.prewritten_bytes.max(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Adds one of the engine's own records, whose space is reserved.
+    fn append_own(&mut self, record_type: RecordType, payload: &[u8]) -> Result<()> {
+        if self.window.is_some() {
+            self.copy_record(record_type, payload)
+        } else {
+            self.assemble(record_type, payload)?;
+            self.flush_assembly()
+        }
+    }
+
+    /// Brings everything appended so far to stable storage and then notes in the segment, unsynced,
+    /// that this has happened. Does nothing where nothing was appended since the last sync.
+    ///
+    /// # Errors
+    /// Whatever the file system says; the writer is poisoned then, and how much is on stable
+    /// storage is unknown.
+    pub fn sync(&mut self) -> Result<()> {
+        if let Some(error) = &self.poison {
+            return Err(error.clone());
+        }
+        if !self.dirty {
+            return Ok(());
+        }
+        let synced = self
+            .file
+            .sync_data()
+            .map_err(|e| Error::io("sync the log segment", &self.path, e));
+        self.or_poison(synced)?;
+        self.mark_synced();
+        let after_end = if self.sealed {
+            0
+        } else {
+            END_RECORD_BYTES + WATERMARK_RECORD_BYTES
+        };
+        let room = match self.options.segment_bytes {
+            0 => u64::MAX,
+            bytes => bytes.saturating_sub(self.bytes),
+        };
+        if room < WATERMARK_RECORD_BYTES + after_end {
+            return Ok(());
+        }
+        let payload = format::encode_watermark(self.synced_bytes);
+        let noted = self.append_own(RecordType::Watermark, &payload);
+        // What was asked for has happened; that the note of it failed is the next call's error.
+        let _ = self.or_poison(noted);
+        Ok(())
+    }
+
+    /// Writes the end record: the segment is complete, and segment `next` follows (0: none does).
+    /// Appends are refused from now on; a [`SegmentWriter::sync`] is not.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::append`].
+    pub fn seal(&mut self, next: FileNumber) -> Result<()> {
+        self.check_appendable(&[])?;
+        self.sealed = true;
+        self.dirty = true;
+        let outcome = self.append_own(
+            RecordType::End,
+            &format::encode_end(next, self.synced_bytes),
+        );
+        self.or_poison(outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests;
