@@ -201,3 +201,11 @@ pub trait MappedWriter: Send + Sync + Debug {
     /// `InvalidInput` where the range lies outside the window; nothing is written then.
     fn copy_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
 }
+
+/// What [`MappedWriter::copy_at`] says to a range that is not in its window.
+pub(crate) fn outside_window() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the range lies outside the mapped window",
+    )
+}

@@ -1,0 +1,334 @@
+//! The real file system: the one place that calls the operating system about files.
+//!
+//! Invariants: reads and writes are positional, so that handles carry no cursor and need no lock. A
+//! mapped window is given out only where a store into it cannot fail (see [`OsFileSystem`]).
+//! Everything above reaches it through [`FileSystem`].
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::fs::{DirEntry, FileLock, FileSystem, RandomAccessFile, WritableFile};
+#[cfg(target_os = "linux")]
+use crate::fs::{MappedWriter, outside_window};
+use crate::reservation::Reservation;
+#[cfg(target_os = "linux")]
+use crate::reservation::WindowGuard;
+
+/// The files that this process has locked, by canonical path: some systems let one process take
+/// the same lock twice.
+static LOCKED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+
+/// The file system of the operating system.
+///
+/// [`WritableFile::map`] gives a window only on Linux, on file systems that rewrite allocated blocks
+/// in place (ext4, XFS, tmpfs, and overlays, whose upper layer is taken to be one of these), after
+/// [`WritableFile::allocate`] on the same handle has really reserved the space. While a window is
+/// open, the file refuses to be cut below it. What remains is a device that fails under a store, or
+/// another program that cuts the file in spite of the lock: either ends the process with SIGBUS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsFileSystem;
+
+impl OsFileSystem {
+    /// The file system of the operating system.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl FileSystem for OsFileSystem {
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn RandomAccessFile>> {
+        let file = File::open(path)?;
+        // Opening a directory for reading succeeds; every read of it would fail.
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Arc::new(OsReadable { file }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
+        // Reading as well, because a shared mapping asks for it.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        Ok(Arc::new(OsWritable::new(file)))
+    }
+
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Arc::new(OsWritable::new(file)))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            // A file may be gone by the time it is asked about; then it is not there.
+            let metadata = match entry.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            entries.push(dir_entry(name, &metadata));
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn hard_link(&self, existing: &Path, new: &Path) -> io::Result<()> {
+        fs::hard_link(existing, new)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let directory = File::open(path)?;
+        if !directory.metadata()?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        match directory.sync_all() {
+            // EINVAL: this file system has no such call for directories; there is nothing to do.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            other => other,
+        }
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<DirEntry> {
+        let metadata = fs::metadata(path)?;
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Ok(dir_entry(name, &metadata))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        let key = fs::canonicalize(path)?;
+        let mut locked = LOCKED.lock();
+        let locked = locked.get_or_insert_default();
+        if locked.contains(&key) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+            TryLockError::Error(error) => error,
+        })?;
+        locked.insert(key.clone());
+        Ok(Box::new(OsLock { file, key }))
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+}
+
+fn dir_entry(name: String, metadata: &fs::Metadata) -> DirEntry {
+    let is_dir = metadata.is_dir();
+    DirEntry {
+        name,
+        bytes: if is_dir { 0 } else { metadata.len() },
+        is_dir,
+    }
+}
+
+/// A held lock: on the file for other processes, in [`LOCKED`] for this one.
+#[derive(Debug)]
+struct OsLock {
+    file: File,
+    key: PathBuf,
+}
+
+impl FileLock for OsLock {}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        // The lock would go with the descriptor; a child process that inherited it may keep that.
+        let mut locked = LOCKED.lock();
+        let _ = self.file.unlock();
+        if let Some(locked) = locked.as_mut() {
+            locked.remove(&self.key);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct OsReadable {
+    file: File,
+}
+
+impl RandomAccessFile for OsReadable {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn will_read(&self, offset: u64, bytes: u64) {
+        use std::num::NonZeroU64;
+        // Advice may be refused; then the read merely takes longer.
+        if let Some(bytes) = NonZeroU64::new(bytes) {
+            let advice = rustix::fs::Advice::WillNeed;
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(bytes), advice);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sequential(&self, on: bool) {
+        use rustix::fs::Advice;
+        let advice = if on {
+            Advice::Sequential
+        } else {
+            Advice::Random
+        };
+        let _ = rustix::fs::fadvise(&self.file, 0, None, advice);
+    }
+}
+
+#[derive(Debug)]
+struct OsWritable {
+    file: File,
+    reservation: Reservation,
+}
+
+impl OsWritable {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            reservation: Reservation::default(),
+        }
+    }
+}
+
+impl WritableFile for OsWritable {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        if reserve(&self.file, bytes)? {
+            self.reservation.extend_to(bytes);
+        } else if self.len()? < bytes {
+            // Nothing can be reserved here: a full device will show at the write.
+            self.file.set_len(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.reservation.cut_to(bytes, || self.file.set_len(bytes))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn map(&self, bytes: u64) -> io::Result<Option<Box<dyn MappedWriter>>> {
+        let opened = self.reservation.open_window(bytes, || {
+            let (Ok(window_bytes), true) = (usize::try_from(bytes), bytes <= self.len()?) else {
+                return Ok(None);
+            };
+            if !rewrites_in_place(&self.file)? {
+                return Ok(None);
+            }
+            crate::os_map::Window::new(&self.file, window_bytes).map(Some)
+        })?;
+        Ok(opened.map(|(window, guard)| {
+            Box::new(OsMapped {
+                window,
+                _guard: guard,
+            }) as Box<dyn MappedWriter>
+        }))
+    }
+}
+
+/// Reserves the first `bytes` bytes; false where the file system has no such call.
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(_file: &File, _bytes: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Whether a block that was allocated once can always be written again without new space. Copying
+/// file systems (btrfs, ZFS, bcachefs, F2FS) and remote ones cannot promise that.
+#[cfg(target_os = "linux")]
+fn rewrites_in_place(file: &File) -> io::Result<bool> {
+    const EXT: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    const TMPFS: u64 = 0x0102_1994;
+    const OVERLAY: u64 = 0x794c_7630;
+    // The field's type differs between architectures; the numbers all have 32 bits.
+    let kind = rustix::fs::fstatfs(file)?.f_type as u64 & 0xffff_ffff;
+    Ok([EXT, XFS, TMPFS, OVERLAY].contains(&kind))
+}
+
+/// A window on a file. Fields drop in order: unmapped first, then no longer counted as open.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+struct OsMapped {
+    window: crate::os_map::Window,
+    _guard: WindowGuard,
+}
+
+#[cfg(target_os = "linux")]
+impl MappedWriter for OsMapped {
+    fn copy_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.window.copy_at(offset, data) {
+            Ok(())
+        } else {
+            Err(outside_window())
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The window of shared memory on a file: the only `unsafe` code of this crate.
+//!
+//! Invariant: a [`Window`] covers bytes that its caller has made certain to exist: space allocated
+//! on the device, below the end of the file, on a file system that rewrites such blocks in place.
+//! Only then can a store into it not be answered with SIGBUS, and [`os`](crate::os), the one
+//! caller, makes no window otherwise.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// A writable, shared mapping of the first `bytes` bytes of a file.
+#[derive(Debug)]
+pub(crate) struct Window {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a `Window` is the only owner of its mapping, which is ordinary process memory and bound to
+// no thread; so it may move to another thread.
+unsafe impl Send for Window {}
+// SAFETY: a shared reference gives no access to the memory at all (`copy_at` takes `&mut self`), so
+// sharing it between threads shares two numbers.
+unsafe impl Sync for Window {}
+
+impl Window {
+    /// Maps the first `bytes` bytes of `file`, which must be open for reading and writing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for no bytes; else what the operating system says.
+    pub(crate) fn new(file: &File, bytes: usize) -> io::Result<Self> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the address is left to the kernel, so that the mapping overlaps no memory in use;
+        // the kernel checks the length and the descriptor, which `file` keeps open for the call. No
+        // Rust reference to the memory is ever made, so other mappings of the file may change it.
+        let start = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                bytes,
+                protection,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        }?;
+        let start = NonNull::new(start.cast::<u8>())
+            .ok_or_else(|| io::Error::other("the kernel mapped a file at address zero"))?;
+        Ok(Self { start, bytes })
+    }
+
+    /// Copies `data` to `offset`; false, and nothing written, where it would not fit.
+    pub(crate) fn copy_at(&mut self, offset: u64, data: &[u8]) -> bool {
+        let Ok(offset) = usize::try_from(offset) else {
+            return false;
+        };
+        match offset.checked_add(data.len()) {
+            Some(end) if end <= self.bytes => {}
+            _ => return false,
+        }
+        // SAFETY: `offset + data.len() <= self.bytes` was just checked, so the target lies inside
+        // the live mapping that `self` owns alone. `data` cannot overlap it: no reference into the
+        // mapping is ever given out. `u8` needs no alignment.
+        unsafe {
+            let target = self.start.as_ptr().add(offset);
+            std::ptr::copy_nonoverlapping(data.as_ptr(), target, data.len());
+        }
+        true
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `bytes` are those of the mapping made in `new`, which nobody else
+        // unmaps, and no pointer into it outlives `self`. A failure would leave it mapped: harmless.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
