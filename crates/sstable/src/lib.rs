@@ -1,2 +1,27 @@
-//! esker-sstable.
+//! Immutable sorted tables: how they are written, opened, searched, iterated, cached and verified.
+//!
+//! Invariant: a table never changes once it is finished; every byte of it that is read has been
+//! checked against its checksum before anything interprets it. The formats are specified in
+//! `docs/format/table.md`. Flush and compaction write tables with [`TableWriter`]; the engine reads
+//! them through [`TableCache`], [`TableHandle`], [`TableIter`] and [`LevelIter`].
 #![forbid(unsafe_code)]
+
+mod block;
+mod block_cache;
+mod level_iter;
+mod options;
+mod properties;
+mod table;
+mod table_cache;
+mod table_iter;
+mod table_writer;
+
+pub use block::{Block, PinnedValue};
+pub use block_cache::BlockCache;
+pub use level_iter::LevelIter;
+pub use options::{BlockLayoutChoice, Compression, FilterKind, TableOptions};
+pub use properties::Properties;
+pub use table::{Table, TableHit};
+pub use table_cache::{TableCache, TableHandle, TableRef};
+pub use table_iter::{FillCache, TableIter};
+pub use table_writer::TableWriter;
