@@ -1,0 +1,204 @@
+//! Iteration over a memtable that grows meanwhile: records are taken over in batches.
+//!
+//! Invariant: a batch holds consecutive records, in order, as of the moment it was filled. Whatever
+//! is inserted between two records of a batch later carries a higher sequence number than a reader
+//! that began before may see, so that nothing due to it is missed.
+//!
+//! Callers: `memtable`, which wraps one [`EntryIter`] for each kind of memtable.
+
+use crate::arena::{Record, RecordRef};
+use crate::probe::Probe;
+use esker_base::Trailer;
+use std::sync::Arc;
+
+/// Records of one batch; also the entries of a B+tree leaf.
+pub(crate) const BATCH_ENTRIES: usize = 64;
+/// How many records ahead of the current one are being loaded.
+const PREFETCH_DISTANCE: usize = 8;
+
+/// Consecutive records, and where they came from.
+pub(crate) struct Batch<P> {
+    records: [Option<RecordRef>; BATCH_ENTRIES],
+    start: usize,
+    end: usize,
+    pub(crate) place: P,
+}
+
+impl<P: Default> Default for Batch<P> {
+    fn default() -> Self {
+        Self {
+            records: [None; BATCH_ENTRIES],
+            start: 0,
+            end: 0,
+            place: P::default(),
+        }
+    }
+}
+
+impl<P> Batch<P> {
+    /// Empties the batch; `push_back` comes next.
+    pub(crate) fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// Empties the batch; `push_front` comes next.
+    pub(crate) fn clear_for_backwards(&mut self) {
+        (self.start, self.end) = (BATCH_ENTRIES, BATCH_ENTRIES);
+    }
+
+    /// Appends a record; says whether there is room for another.
+    #[inline]
+    pub(crate) fn push_back(&mut self, record: RecordRef) -> bool {
+        self.records[self.end] = Some(record);
+        self.end += 1;
+        self.end < BATCH_ENTRIES
+    }
+
+    /// Puts a record before the others; says whether there is room for another.
+    #[inline]
+    pub(crate) fn push_front(&mut self, record: RecordRef) -> bool {
+        self.start -= 1;
+        self.records[self.start] = Some(record);
+        self.start > 0
+    }
+
+    pub(crate) fn first(&self) -> Option<RecordRef> {
+        self.records[self.start..self.end]
+            .first()
+            .copied()
+            .flatten()
+    }
+
+    pub(crate) fn last(&self) -> Option<RecordRef> {
+        self.records[self.start..self.end].last().copied().flatten()
+    }
+}
+
+/// A memtable that hands out its records in batches. An empty batch means: none that way.
+///
+/// # Safety
+/// Every record pushed into a batch lives as long as the source, and came to the calling thread
+/// through a release-acquire pair.
+pub(crate) unsafe trait EntrySource: Send + Sync {
+    /// Where a batch came from.
+    type Place: Default + Send;
+
+    /// Fills `batch` with records of which the first is at or after `probe`.
+    fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<Self::Place>);
+    /// Fills `batch` with the first records.
+    fn first_batch(&self, batch: &mut Batch<Self::Place>);
+    /// Fills `batch` with the last records.
+    fn last_batch(&self, batch: &mut Batch<Self::Place>);
+    /// Fills `batch`, which is not empty, with the records behind it.
+    fn next_batch(&self, batch: &mut Batch<Self::Place>);
+    /// Fills `batch`, which is not empty, with the records before it.
+    fn previous_batch(&self, batch: &mut Batch<Self::Place>);
+}
+
+/// A cursor over an [`EntrySource`], which it keeps alive.
+pub(crate) struct EntryIter<S: EntrySource> {
+    batch: Batch<S::Place>,
+    position: usize,
+    source: Arc<S>,
+}
+
+impl<S: EntrySource> EntryIter<S> {
+    pub(crate) fn new(source: Arc<S>) -> Self {
+        Self {
+            batch: Batch::default(),
+            position: 0,
+            source,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn valid(&self) -> bool {
+        self.position >= self.batch.start && self.position < self.batch.end
+    }
+
+    /// The record that the iterator stands on; an empty one where it stands on none.
+    #[inline]
+    pub(crate) fn record(&self) -> Record<'_> {
+        match self.batch.records.get(self.position) {
+            // SAFETY: `records` holds only what the source pushed, which lives as long as
+            // `self.source` (the contract of `EntrySource`).
+            Some(Some(record)) if self.valid() => unsafe { record.view() },
+            _ => Record {
+                key: &[],
+                trailer: Trailer::OLDEST,
+                value: &[],
+            },
+        }
+    }
+
+    pub(crate) fn seek_to_first(&mut self) {
+        self.source.first_batch(&mut self.batch);
+        self.enter_front();
+    }
+
+    pub(crate) fn seek_to_last(&mut self) {
+        self.source.last_batch(&mut self.batch);
+        self.enter_back();
+    }
+
+    pub(crate) fn seek(&mut self, probe: &Probe<'_>) {
+        self.source.batch_from(probe, &mut self.batch);
+        self.enter_front();
+    }
+
+    /// Moves to the last record at or before `probe`.
+    pub(crate) fn seek_for_prev(&mut self, probe: &Probe<'_>) {
+        self.seek(probe);
+        if !self.valid() {
+            self.seek_to_last();
+            return;
+        }
+        let record = self.record();
+        if !probe.order_of(record.key, record.trailer).is_eq() {
+            self.previous();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn next(&mut self) {
+        self.position += 1;
+        if self.position < self.batch.end {
+            self.prefetch(self.position + PREFETCH_DISTANCE);
+        } else {
+            self.source.next_batch(&mut self.batch);
+            self.enter_front();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn previous(&mut self) {
+        if self.position > self.batch.start {
+            self.position -= 1;
+            self.prefetch(self.position.wrapping_sub(PREFETCH_DISTANCE));
+        } else {
+            self.source.previous_batch(&mut self.batch);
+            self.enter_back();
+        }
+    }
+
+    fn enter_front(&mut self) {
+        self.position = self.batch.start;
+        for ahead in 0..PREFETCH_DISTANCE {
+            self.prefetch(self.position + ahead);
+        }
+    }
+
+    fn enter_back(&mut self) {
+        self.position = self.batch.end.wrapping_sub(1);
+        for ahead in 0..PREFETCH_DISTANCE {
+            self.prefetch(self.position.wrapping_sub(ahead));
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, position: usize) {
+        if let Some(Some(record)) = self.batch.records.get(position) {
+            record.prefetch();
+        }
+    }
+}
