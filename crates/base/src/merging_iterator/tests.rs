@@ -117,13 +117,13 @@ fn apply(iterator: &mut impl InternalIterator, movement: &Movement) -> Result<()
     }
 }
 
-/// Keys that agree in their first eight bytes, keys that are padding or all ones, and short ones.
+/// Keys that agree in their first sixteen bytes, keys that are padding or all ones, and short ones.
 fn key() -> impl Strategy<Value = Vec<u8>> {
     let head = prop_oneof![
         3 => Just(&b""[..]),
-        3 => Just(&b"sameprefix"[..]),
-        1 => Just(&[0; 8][..]),
-        1 => Just(&[0xff; 8][..]),
+        3 => Just(&b"the same sixteen bytes"[..]),
+        1 => Just(&[0; 16][..]),
+        1 => Just(&[0xff; 16][..]),
     ];
     (
         head,
