@@ -191,6 +191,11 @@ pub trait WritableFile: Send + Sync + Debug {
 
     /// Lets the operating system start writing a range back, without waiting for it.
     fn start_writeback(&self, _offset: u64, _bytes: u64) {}
+
+    /// For simulated disks alone: a layer above has reported a sync of this file as failed. As Linux
+    /// does then, the disk takes the unsynced pages for clean, and no later sync writes them. The
+    /// engine never calls it; real file systems have nothing to do.
+    fn lose_unsynced(&self) {}
 }
 
 /// A window of memory on a file. See [`WritableFile::map`].

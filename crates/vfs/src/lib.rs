@@ -3,20 +3,28 @@
 //! [`fs`] is the seam: the traits that the engine is written against. Behind it live the real file
 //! system ([`os`]) and one in memory ([`mem`]); around either go the decorators that make a
 //! simulated disk: [`crash`] keeps a log from which the disk after a power loss is made, [`fault`]
-//! lets chosen operations fail, [`trace`] writes down what was asked for.
+//! lets chosen operations fail, [`trace`] writes down what was asked for; [`intercept`] is what the
+//! latter two are made of.
 //!
 //! Invariant: nothing outside [`os`] names `std::fs` or makes a system call (I12), and `unsafe`
 //! occurs in one private file only (the window of mapped memory).
 #![deny(unsafe_code)]
 
+pub mod fault;
 pub mod fs;
+pub mod intercept;
 pub mod mem;
+pub mod operation;
 pub mod os;
 #[cfg(target_os = "linux")]
 mod os_map;
 mod pages;
 mod reservation;
+pub mod trace;
 
+pub use fault::{DeviceError, Fault, FaultFileSystem, FaultRule};
 pub use fs::{DirEntry, FileLock, FileSystem, MappedWriter, RandomAccessFile, WritableFile};
 pub use mem::MemFileSystem;
+pub use operation::{Operation, OperationKind};
 pub use os::OsFileSystem;
+pub use trace::{TraceEntry, TraceFileSystem};

@@ -97,6 +97,11 @@ impl Space {
             .map_err(|_| io::ErrorKind::StorageFull.into())
     }
 
+    fn free_bytes(&self) -> u64 {
+        let capacity = self.capacity_bytes.load(Ordering::Relaxed);
+        capacity.saturating_sub(self.used_bytes.load(Ordering::Relaxed))
+    }
+
     fn give_back(&self, bytes: u64) {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -114,16 +119,29 @@ impl Inode {
         self.pages.read().len()
     }
 
+    /// Writes `data`; where the space ends before it, the part that fits, as a disk does.
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut pages = self.pages.write();
         let end = Pages::checked_end(offset, data.len() as u64)?;
-        let grown = if data.is_empty() {
+        let before = pages.len();
+        let growth = if data.is_empty() {
             0
         } else {
-            end.saturating_sub(pages.len())
+            end.saturating_sub(before)
         };
-        self.space.take(grown)?;
-        pages.write_at(offset, data)
+        if self.space.take(growth).is_ok() {
+            return pages.write_at(offset, data);
+        }
+        // A writer that lost the race for the last bytes writes less than would have fitted.
+        let free = self.space.free_bytes().min(growth);
+        let fits = usize::try_from((before + free).saturating_sub(offset)).unwrap_or(usize::MAX);
+        let part = &data[..fits.min(data.len())];
+        if self.space.take(free).is_ok() {
+            pages.write_at(offset, part)?;
+            // What the part did not reach of the space goes back.
+            self.space.give_back(before + free - pages.len());
+        }
+        Err(io::ErrorKind::StorageFull.into())
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
