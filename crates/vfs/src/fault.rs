@@ -248,10 +248,7 @@ impl Intercepted<Faults> {
     /// Passes everything on to `inner`, until told otherwise.
     #[must_use]
     pub fn new(inner: Arc<dyn FileSystem>) -> Self {
-        Self {
-            inner,
-            interceptor: Arc::default(),
-        }
+        Self::around(inner, Faults::default())
     }
 
     /// Adds a rule. Where several match an operation, the last one added decides.

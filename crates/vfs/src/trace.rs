@@ -76,10 +76,7 @@ impl Intercepted<Trace> {
     /// Records what is asked of `inner` from now on.
     #[must_use]
     pub fn new(inner: Arc<dyn FileSystem>) -> Self {
-        Self {
-            inner,
-            interceptor: Arc::default(),
-        }
+        Self::around(inner, Trace::default())
     }
 
     /// The operations so far.
