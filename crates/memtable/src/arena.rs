@@ -182,10 +182,10 @@ impl Arena {
         if bytes <= OVERSIZED_BYTES {
             // SAFETY: `current` is null or one of `chunks`, none of which is freed before the arena
             // is dropped.
-            if let Some(chunk) = unsafe { current.as_ref() } {
-                if let Some(start) = self.cut(chunk, bytes) {
-                    return start;
-                }
+            if let Some(chunk) = unsafe { current.as_ref() }
+                && let Some(start) = self.cut(chunk, bytes)
+            {
+                return start;
             }
         }
         self.allocate_slowly(bytes, current)
@@ -217,18 +217,15 @@ impl Arena {
         }
         let mut current = self.current.load(Ordering::Acquire);
         loop {
-            if current != seen || current.is_null() {
-                // SAFETY: as in `allocate`.
-                if let Some(chunk) = unsafe { current.as_ref() } {
-                    if let Some(start) = self.cut(chunk, bytes) {
-                        return start;
-                    }
-                }
-            }
             // SAFETY: as in `allocate`.
-            let last_bytes = unsafe { current.as_ref() }.map(|chunk| chunk.memory.bytes);
-            let next_bytes = last_bytes
-                .map_or(self.first_chunk_bytes, |last| last * 2)
+            let chunk = unsafe { current.as_ref() };
+            if current != seen
+                && let Some(start) = chunk.and_then(|chunk| self.cut(chunk, bytes))
+            {
+                return start;
+            }
+            let next_bytes = chunk
+                .map_or(self.first_chunk_bytes, |chunk| chunk.memory.bytes * 2)
                 .max(bytes.next_power_of_two())
                 .min(MAX_CHUNK_BYTES);
             current = self.add_chunk(&mut chunks, next_bytes, 0).as_ptr();

@@ -46,20 +46,19 @@ impl<P> Batch<P> {
         (self.start, self.end) = (BATCH_ENTRIES, BATCH_ENTRIES);
     }
 
-    /// Appends a record; says whether there is room for another.
+    /// Appends a record. At most [`BATCH_ENTRIES`] are pushed after `clear`.
     #[inline]
-    pub(crate) fn push_back(&mut self, record: RecordRef) -> bool {
+    pub(crate) fn push_back(&mut self, record: RecordRef) {
         self.records[self.end] = Some(record);
         self.end += 1;
-        self.end < BATCH_ENTRIES
     }
 
-    /// Puts a record before the others; says whether there is room for another.
+    /// Puts a record before the others. At most [`BATCH_ENTRIES`] are pushed after
+    /// `clear_for_backwards`.
     #[inline]
-    pub(crate) fn push_front(&mut self, record: RecordRef) -> bool {
+    pub(crate) fn push_front(&mut self, record: RecordRef) {
         self.start -= 1;
         self.records[self.start] = Some(record);
-        self.start > 0
     }
 
     pub(crate) fn first(&self) -> Option<RecordRef> {

@@ -7,7 +7,7 @@
 //! Callers: `memtable` for inserts and lookups, `entry_iter` for batches.
 
 use crate::arena::{Arena, ArenaPool, RECORD_HEADER_BYTES, Record, RecordRef};
-use crate::entry_iter::{Batch, EntrySource};
+use crate::entry_iter::{BATCH_ENTRIES, Batch, EntrySource};
 use crate::probe::{Probe, word_at};
 use crossbeam_skiplist::SkipMap;
 use esker_base::Trailer;
@@ -21,6 +21,8 @@ const FIRST_CHUNK_BYTES: usize = 64 << 10;
 /// What a node of the list takes beside its key: a word of references and height, and a tower of
 /// geometrically distributed height, two links on average.
 const NODE_OVERHEAD_BYTES: usize = 24;
+/// Records of an iterator's first batch.
+const FIRST_BATCH_ENTRIES: usize = 4;
 
 /// A key of the list: what most comparisons need, and where the rest is.
 #[derive(Clone, Copy)]
@@ -115,7 +117,9 @@ impl SkipList {
 
     pub(crate) fn insert(&self, key: &[u8], trailer: Trailer, value: &[u8]) {
         let record = self.arena.store(key, trailer, value);
-        self.map.insert(ListKey::stored(record, key, trailer), ());
+        // Keys are unique by contract; `compare_insert` makes sure that none is ever replaced.
+        self.map
+            .compare_insert(ListKey::stored(record, key, trailer), (), |()| false);
     }
 
     pub(crate) fn get(&self, probe: &Probe<'_>) -> Option<Record<'_>> {
@@ -144,32 +148,45 @@ impl std::fmt::Debug for SkipList {
     }
 }
 
-// SAFETY: every record pushed below is a key of the map, that is, a stored record of `self.arena`,
-// which lives as long as `self`.
-unsafe impl EntrySource for SkipList {
-    type Place = ();
+/// How many records the next batch of an iterator takes. Walking the list costs a cache miss a
+/// record: a short scan should not pay for a long one.
+pub(crate) struct BatchLimit(usize);
 
-    fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<()>) {
+impl Default for BatchLimit {
+    fn default() -> Self {
+        Self(FIRST_BATCH_ENTRIES)
+    }
+}
+
+// SAFETY: every record pushed below is a key of the map, that is, a stored record of `self.arena`,
+// which lives as long as `self`; the list published it with a release store of a link.
+unsafe impl EntrySource for SkipList {
+    type Place = BatchLimit;
+
+    fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<BatchLimit>) {
+        batch.place = BatchLimit::default();
         let bound = ListKey::of(probe.key, probe.trailer);
         self.fill_forwards(Bound::Included(&bound), batch);
     }
 
-    fn first_batch(&self, batch: &mut Batch<()>) {
+    fn first_batch(&self, batch: &mut Batch<BatchLimit>) {
+        batch.place = BatchLimit::default();
         self.fill_forwards(Bound::Unbounded, batch);
     }
 
-    fn last_batch(&self, batch: &mut Batch<()>) {
+    fn last_batch(&self, batch: &mut Batch<BatchLimit>) {
+        batch.place = BatchLimit::default();
         self.fill_backwards(Bound::Unbounded, batch);
     }
 
-    fn next_batch(&self, batch: &mut Batch<()>) {
+    fn next_batch(&self, batch: &mut Batch<BatchLimit>) {
         let Some(last) = batch.last() else { return };
         // SAFETY: the batch was filled from this list.
         let last = unsafe { last.view() };
         self.fill_forwards(Bound::Excluded(&ListKey::of(last.key, last.trailer)), batch);
     }
 
-    fn previous_batch(&self, batch: &mut Batch<()>) {
+    fn previous_batch(&self, batch: &mut Batch<BatchLimit>) {
         let Some(first) = batch.first() else { return };
         // SAFETY: the batch was filled from this list.
         let first = unsafe { first.view() };
@@ -181,19 +198,37 @@ unsafe impl EntrySource for SkipList {
 }
 
 impl SkipList {
-    fn fill_forwards(&self, bound: Bound<&ListKey>, batch: &mut Batch<()>) {
+    fn fill_forwards(&self, bound: Bound<&ListKey>, batch: &mut Batch<BatchLimit>) {
         batch.clear();
         let Some(mut entry) = self.map.lower_bound(bound) else {
             return;
         };
-        while batch.push_back(entry.key().record()) && entry.move_next() {}
+        for _ in 0..batch.place.take_and_double() {
+            batch.push_back(entry.key().record());
+            if !entry.move_next() {
+                return;
+            }
+        }
     }
 
-    fn fill_backwards(&self, bound: Bound<&ListKey>, batch: &mut Batch<()>) {
+    fn fill_backwards(&self, bound: Bound<&ListKey>, batch: &mut Batch<BatchLimit>) {
         batch.clear_for_backwards();
         let Some(mut entry) = self.map.upper_bound(bound) else {
             return;
         };
-        while batch.push_front(entry.key().record()) && entry.move_prev() {}
+        for _ in 0..batch.place.take_and_double() {
+            batch.push_front(entry.key().record());
+            if !entry.move_prev() {
+                return;
+            }
+        }
+    }
+}
+
+impl BatchLimit {
+    fn take_and_double(&mut self) -> usize {
+        let limit = self.0;
+        self.0 = (2 * limit).min(BATCH_ENTRIES);
+        limit
     }
 }
