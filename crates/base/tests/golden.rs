@@ -4,6 +4,7 @@
 //! Invariant: files under `testdata/` are written by hand from the format's description and never
 //! regenerated. Each is hexadecimal with comments, and stands word for word as the worked example
 //! of its page in `docs/format/`.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 
