@@ -1,2 +1,24 @@
-//! esker-compaction.
+//! Turning tables into fewer, better tables.
+//!
+//! Two halves. The pure one decides, over plain data: [`shape`] (how large levels should be),
+//! [`picker`] (what to compact next), [`plan`] (which tables become which), [`retention`] (which
+//! records stay), [`pacing`] (how writers are slowed). The other acts: [`flush`] and [`job`] read,
+//! merge and write tables, [`subcompaction`] cuts a job into parts, [`executor`] runs them.
+//!
+//! Invariants: newer data never ends below older data of the same key; nothing that a snapshot can
+//! see is dropped and nothing dropped comes back (I6); a job either hands over finished, synced,
+//! reopened tables or leaves no file behind (I1). Memtables, versions' changes and scheduling are
+//! the facade's business: nothing here starts by itself. `docs/compaction.md` explains how it
+//! works and why.
 #![forbid(unsafe_code)]
+
+mod overlap;
+pub mod pacing;
+pub mod picker;
+pub mod plan;
+pub mod shape;
+
+pub use pacing::{Admission, Pressure, admit};
+pub use picker::{PickInput, RangePick, debt_bytes, pick, pick_range};
+pub use plan::{OutputRun, Plan, PlanKind, PlanRun, Reason};
+pub use shape::{CompactionShape, Layout, ShapeOptions};

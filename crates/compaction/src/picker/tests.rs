@@ -1,0 +1,1 @@
+//! Picks against hand-made versions.
