@@ -10,13 +10,31 @@
 //! | [`version`] | one keyspace's tables, by level and run |
 //! | [`version_edit`] | a change, and its tagged encoding |
 //! | [`version_builder`] | an edit applied to a version |
+//! | [`live_index`] | where every live table stands |
+//! | [`keyspace_map`] | keyspaces by number, cheap to copy |
 //! | [`manifest_state`] | everything the manifest says, immutable, cheap to change into the next |
-//! | [`manifest_log`] | MANIFEST files and CURRENT |
+//! | `manifest_log` | the MANIFEST being written, and the next one taking over |
+//! | `current_file` | the file that names the live MANIFEST |
+//! | `recovery` | from `CURRENT` to the state |
+//! | `creation` | whether a directory may become a database |
 //! | [`version_set`] | the one writer of truth |
 #![forbid(unsafe_code)]
 
+mod creation;
+mod current_file;
+pub mod keyspace_map;
+pub mod live_index;
+mod manifest_log;
+pub mod manifest_state;
+mod recovery;
+mod table_fields;
+mod tagged_fields;
 pub mod version;
+pub mod version_builder;
 pub mod version_edit;
+pub mod version_set;
 
+pub use manifest_state::{Keyspace, KeyspaceMeta, ManifestState};
 pub use version::{Level, Run, Version};
 pub use version_edit::{AddedTable, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit};
+pub use version_set::{ManifestOptions, VersionSet};

@@ -11,6 +11,8 @@ use esker_base::filename::FileNumber;
 use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 
+mod encoding;
+
 /// Everything that changes at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionEdit {
@@ -36,6 +38,8 @@ pub struct VersionEdit {
     pub largest_keyspace: Option<KeyspaceId>,
     /// Written by the version set at the end of the snapshot with which each MANIFEST begins.
     pub completes_snapshot: bool,
+    /// Written by the version set once `CURRENT` durably names the MANIFEST that this stands in.
+    pub is_published: bool,
 }
 
 /// What changes in one keyspace.
@@ -98,3 +102,6 @@ pub enum RecoveryPointEdit {
         name: String,
     },
 }
+
+#[cfg(test)]
+mod tests;
