@@ -7,12 +7,13 @@
 //! Callers: `memtable`, which wraps one [`EntryIter`] for each kind of memtable.
 
 use crate::arena::{Record, RecordRef};
+use crate::b_tree::SLOTS;
 use crate::probe::Probe;
 use esker_base::Trailer;
 use std::sync::Arc;
 
 /// Records of one batch; also the entries of a B+tree leaf.
-pub(crate) const BATCH_ENTRIES: usize = 64;
+pub(crate) const BATCH_ENTRIES: usize = SLOTS;
 /// How many records ahead of the current one are being loaded.
 const PREFETCH_DISTANCE: usize = 8;
 
@@ -21,6 +22,7 @@ pub(crate) struct Batch<P> {
     records: [Option<RecordRef>; BATCH_ENTRIES],
     start: usize,
     end: usize,
+    /// Where the records came from, for the source.
     pub(crate) place: P,
 }
 
@@ -61,6 +63,10 @@ impl<P> Batch<P> {
         self.records[self.start] = Some(record);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
     pub(crate) fn first(&self) -> Option<RecordRef> {
         self.records[self.start..self.end]
             .first()
@@ -82,8 +88,8 @@ pub(crate) unsafe trait EntrySource: Send + Sync {
     /// Where a batch came from.
     type Place: Default + Send;
 
-    /// Fills `batch` with records of which the first is at or after `probe`.
-    fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<Self::Place>);
+    /// Fills `batch` with records around `probe`; where among them the first at or after `probe` is.
+    fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<Self::Place>) -> usize;
     /// Fills `batch` with the first records.
     fn first_batch(&self, batch: &mut Batch<Self::Place>);
     /// Fills `batch` with the last records.
@@ -141,8 +147,8 @@ impl<S: EntrySource> EntryIter<S> {
     }
 
     pub(crate) fn seek(&mut self, probe: &Probe<'_>) {
-        self.source.batch_from(probe, &mut self.batch);
-        self.enter_front();
+        let position = self.source.batch_from(probe, &mut self.batch);
+        self.enter(self.batch.start + position);
     }
 
     /// Moves to the last record at or before `probe`.
@@ -181,7 +187,11 @@ impl<S: EntrySource> EntryIter<S> {
     }
 
     fn enter_front(&mut self) {
-        self.position = self.batch.start;
+        self.enter(self.batch.start);
+    }
+
+    fn enter(&mut self, position: usize) {
+        self.position = position;
         for ahead in 0..PREFETCH_DISTANCE {
             self.prefetch(self.position + ahead);
         }

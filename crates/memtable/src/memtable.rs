@@ -6,6 +6,7 @@
 //! Callers: the database's commit path inserts, its read path looks up, its flush iterates.
 
 use crate::arena::{ArenaPool, Record};
+use crate::b_tree::BTree;
 use crate::entry_iter::EntryIter;
 use crate::probe::Probe;
 use crate::range_tombstones::RangeTombstones;
@@ -29,6 +30,7 @@ pub enum MemtableKind {
 #[derive(Debug)]
 enum Points {
     SkipList(Arc<SkipList>),
+    BTree(Arc<BTree>),
 }
 
 /// The sorted buffer of recent writes.
@@ -70,9 +72,8 @@ impl Memtable {
 
     fn build(kind: MemtableKind, pool: Option<Arc<ArenaPool>>) -> Self {
         let points = match kind {
-            MemtableKind::SkipList | MemtableKind::BTree => {
-                Points::SkipList(Arc::new(SkipList::new(pool)))
-            }
+            MemtableKind::SkipList => Points::SkipList(Arc::new(SkipList::new(pool))),
+            MemtableKind::BTree => Points::BTree(Arc::new(BTree::new(pool))),
         };
         Self {
             points,
@@ -90,6 +91,7 @@ impl Memtable {
     pub fn insert(&self, key: &[u8], trailer: Trailer, value: &[u8]) {
         match &self.points {
             Points::SkipList(list) => list.insert(key, trailer, value),
+            Points::BTree(tree) => tree.insert(key, trailer, value),
         }
         self.entries.fetch_add(1, Ordering::Relaxed);
         self.note_sequence(trailer.sequence());
@@ -120,6 +122,7 @@ impl Memtable {
         let probe = Probe::new(key, Trailer::seek(visible));
         let record = match &self.points {
             Points::SkipList(list) => list.get(&probe),
+            Points::BTree(tree) => tree.get(&probe),
         };
         record.map(|record| (record.trailer, record.value))
     }
@@ -149,6 +152,7 @@ impl Memtable {
     pub fn iter(self: &Arc<Self>) -> MemtableIter {
         MemtableIter(match &self.points {
             Points::SkipList(list) => PointsIter::SkipList(EntryIter::new(Arc::clone(list))),
+            Points::BTree(tree) => PointsIter::BTree(EntryIter::new(Arc::clone(tree))),
         })
     }
 
@@ -158,6 +162,7 @@ impl Memtable {
         self.tombstones.bytes()
             + match &self.points {
                 Points::SkipList(list) => list.bytes(),
+                Points::BTree(tree) => tree.bytes(),
             }
     }
 
@@ -168,6 +173,7 @@ impl Memtable {
         self.tombstones.bytes()
             + match &self.points {
                 Points::SkipList(list) => list.reserved_bytes(),
+                Points::BTree(tree) => tree.reserved_bytes(),
             }
     }
 
@@ -199,6 +205,7 @@ impl Memtable {
 
 enum PointsIter {
     SkipList(EntryIter<SkipList>),
+    BTree(EntryIter<BTree>),
 }
 
 /// A cursor over the point records of a memtable.
@@ -211,6 +218,7 @@ macro_rules! dispatch {
     ($self:expr, $iter:ident => $call:expr) => {
         match $self {
             PointsIter::SkipList($iter) => $call,
+            PointsIter::BTree($iter) => $call,
         }
     };
 }

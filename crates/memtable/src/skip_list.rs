@@ -22,7 +22,7 @@ const FIRST_CHUNK_BYTES: usize = 64 << 10;
 /// geometrically distributed height, two links on average.
 const NODE_OVERHEAD_BYTES: usize = 24;
 /// Records of an iterator's first batch.
-const FIRST_BATCH_ENTRIES: usize = 4;
+const FIRST_BATCH_ENTRIES: usize = 4; // at most BATCH_ENTRIES
 
 /// A key of the list: what most comparisons need, and where the rest is.
 #[derive(Clone, Copy)]
@@ -163,10 +163,11 @@ impl Default for BatchLimit {
 unsafe impl EntrySource for SkipList {
     type Place = BatchLimit;
 
-    fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<BatchLimit>) {
+    fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<BatchLimit>) -> usize {
         batch.place = BatchLimit::default();
         let bound = ListKey::of(probe.key, probe.trailer);
         self.fill_forwards(Bound::Included(&bound), batch);
+        0
     }
 
     fn first_batch(&self, batch: &mut Batch<BatchLimit>) {

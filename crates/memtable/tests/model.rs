@@ -1,6 +1,8 @@
 //! Both memtables against a sorted map: random inserts, lookups and iterators that walk in both
 //! directions while the memtable grows under them.
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 use esker_base::iterator::InternalIterator;
 use esker_base::{SequenceNumber, Trailer, ValueKind};
 use esker_memtable::{ArenaPool, Memtable, MemtableIter, MemtableKind};
@@ -55,7 +57,7 @@ fn key(family: Family, number: u64) -> Vec<u8> {
         }
         Family::Zeros => {
             let mut key = vec![0; (number % 23) as usize];
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 key.push((number / 23) as u8);
             }
             key
@@ -238,7 +240,7 @@ impl Run {
 
     fn insert(&mut self, family: Family, number: u64) {
         self.sequence += 1;
-        let kind = if self.sequence % 5 == 0 {
+        let kind = if self.sequence.is_multiple_of(5) {
             ValueKind::Tombstone
         } else {
             ValueKind::Value

@@ -2,6 +2,8 @@
 //! replaced or removed: ours never are. A test binary of its own, because it counts the
 //! allocations of the whole process.
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 use esker_base::iterator::InternalIterator;
 use esker_base::{Trailer, ValueKind};
 use esker_memtable::{Memtable, MemtableKind};
