@@ -10,6 +10,7 @@
 //! occurs in one private file only (the window of mapped memory).
 #![deny(unsafe_code)]
 
+pub mod crash;
 pub mod fault;
 pub mod fs;
 pub mod intercept;
@@ -19,12 +20,15 @@ pub mod os;
 #[cfg(target_os = "linux")]
 mod os_map;
 mod pages;
+pub mod random;
 mod reservation;
 pub mod trace;
 
+pub use crash::{CrashFileSystem, CrashReplay, ImagePolicy, UnsyncedData, UnsyncedNames};
 pub use fault::{DeviceError, Fault, FaultFileSystem, FaultRule};
 pub use fs::{DirEntry, FileLock, FileSystem, MappedWriter, RandomAccessFile, WritableFile};
 pub use mem::MemFileSystem;
 pub use operation::{Operation, OperationKind};
 pub use os::OsFileSystem;
+pub use random::Random;
 pub use trace::{TraceEntry, TraceFileSystem};

@@ -69,7 +69,7 @@ pub(crate) struct Inode {
 
 /// The capacity of the file system and how much of it is in use. A file is charged its length.
 #[derive(Debug)]
-struct Space {
+pub(crate) struct Space {
     capacity_bytes: AtomicU64,
     used_bytes: AtomicU64,
 }
@@ -97,6 +97,15 @@ impl Space {
             .map_err(|_| io::ErrorKind::StorageFull.into())
     }
 
+    /// A file with these contents, which may lie beyond the capacity: they are there already.
+    pub(crate) fn inode(self: &Arc<Self>, pages: Pages) -> Arc<Inode> {
+        self.used_bytes.fetch_add(pages.len(), Ordering::Relaxed);
+        Arc::new(Inode {
+            pages: RwLock::new(pages),
+            space: Arc::clone(self),
+        })
+    }
+
     fn free_bytes(&self) -> u64 {
         let capacity = self.capacity_bytes.load(Ordering::Relaxed);
         capacity.saturating_sub(self.used_bytes.load(Ordering::Relaxed))
@@ -108,11 +117,9 @@ impl Space {
 }
 
 impl Inode {
-    fn new(space: &Arc<Space>) -> Self {
-        Self {
-            pages: RwLock::default(),
-            space: Arc::clone(space),
-        }
+    /// The bytes as they are now.
+    pub(crate) fn contents(&self) -> Pages {
+        self.pages.read().clone()
     }
 
     fn len(&self) -> u64 {
@@ -211,8 +218,13 @@ impl MemFileSystem {
         Self::build(capacity, |space| copy_directory(&root, space, &mut links))
     }
 
+    /// Shows the whole tree to `visit`.
+    pub(crate) fn visit<T>(&self, visit: impl FnOnce(&Directory) -> T) -> T {
+        visit(&self.shared.root.read())
+    }
+
     /// A file system whose tree `fill` makes.
-    fn build(capacity_bytes: u64, fill: impl FnOnce(&Arc<Space>) -> Directory) -> Self {
+    pub(crate) fn build(capacity_bytes: u64, fill: impl FnOnce(&Arc<Space>) -> Directory) -> Self {
         let fs = Self::with_capacity(capacity_bytes);
         let root = fill(&fs.shared.space);
         *fs.shared.root.write() = root;
@@ -235,14 +247,9 @@ fn copy_directory(
     let copy_node = |node: &Node, links: &mut HashMap<_, _>| match node {
         Node::Directory(inner) => Node::Directory(copy_directory(inner, space, links)),
         Node::File(inode) => {
-            let copy = links.entry(Arc::as_ptr(inode)).or_insert_with(|| {
-                let pages = inode.pages.read().clone();
-                space.used_bytes.fetch_add(pages.len(), Ordering::Relaxed);
-                Arc::new(Inode {
-                    pages: RwLock::new(pages),
-                    space: Arc::clone(space),
-                })
-            });
+            let copy = links
+                .entry(Arc::as_ptr(inode))
+                .or_insert_with(|| space.inode(inode.contents()));
             Node::File(Arc::clone(copy))
         }
     };
@@ -365,7 +372,7 @@ impl FileSystem for MemFileSystem {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
-        let inode = Arc::new(Inode::new(&self.shared.space));
+        let inode = self.shared.space.inode(Pages::default());
         insert_file(&mut self.shared.root.write(), path, &inode)?;
         Ok(Arc::new(MemWritable {
             inode,

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_vfs::{
-    FaultFileSystem, FileSystem, MemFileSystem, OsFileSystem, RandomAccessFile, TraceFileSystem,
-    WritableFile,
+    CrashFileSystem, FaultFileSystem, FileSystem, ImagePolicy, MemFileSystem, OsFileSystem,
+    RandomAccessFile, TraceFileSystem, WritableFile,
 };
 
 /// A file system and an empty directory in it.
@@ -408,4 +408,12 @@ fn a_fault_layer_without_faults_changes_nothing() {
     assert_eq!(fs.faults(), 0);
     fs.set_free_bytes(Some(u64::MAX));
     passes_the_suite(Arc::new(fs), Path::new("/y"));
+}
+
+#[test]
+fn a_simulated_disk_passes_and_so_does_its_image() {
+    let fs = CrashFileSystem::new(MemFileSystem::new());
+    passes_the_suite(Arc::new(fs.clone()), Path::new("/x"));
+    let image = fs.image(fs.operations(), &ImagePolicy::PROCESS_END);
+    passes_the_suite(Arc::new(image), Path::new("/y"));
 }
