@@ -136,8 +136,16 @@ impl BatchEncoder {
         &self.bytes
     }
 
+    /// The encoding as it stands: what is logged once it is sealed.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The records, in their order.
     #[must_use]
+    #[inline]
     pub fn records(&self) -> Records<'_> {
         Records { decoder: Decoder::new(&self.bytes[HEADER_BYTES..]), remaining: self.count }
     }

@@ -1,2 +1,70 @@
 //! esker: an embedded, ordered, persistent key-value store.
+//!
+//! Keys and values are bytes; keys order bytewise. A [`Db`] is a cheap handle to clone into every
+//! thread. Writes are atomic, as durable as each asks for ([`Durability`]), and visible in one order;
+//! reads take no lock. See the repository's `ARCHITECTURE.md` for how it works.
+//!
+//! ```
+//! # fn main() -> esker::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("db");
+//! let db = esker::Db::open(&path)?;
+//! db.put("user:1", "Ada")?;
+//! db.put("user:2", "Grace")?;
+//!
+//! let mut batch = esker::WriteBatch::new();
+//! batch.put("user:3", "Barbara");
+//! batch.delete("user:2");
+//! db.write(batch)?;
+//!
+//! for entry in db.prefix("user:") {
+//!     let (key, value) = entry?;
+//!     println!("{key:?} {value:?}");
+//! }
+//! db.close()
+//! # }
+//! ```
 #![forbid(unsafe_code)]
+
+mod background;
+mod background_error;
+mod batch;
+mod commit;
+mod cursor;
+mod db;
+mod engine;
+mod keyspace;
+mod obsolete_files;
+mod open;
+mod options;
+mod range_spec;
+mod read;
+mod recovery;
+mod scan;
+mod segments;
+mod snapshot;
+mod stats;
+mod super_version;
+mod transaction;
+mod value;
+mod wal_control;
+
+pub mod inspect;
+
+pub use batch::WriteBatch;
+pub use cursor::Cursor;
+pub use db::Db;
+pub use engine::RecoveryState;
+pub use esker_base::clock::{Clock, ManualClock, SystemClock};
+pub use esker_base::{Error, ErrorKind, Result};
+pub use esker_compaction::CompactionShape;
+pub use esker_memtable::MemtableKind;
+pub use esker_sstable::{Compression, FilterKind};
+pub use esker_vfs as vfs;
+pub use keyspace::Keyspace;
+pub use options::{Durability, Options, RecoveryPolicy, Settings, WriteOptions};
+pub use scan::Entries;
+pub use snapshot::Snapshot;
+pub use stats::{LevelStats, Stats};
+pub use value::Value;
+pub use wal_control::Wal;

@@ -1,0 +1,173 @@
+//! The public write batch: operations over keyspaces that become visible and durable together.
+//!
+//! Invariant: a batch knows nothing of a database until it is written; bad keys and handles of
+//! another database are found then, before anything is changed.
+
+use crate::keyspace::Keyspace;
+use crate::range_spec::KeyRange;
+use esker_base::write_batch::{BatchEncoder, KeyspaceId};
+use esker_base::{Error, Result, ValueKind};
+use std::ops::RangeBounds;
+use std::time::Duration;
+
+/// Operations that are applied together or not at all; later ones on a key win.
+///
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// let db = esker::Options::new().open_in_memory()?;
+/// let mut batch = esker::WriteBatch::new();
+/// batch.put("a", "1");
+/// batch.delete("b");
+/// db.write(batch)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct WriteBatch {
+    pub(crate) encoder: BatchEncoder,
+    /// The keyspaces named so far, so that each is checked once.
+    pub(crate) keyspaces: Vec<Keyspace>,
+    /// Values whose time to live begins when the batch is written: their end in the encoding, their
+    /// length, and the time to live in milliseconds.
+    relative_expiries: Vec<(usize, usize, u64)>,
+    /// The first operation that can be no good in any database.
+    refused: Option<Error>,
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `key` to `value` in the default keyspace.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.push(0, ValueKind::Value, key.as_ref(), value.as_ref());
+    }
+
+    /// Removes `key` from the default keyspace.
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) {
+        self.push(0, ValueKind::Tombstone, key.as_ref(), &[]);
+    }
+
+    /// Sets `key` to `value` until `ttl` after the batch is written.
+    pub fn put_with_ttl(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, ttl: Duration) {
+        self.push_expiring(0, key.as_ref(), value.as_ref(), ttl);
+    }
+
+    /// Removes every key of `range` from the default keyspace, in O(1).
+    pub fn delete_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) {
+        self.push_range(0, &KeyRange::new(&range));
+    }
+
+    /// As [`WriteBatch::put`], in `keyspace`.
+    pub fn put_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        let id = self.name(keyspace);
+        self.push(id, ValueKind::Value, key.as_ref(), value.as_ref());
+    }
+
+    /// As [`WriteBatch::delete`], in `keyspace`.
+    pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
+        let id = self.name(keyspace);
+        self.push(id, ValueKind::Tombstone, key.as_ref(), &[]);
+    }
+
+    /// As [`WriteBatch::put_with_ttl`], in `keyspace`.
+    pub fn put_with_ttl_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) {
+        let id = self.name(keyspace);
+        self.push_expiring(id, key.as_ref(), value.as_ref(), ttl);
+    }
+
+    /// As [`WriteBatch::delete_range`], in `keyspace`.
+    pub fn delete_range_in<K: AsRef<[u8]>>(
+        &mut self,
+        keyspace: &Keyspace,
+        range: impl RangeBounds<K>,
+    ) {
+        let id = self.name(keyspace);
+        self.push_range(id, &KeyRange::new(&range));
+    }
+
+    /// Number of operations.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.encoder.count() as usize
+    }
+
+    /// Whether there is no operation.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.encoder.count() == 0
+    }
+
+    /// Bytes of the batch as it is logged.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.encoder.encoded_bytes()
+    }
+
+    /// Forgets every operation and keeps the memory.
+    pub fn clear(&mut self) {
+        self.encoder.clear();
+        self.keyspaces.clear();
+        self.relative_expiries.clear();
+        self.refused = None;
+    }
+
+    fn name(&mut self, keyspace: &Keyspace) -> KeyspaceId {
+        if !self.keyspaces.iter().any(|known| known.is_same(keyspace)) {
+            self.keyspaces.push(keyspace.clone());
+        }
+        keyspace.id()
+    }
+
+    pub(crate) fn push(&mut self, keyspace: KeyspaceId, kind: ValueKind, key: &[u8], value: &[u8]) {
+        self.encoder.push(keyspace, kind, key, value);
+    }
+
+    pub(crate) fn push_expiring(
+        &mut self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: &[u8],
+        ttl: Duration,
+    ) {
+        self.encoder.push_expiring(keyspace, key, value, 0);
+        let ttl_millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        self.relative_expiries
+            .push((self.encoder.encoded_bytes(), value.len(), ttl_millis));
+    }
+
+    pub(crate) fn push_range(&mut self, keyspace: KeyspaceId, range: &KeyRange) {
+        if range.is_inverted() {
+            let error = Error::invalid_argument("the range to delete ends before it starts");
+            self.refused.get_or_insert(error);
+        } else if !range.is_empty() {
+            self.encoder
+                .push(keyspace, ValueKind::RangeDelete, range.start(), range.end());
+        }
+    }
+
+    /// What makes the batch impossible in any database.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.refused.clone().map_or(Ok(()), Err)
+    }
+
+    /// Turns times to live into points in time.
+    pub(crate) fn settle_expiries(&mut self, now_millis: u64) {
+        for (end, value_bytes, ttl_millis) in self.relative_expiries.drain(..) {
+            self.encoder
+                .set_expiry(end, value_bytes, now_millis.saturating_add(ttl_millis));
+        }
+    }
+
+    pub(crate) fn has_expiries(&self) -> bool {
+        !self.relative_expiries.is_empty()
+    }
+}

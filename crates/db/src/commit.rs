@@ -1,0 +1,461 @@
+//! The commit pipeline: how writes become ordered, logged, durable and visible.
+//!
+//! Invariants (I5): the holder of the writer lock is the leader; it gives a group of batches
+//! consecutive sequence numbers, appends them to the log in one write, syncs once if any of them asks
+//! for it, inserts them into the memtables, and publishes the last sequence with a release store. A
+//! reader that loads the visible sequence therefore finds everything up to it inserted, and every
+//! `Sync` batch up to it on stable storage. Sequence numbers of a group whose logging failed are
+//! never used again: its records may or may not be in the log.
+//!
+//! A thread that finds the writer lock free leads at once, with whoever waits. One that finds it
+//! taken queues its batch, and is either done by the leader or told to lead. No wake-up is lost:
+//! the thread tries the lock again after it has queued, and a leader looks at the queue again after
+//! it has unlocked, so that one of the two sees the other.
+
+use crate::batch::WriteBatch;
+use crate::engine::Engine;
+use crate::keyspace::{KeyspaceState, dropped};
+use crate::options::{Durability, Settings};
+use crate::segments::Log;
+use crate::transaction::ReadSet;
+use esker_base::limits::MAX_BATCH_BYTES;
+use esker_base::write_batch::BatchEncoder;
+use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
+use esker_wal::SyncMode;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::thread::{self, Thread};
+
+/// Bytes after which a leader takes no further batch into its group.
+const GROUP_BYTES: usize = 1 << 20;
+/// How often a queued thread looks before it parks: about two microseconds.
+const SPINS: usize = 60;
+
+/// One batch on its way.
+pub(crate) struct Member<'a> {
+    batch: &'a mut BatchEncoder,
+    keyspaces: &'a [Arc<KeyspaceState>],
+    durability: Durability,
+    /// What must not have changed since it was read, for a transaction.
+    reads: Option<&'a ReadSet>,
+    outcome: Result<()>,
+}
+
+impl<'a> Member<'a> {
+    pub(crate) fn new(
+        batch: &'a mut BatchEncoder,
+        keyspaces: &'a [Arc<KeyspaceState>],
+        durability: Durability,
+        reads: Option<&'a ReadSet>,
+    ) -> Self {
+        Self {
+            batch,
+            keyspaces,
+            durability,
+            reads,
+            outcome: Ok(()),
+        }
+    }
+
+    pub(crate) fn keyspaces(&self) -> &'a [Arc<KeyspaceState>] {
+        self.keyspaces
+    }
+
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        self.batch.encoded_bytes()
+    }
+}
+
+/// A batch whose thread found the writer lock taken.
+struct Waiter {
+    body: Mutex<Body>,
+    finished: AtomicBool,
+    thread: Thread,
+}
+
+struct Body {
+    batch: BatchEncoder,
+    keyspaces: Vec<Arc<KeyspaceState>>,
+    durability: Durability,
+    reads: Option<ReadSet>,
+    outcome: Result<()>,
+}
+
+/// What only the leader touches.
+pub(crate) struct Writer {
+    pub(crate) next_sequence: SequenceNumber,
+    pub(crate) log: Log,
+    /// When a failed log may be looked at again, on the monotonic clock.
+    pub(crate) next_cure_micros: u64,
+}
+
+/// The writer lock and the batches that wait for it.
+pub(crate) struct CommitQueue {
+    pub(crate) writer: Mutex<Writer>,
+    waiting: Mutex<VecDeque<Arc<Waiter>>>,
+    waiting_count: AtomicUsize,
+}
+
+impl CommitQueue {
+    pub(crate) fn new(next_sequence: SequenceNumber, log: Log) -> Self {
+        Self {
+            writer: Mutex::new(Writer {
+                next_sequence,
+                log,
+                next_cure_micros: 0,
+            }),
+            waiting: Mutex::default(),
+            waiting_count: AtomicUsize::new(0),
+        }
+    }
+
+    fn take_waiting(&self) -> Vec<Arc<Waiter>> {
+        if self.waiting_count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        let mut waiting = self.waiting.lock();
+        let (mut bytes, mut count) = (0, 0);
+        for waiter in waiting.iter() {
+            bytes += waiter.body.lock().batch.encoded_bytes();
+            if count > 0 && bytes > GROUP_BYTES {
+                break;
+            }
+            count += 1;
+        }
+        let group: Vec<_> = waiting.drain(..count).collect();
+        self.waiting_count.store(waiting.len(), Ordering::Release);
+        group
+    }
+
+    fn queue(&self, waiter: &Arc<Waiter>) {
+        let mut waiting = self.waiting.lock();
+        waiting.push_back(Arc::clone(waiter));
+        self.waiting_count.store(waiting.len(), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Tells the first waiting thread to lead, after the lock was given up.
+    fn wake_next(&self) {
+        // Orders the unlocking before the look: the other half of the queueing thread's store.
+        fence(Ordering::SeqCst);
+        if self.waiting_count.load(Ordering::SeqCst) > 0 {
+            let first = self
+                .waiting
+                .lock()
+                .front()
+                .map(|waiter| waiter.thread.clone());
+            if let Some(thread) = first {
+                thread.unpark();
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Commits one batch; returns when its durability is met and it is visible.
+    #[inline]
+    pub(crate) fn commit(self: &Arc<Self>, mut member: Member<'_>) -> Result<()> {
+        self.check_writable()?;
+        if member.batch.count() == 0 && member.reads.is_none() {
+            return Ok(());
+        }
+        let queue = &self.commit_queue;
+        if let Some(mut writer) = queue.writer.try_lock() {
+            if queue.waiting_count.load(Ordering::Acquire) == 0 {
+                self.commit_group(&mut writer, std::slice::from_mut(&mut member));
+                drop(writer);
+                queue.wake_next();
+                return member.outcome;
+            }
+        }
+        self.commit_queued(member)
+    }
+
+    #[cold]
+    fn commit_queued(self: &Arc<Self>, member: Member<'_>) -> Result<()> {
+        let queue = &self.commit_queue;
+        let waiter = Arc::new(Waiter {
+            body: Mutex::new(Body {
+                batch: std::mem::take(member.batch),
+                keyspaces: member.keyspaces.to_vec(),
+                durability: member.durability,
+                reads: member.reads.cloned(),
+                outcome: Ok(()),
+            }),
+            finished: AtomicBool::new(false),
+            thread: thread::current(),
+        });
+        queue.queue(&waiter);
+        let mut looks = 0;
+        while !waiter.finished.load(Ordering::Acquire) {
+            if let Some(mut writer) = queue.writer.try_lock() {
+                let group = queue.take_waiting();
+                self.lead(&mut writer, &group);
+                drop(writer);
+                queue.wake_next();
+                continue;
+            }
+            looks += 1;
+            if looks < SPINS {
+                std::hint::spin_loop();
+            } else {
+                // A leader that finishes this batch, or finds it at the head of the queue after it
+                // has unlocked, unparks this thread; an unpark that came earlier is remembered.
+                thread::park();
+            }
+        }
+        let mut body = waiter.body.lock();
+        *member.batch = std::mem::take(&mut body.batch);
+        body.outcome.clone()
+    }
+
+    /// Commits a group of queued batches and wakes their threads.
+    fn lead(self: &Arc<Self>, writer: &mut Writer, group: &[Arc<Waiter>]) {
+        let mut bodies: Vec<_> = group.iter().map(|waiter| waiter.body.lock()).collect();
+        let mut members: Vec<Member<'_>> = bodies
+            .iter_mut()
+            .map(|body| {
+                let body = &mut **body;
+                Member::new(
+                    &mut body.batch,
+                    &body.keyspaces,
+                    body.durability,
+                    body.reads.as_ref(),
+                )
+            })
+            .collect();
+        self.commit_group(writer, &mut members);
+        let outcomes: Vec<_> = members.into_iter().map(|member| member.outcome).collect();
+        for (body, outcome) in bodies.iter_mut().zip(outcomes) {
+            body.outcome = outcome;
+        }
+        drop(bodies);
+        for waiter in group {
+            waiter.finished.store(true, Ordering::Release);
+            waiter.thread.unpark();
+        }
+    }
+
+    /// Orders, logs, inserts and publishes a group. Each member's outcome says how it went for it.
+    fn commit_group(self: &Arc<Self>, writer: &mut Writer, members: &mut [Member<'_>]) {
+        if let Err(error) = self.try_commit_group(writer, members) {
+            for member in members.iter_mut().filter(|member| member.outcome.is_ok()) {
+                member.outcome = Err(error.clone());
+            }
+        }
+    }
+
+    fn try_commit_group(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        members: &mut [Member<'_>],
+    ) -> Result<()> {
+        self.check_writable()?;
+        if self.health.has_failed() {
+            self.try_to_cure(writer)?;
+        }
+        self.make_room(writer, members)?;
+        self.validate_reads(members);
+        let mut sequence = writer.next_sequence;
+        let mut payload_bytes = 0;
+        for member in members.iter_mut().filter(|member| member.outcome.is_ok()) {
+            payload_bytes += member.batch.seal(sequence).len();
+            sequence += u64::from(member.batch.count());
+        }
+        if let Err(error) = self.log_group(writer, members) {
+            writer.next_sequence = sequence;
+            return Err(error);
+        }
+        for member in members.iter().filter(|member| member.outcome.is_ok()) {
+            insert(writer.next_sequence, member, writer.log.current_number())?;
+            writer.next_sequence += u64::from(member.batch.count());
+        }
+        debug_assert_eq!(writer.next_sequence, sequence);
+        self.visible.store(sequence - 1, Ordering::Release);
+        self.counters
+            .user_bytes_written
+            .fetch_add(payload_bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Appends the group to the log, and syncs if a member asks for it.
+    fn log_group(self: &Arc<Self>, writer: &mut Writer, members: &[Member<'_>]) -> Result<()> {
+        if !self.logs_writes() {
+            return Ok(());
+        }
+        let logged = |member: &&Member<'_>| {
+            member.outcome.is_ok()
+                && member.durability > Durability::Volatile
+                && member.batch.count() > 0
+        };
+        let sync = members
+            .iter()
+            .filter(logged)
+            .any(|m| m.durability == Durability::Sync);
+        let mode = if sync {
+            SyncMode::Sync
+        } else {
+            SyncMode::Buffered
+        };
+        let first = writer.next_sequence;
+        match members {
+            [only] if logged(&only) => {
+                writer
+                    .log
+                    .append(self, &[only.batch.bytes()], first, mode)?
+            }
+            [_] => return Ok(()),
+            _ => {
+                let payloads: Vec<_> = members
+                    .iter()
+                    .filter(logged)
+                    .map(|m| m.batch.bytes())
+                    .collect();
+                writer.log.append(self, &payloads, first, mode)?;
+            }
+        }
+        if sync { writer.log.sync(self) } else { Ok(()) }
+    }
+
+    /// Refuses the transactions among the members whose reads are no longer true, among them those
+    /// that an earlier member of the same group makes untrue.
+    fn validate_reads(&self, members: &mut [Member<'_>]) {
+        for index in 0..members.len() {
+            let (earlier, rest) = members.split_at_mut(index);
+            let member = &mut rest[0];
+            if let Some(reads) = member.reads {
+                let earlier = earlier.iter().filter(|other| other.outcome.is_ok());
+                let pending: Vec<_> = earlier
+                    .flat_map(|other| other.batch.records())
+                    .flatten()
+                    .collect();
+                member.outcome = reads.check(&pending);
+            }
+        }
+    }
+}
+
+/// Inserts a member's records, which begin at `sequence`, into their memtables.
+fn insert(mut sequence: SequenceNumber, member: &Member<'_>, segment: Option<u64>) -> Result<()> {
+    let logged = member.durability > Durability::Volatile;
+    let mut target = None;
+    for record in member.batch.records() {
+        let record = record?;
+        let known = target
+            .as_ref()
+            .is_some_and(|(id, _)| *id == record.keyspace);
+        if !known {
+            let state = member
+                .keyspaces
+                .iter()
+                .find(|state| state.id == record.keyspace);
+            let state = state.ok_or_else(|| Error::invalid_argument("an unnamed keyspace"))?;
+            let view = state.load();
+            if let (true, Some(segment)) = (logged, segment) {
+                view.active.pin_segment(segment);
+            }
+            target = Some((record.keyspace, view));
+        }
+        if let Some((_, view)) = &target {
+            let memtable = &view.active.memtable;
+            if record.kind == ValueKind::RangeDelete {
+                memtable.add_range_tombstone(record.key, record.value, sequence);
+            } else {
+                memtable.insert(
+                    record.key,
+                    Trailer::new(sequence, record.kind),
+                    record.value,
+                );
+            }
+        }
+        sequence += 1;
+    }
+    Ok(())
+}
+
+/// Checks the bounds of one entry.
+#[inline]
+pub(crate) fn check_entry(settings: &Settings, key: &[u8], value: &[u8]) -> Result<()> {
+    if key.is_empty() || key.len() > settings.max_key_bytes() {
+        return Err(refused_key(settings, key.len()));
+    }
+    if value.len() > settings.max_value_bytes() {
+        return Err(refused_value(settings, value.len()));
+    }
+    Ok(())
+}
+
+#[cold]
+fn refused_key(settings: &Settings, bytes: usize) -> Error {
+    let most = settings.max_key_bytes();
+    Error::invalid_argument(format!(
+        "a key must have 1 to {most} bytes; this one has {bytes}"
+    ))
+}
+
+#[cold]
+fn refused_value(settings: &Settings, bytes: usize) -> Error {
+    let most = settings.max_value_bytes();
+    Error::invalid_argument(format!(
+        "a value must have at most {most} bytes, not {bytes}"
+    ))
+}
+
+/// Checks a batch against the database it is written to and commits it.
+pub(crate) fn write_batch(
+    engine: &Arc<Engine>,
+    mut batch: WriteBatch,
+    durability: Durability,
+    reads: Option<&ReadSet>,
+) -> Result<()> {
+    batch.check()?;
+    if batch.size_bytes() > MAX_BATCH_BYTES {
+        return Err(Error::invalid_argument("a write batch of more than 2 GiB"));
+    }
+    let mut keyspaces = vec![Arc::clone(&engine.default_keyspace)];
+    for keyspace in &batch.keyspaces {
+        if !Arc::ptr_eq(keyspace.engine(), engine) {
+            let sentence = "the batch names a keyspace of another database";
+            return Err(Error::invalid_argument(sentence));
+        }
+        if keyspace.state().is_dropped() {
+            return Err(dropped(keyspace.name()));
+        }
+        if keyspace.id() != 0 {
+            keyspaces.push(Arc::clone(keyspace.state()));
+        }
+    }
+    for record in batch.encoder.records() {
+        let record = record?;
+        match record.kind {
+            ValueKind::RangeDelete => check_range(&engine.settings, record.key, record.value)?,
+            ValueKind::ValueWithExpiry => {
+                check_entry(&engine.settings, record.key, &record.value[8..])?;
+            }
+            _ => check_entry(&engine.settings, record.key, record.value)?,
+        }
+    }
+    if batch.has_expiries() {
+        batch.settle_expiries(engine.clock().now_millis());
+    }
+    engine.commit(Member::new(
+        &mut batch.encoder,
+        &keyspaces,
+        durability,
+        reads,
+    ))
+}
+
+/// Bounds of a range delete are keys or their immediate successors.
+fn check_range(settings: &Settings, start: &[u8], end: &[u8]) -> Result<()> {
+    let longest = start.len().max(end.len());
+    if longest > settings.max_key_bytes() + 1 {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("a bound of a range has {longest} bytes, more than any key"),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,494 @@
+//! A cursor over the visible entries of a keyspace: the merge of all its sources, seen at one
+//! sequence number.
+//!
+//! Invariants: a cursor never moves in time (it holds its super-version and its sequence); forwards
+//! and backwards visit the same entries; key and value are slices of what the sources hold (going
+//! forwards) or of two reused buffers (going backwards, where the newest visible version of a key is
+//! the last one met).
+
+use crate::keyspace::Keyspace;
+use crate::range_spec::KeyRange;
+use crate::read::{Visibility, judge};
+use crate::snapshot::Snapshot;
+use crate::super_version::SuperVersion;
+use esker_base::internal_key::Trailer;
+use esker_base::iterator::InternalIterator;
+use esker_base::key_bounds::end_is_above;
+use esker_base::merging_iterator::MergingIterator;
+use esker_base::range_tombstone::FragmentedTombstones;
+use esker_base::{Result, SequenceNumber};
+use esker_memtable::MemtableIter;
+use esker_sstable::{FillCache, LevelIter};
+use std::fmt;
+use std::sync::Arc;
+
+/// One source of records: dispatched without a virtual call.
+pub(crate) enum Source {
+    Memtable(MemtableIter),
+    Run(LevelIter),
+}
+
+macro_rules! dispatch {
+    ($self:ident, $source:ident => $call:expr) => {
+        match $self {
+            Source::Memtable($source) => $call,
+            Source::Run($source) => $call,
+        }
+    };
+}
+
+impl InternalIterator for Source {
+    #[inline]
+    fn valid(&self) -> bool {
+        dispatch!(self, source => source.valid())
+    }
+    fn seek_to_first(&mut self) -> Result<()> {
+        dispatch!(self, source => source.seek_to_first())
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        dispatch!(self, source => source.seek_to_last())
+    }
+    fn seek(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        dispatch!(self, source => source.seek(user_key, trailer))
+    }
+    fn seek_for_prev(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        dispatch!(self, source => source.seek_for_prev(user_key, trailer))
+    }
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        dispatch!(self, source => source.next())
+    }
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        dispatch!(self, source => source.prev())
+    }
+    #[inline]
+    fn user_key(&self) -> &[u8] {
+        dispatch!(self, source => source.user_key())
+    }
+    #[inline]
+    fn trailer(&self) -> Trailer {
+        dispatch!(self, source => source.trailer())
+    }
+    #[inline]
+    fn value(&self) -> &[u8] {
+        dispatch!(self, source => source.value())
+    }
+}
+
+/// The sources of a super-version that may hold a point record newer than `sequence`, newest first.
+pub(crate) fn sources(view: &SuperVersion, sequence: SequenceNumber) -> Vec<Source> {
+    let memtables = view.memtables().filter(|memtable| memtable.entries() > 0);
+    let memtables = memtables.map(|memtable| Source::Memtable(memtable.iter()));
+    let runs = view
+        .runs
+        .iter()
+        .filter(|run| run.largest_sequence >= sequence);
+    let runs = runs.map(|run| Source::Run(LevelIter::new(Arc::clone(&run.tables), FillCache::Yes)));
+    memtables.chain(runs).collect()
+}
+
+/// All range tombstones of a super-version.
+pub(crate) fn all_range_tombstones(view: &SuperVersion) -> Result<FragmentedTombstones> {
+    let mut lists = Vec::new();
+    for memtable in view
+        .memtables()
+        .filter(|memtable| memtable.has_range_tombstones())
+    {
+        lists.push(memtable.range_tombstones());
+    }
+    for run in view.runs.iter().filter(|run| run.has_range_tombstones) {
+        for handle in run
+            .tables
+            .iter()
+            .filter(|handle| handle.meta().range_tombstones > 0)
+        {
+            lists.push(handle.table()?.range_tombstones().clone());
+        }
+    }
+    Ok(FragmentedTombstones::merge(&lists))
+}
+
+/// Range tombstones with the fragment that was asked for last.
+#[derive(Default)]
+struct Cover {
+    tombstones: FragmentedTombstones,
+    start: Vec<u8>,
+    end: Vec<u8>,
+    sequence: Option<SequenceNumber>,
+    known: bool,
+}
+
+impl Cover {
+    /// Whether a tombstone visible at `visible` hides a record of `key` with `sequence`.
+    #[inline]
+    fn hides(&mut self, key: &[u8], sequence: SequenceNumber, visible: SequenceNumber) -> bool {
+        if self.tombstones.is_empty() {
+            return false;
+        }
+        let inside = self.known && self.start.as_slice() <= key && end_is_above(&self.end, key);
+        if !inside {
+            let fragment = self.tombstones.fragment_at(key, visible);
+            self.start.clear();
+            self.start.extend_from_slice(fragment.start);
+            self.end.clear();
+            self.end.extend_from_slice(fragment.end);
+            self.sequence = fragment.sequence;
+            self.known = true;
+        }
+        self.sequence.is_some_and(|covering| covering > sequence)
+    }
+}
+
+/// What a cursor or iterator looks at: a super-version and the sequence to see it at.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub(crate) keyspace: Keyspace,
+    pub(crate) super_version: Arc<SuperVersion>,
+    pub(crate) sequence: SequenceNumber,
+    /// Keeps the snapshot listed while it is read.
+    _snapshot: Option<Snapshot>,
+}
+
+impl View {
+    pub(crate) fn new(keyspace: &Keyspace, snapshot: Option<Snapshot>) -> Self {
+        let super_version = keyspace.super_version();
+        let sequence = match &snapshot {
+            Some(snapshot) => snapshot.sequence(),
+            None => keyspace.engine().visible_sequence(),
+        };
+        Self {
+            keyspace: keyspace.clone(),
+            super_version,
+            sequence,
+            _snapshot: snapshot,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    /// On no entry.
+    Nowhere,
+    /// On the record the merge stands on; the user's value begins `skip` bytes in.
+    Forwards { skip: usize },
+    /// On the entry in the buffers; the merge stands before all of its versions.
+    Backwards,
+}
+
+/// A zero-copy cursor over the entries of a keyspace, in key order and both directions.
+///
+/// Movements from nowhere (before the first seek, or past either end) stay nowhere.
+///
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// let db = esker::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// db.put("b", "2")?;
+/// let mut cursor = db.cursor();
+/// cursor.seek_to_first()?;
+/// while cursor.valid() {
+///     println!("{:?} {:?}", cursor.key(), cursor.value());
+///     cursor.next()?;
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Cursor {
+    view: View,
+    range: KeyRange,
+    merge: MergingIterator<Source>,
+    cover: Option<Cover>,
+    position: Position,
+    /// The key of the entry stood on (backwards), or the key whose older versions are skipped.
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Cursor {
+    pub(crate) fn new(keyspace: &Keyspace, range: KeyRange, snapshot: Option<Snapshot>) -> Self {
+        Self::over(View::new(keyspace, snapshot), range)
+    }
+
+    pub(crate) fn over(view: View, range: KeyRange) -> Self {
+        let merge = MergingIterator::new(sources(&view.super_version, 0));
+        let position = Position::Nowhere;
+        Self {
+            view,
+            range,
+            merge,
+            cover: None,
+            position,
+            key: Vec::new(),
+            value: Vec::new(),
+        }
+    }
+
+    /// Whether the cursor stands on an entry.
+    #[must_use]
+    #[inline]
+    pub fn valid(&self) -> bool {
+        self.position != Position::Nowhere
+    }
+
+    /// The key of the entry.
+    ///
+    /// # Panics
+    /// If the cursor is not [`valid`](Cursor::valid).
+    #[must_use]
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        match self.position {
+            Position::Forwards { .. } => self.merge.user_key(),
+            Position::Backwards => &self.key,
+            Position::Nowhere => panic!("Cursor::key on a cursor that is not valid"),
+        }
+    }
+
+    /// The value of the entry.
+    ///
+    /// # Panics
+    /// If the cursor is not [`valid`](Cursor::valid).
+    #[must_use]
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        match self.position {
+            Position::Forwards { skip } => &self.merge.value()[skip..],
+            Position::Backwards => &self.value,
+            Position::Nowhere => panic!("Cursor::value on a cursor that is not valid"),
+        }
+    }
+
+    /// Moves to the first entry.
+    ///
+    /// # Errors
+    /// `Corruption` and `Io` from the tables, `Closed` after the database was closed; the cursor then
+    /// stands nowhere. Likewise for all movements below.
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        self.begin()?;
+        if self.range.is_empty() {
+            return Ok(());
+        }
+        if self.range.start().is_empty() {
+            self.merge.seek_to_first()?;
+        } else {
+            self.merge
+                .seek(self.range.start(), Trailer::seek(self.view.sequence))?;
+        }
+        self.settle_forwards(false)
+    }
+
+    /// Moves to the last entry.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek_to_first`].
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        self.begin()?;
+        if self.range.is_empty() {
+            return Ok(());
+        }
+        if self.range.end().is_empty() {
+            self.merge.seek_to_last()?;
+        } else {
+            self.seek_merge_before_end()?;
+        }
+        self.settle_backwards()
+    }
+
+    /// Moves to the first entry whose key is `key` or larger.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek_to_first`].
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        let key = key.as_ref();
+        if key <= self.range.start() {
+            return self.seek_to_first();
+        }
+        self.begin()?;
+        if self.range.is_empty() {
+            return Ok(());
+        }
+        self.merge.seek(key, Trailer::seek(self.view.sequence))?;
+        self.settle_forwards(false)
+    }
+
+    /// Moves to the last entry whose key is `key` or smaller.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek_to_first`].
+    pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        let key = key.as_ref();
+        if !end_is_above(self.range.end(), key) {
+            return self.seek_to_last();
+        }
+        self.begin()?;
+        if self.range.is_empty() {
+            return Ok(());
+        }
+        self.merge.seek_for_prev(key, Trailer::OLDEST)?;
+        self.settle_backwards()
+    }
+
+    /// Moves to the next entry.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek_to_first`].
+    #[inline]
+    #[allow(clippy::should_implement_trait)] // The name that every cursor of the field has.
+    pub fn next(&mut self) -> Result<()> {
+        match self.position {
+            Position::Nowhere => return Ok(()),
+            Position::Forwards { .. } => {
+                self.key.clear();
+                self.key.extend_from_slice(self.merge.user_key());
+                self.position = Position::Nowhere;
+                self.merge.next()?;
+            }
+            Position::Backwards => {
+                // The merge stands before the key: go past all of its versions.
+                self.position = Position::Nowhere;
+                self.merge.seek(&self.key, Trailer::OLDEST)?;
+            }
+        }
+        self.settle_forwards(true)
+    }
+
+    /// Moves to the previous entry.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek_to_first`].
+    #[inline]
+    pub fn prev(&mut self) -> Result<()> {
+        match self.position {
+            Position::Nowhere => return Ok(()),
+            Position::Backwards => {}
+            Position::Forwards { .. } => {
+                // Newer versions that the cursor may not see can stand before the current one.
+                self.key.clear();
+                self.key.extend_from_slice(self.merge.user_key());
+                self.position = Position::Nowhere;
+                while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+                    self.merge.prev()?;
+                }
+            }
+        }
+        self.settle_backwards()
+    }
+
+    /// Counts the entries of the cursor's range without copying one.
+    pub(crate) fn count_rest(&mut self) -> Result<u64> {
+        let mut count = 0;
+        self.seek_to_first()?;
+        while self.valid() {
+            count += 1;
+            self.next()?;
+        }
+        Ok(count)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.position = Position::Nowhere;
+        self.view.keyspace.engine().check_open()?;
+        if self.cover.is_none() {
+            let tombstones = all_range_tombstones(&self.view.super_version)?;
+            self.cover = Some(Cover {
+                tombstones,
+                ..Cover::default()
+            });
+        }
+        Ok(())
+    }
+
+    /// Stands the merge on the last record of a key below the exclusive end of the range.
+    fn seek_merge_before_end(&mut self) -> Result<()> {
+        self.merge.seek(
+            self.range.end(),
+            Trailer::seek(esker_base::internal_key::MAX_SEQUENCE),
+        )?;
+        if self.merge.valid() {
+            self.merge.prev()
+        } else {
+            self.merge.seek_to_last()
+        }
+    }
+
+    /// From where the merge stands, forwards to the first visible entry. With `skip_key`, versions of
+    /// the key in the buffer are passed over.
+    #[inline]
+    fn settle_forwards(&mut self, mut skip_key: bool) -> Result<()> {
+        let visible = self.view.sequence;
+        while self.merge.valid() {
+            let trailer = self.merge.trailer();
+            let key = self.merge.user_key();
+            if trailer.sequence() > visible || (skip_key && key == self.key.as_slice()) {
+                self.merge.next()?;
+                continue;
+            }
+            if !end_is_above(self.range.end(), key) {
+                return Ok(());
+            }
+            let cover = self.cover.get_or_insert_default();
+            if !cover.hides(key, trailer.sequence(), visible) {
+                let clock = self.view.keyspace.engine().clock();
+                if let Visibility::Visible { skip, .. } = judge(trailer, self.merge.value(), clock)?
+                {
+                    self.position = Position::Forwards { skip };
+                    return Ok(());
+                }
+            }
+            // The key's newest visible record hides it: none of its older ones counts.
+            self.key.clear();
+            self.key.extend_from_slice(key);
+            skip_key = true;
+            self.merge.next()?;
+        }
+        Ok(())
+    }
+
+    /// From where the merge stands, backwards to the first visible entry. Versions of a key are met
+    /// oldest first, so the last visible one met is the one that counts.
+    #[inline]
+    fn settle_backwards(&mut self) -> Result<()> {
+        self.position = Position::Nowhere;
+        let visible = self.view.sequence;
+        while self.merge.valid() {
+            if self.merge.user_key() < self.range.start() {
+                return Ok(());
+            }
+            self.key.clear();
+            self.key.extend_from_slice(self.merge.user_key());
+            let mut stands = false;
+            while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+                let trailer = self.merge.trailer();
+                if trailer.sequence() <= visible {
+                    let cover = self.cover.get_or_insert_default();
+                    stands = !cover.hides(&self.key, trailer.sequence(), visible);
+                    if stands {
+                        let clock = self.view.keyspace.engine().clock();
+                        match judge(trailer, self.merge.value(), clock)? {
+                            Visibility::Hidden => stands = false,
+                            Visibility::Visible { skip, .. } => {
+                                self.value.clear();
+                                self.value.extend_from_slice(&self.merge.value()[skip..]);
+                            }
+                        }
+                    }
+                }
+                self.merge.prev()?;
+            }
+            if stands {
+                self.position = Position::Backwards;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor")
+            .field("sequence", &self.view.sequence)
+            .field("position", &self.position)
+            .finish()
+    }
+}

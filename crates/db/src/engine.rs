@@ -1,0 +1,280 @@
+//! The engine behind every handle: what a database is made of, and how it closes.
+//!
+//! Invariants: jobs hold the [`Engine`], users hold an [`EngineHandle`]; when the last handle is
+//! dropped the engine closes, so that no job keeps a database open. Locks are taken in this order
+//! and never the other way: writer, keyspace edit, keyspace install, background state.
+
+use crate::background::Background;
+use crate::background_error::Health;
+use crate::commit::CommitQueue;
+use crate::keyspace::KeyspaceState;
+use crate::obsolete_files::LiveTables;
+use crate::options::Settings;
+use crate::segments::SegmentTable;
+use crate::snapshot::SnapshotList;
+use crate::stats::Counters;
+use crate::super_version::{SuperVersion, WriteBuffer};
+use esker_base::clock::Clock;
+use esker_base::write_batch::KeyspaceId;
+use esker_base::{Error, ErrorKind, Result, SequenceNumber};
+use esker_compaction::{Executor, JobContext};
+use esker_manifest::{Version, VersionSet};
+use esker_memtable::{ArenaPool, Memtable};
+use esker_sstable::BlockCache;
+use esker_vfs::{FileLock, FileSystem};
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What the last open found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryState {
+    pub(crate) wal_records_replayed: u64,
+    pub(crate) wal_segments_read: u64,
+    pub(crate) wal_bytes_discarded: u64,
+    pub(crate) strays_removed: u64,
+    pub(crate) created: bool,
+}
+
+impl RecoveryState {
+    /// Batches that were read back from the log because no table held them yet.
+    #[must_use]
+    pub fn wal_records_replayed(&self) -> u64 {
+        self.wal_records_replayed
+    }
+
+    /// Log segments that were read.
+    #[must_use]
+    pub fn wal_segments_read(&self) -> u64 {
+        self.wal_segments_read
+    }
+
+    /// Whether records that were never synced had been lost with the last life.
+    #[must_use]
+    pub fn wal_was_torn(&self) -> bool {
+        self.wal_bytes_discarded > 0
+    }
+
+    /// Files that nothing named and that were removed.
+    #[must_use]
+    pub fn strays_removed(&self) -> u64 {
+        self.strays_removed
+    }
+
+    /// Whether this open created the database.
+    #[must_use]
+    pub fn created(&self) -> bool {
+        self.created
+    }
+}
+
+/// How the engine was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Disk,
+    Memory,
+    ReadOnly,
+}
+
+/// All keyspaces that are not dropped.
+#[derive(Debug, Default)]
+pub(crate) struct KeyspaceTable {
+    pub(crate) by_name: BTreeMap<String, Arc<KeyspaceState>>,
+    pub(crate) by_id: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
+}
+
+impl KeyspaceTable {
+    pub(crate) fn insert(&mut self, state: &Arc<KeyspaceState>) {
+        self.by_name.insert(state.name.clone(), Arc::clone(state));
+        self.by_id.insert(state.id, Arc::clone(state));
+    }
+
+    pub(crate) fn remove(&mut self, state: &KeyspaceState) {
+        self.by_name.remove(&state.name);
+        self.by_id.remove(&state.id);
+    }
+}
+
+/// One open database.
+pub(crate) struct Engine {
+    pub(crate) mode: Mode,
+    pub(crate) settings: Settings,
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) directory: PathBuf,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) versions: Arc<VersionSet>,
+    pub(crate) blocks: Arc<BlockCache>,
+    pub(crate) tables: LiveTables,
+    pub(crate) jobs: JobContext,
+    pub(crate) arenas: Arc<ArenaPool>,
+    pub(crate) keyspaces: RwLock<KeyspaceTable>,
+    pub(crate) default_keyspace: Arc<KeyspaceState>,
+    /// The last sequence number that readers may see (I5).
+    pub(crate) visible: AtomicU64,
+    pub(crate) snapshots: SnapshotList,
+    pub(crate) commit_queue: CommitQueue,
+    pub(crate) segments: SegmentTable,
+    pub(crate) health: Health,
+    pub(crate) background: Background,
+    pub(crate) counters: Counters,
+    pub(crate) recovery: RecoveryState,
+    pub(crate) closed: AtomicBool,
+    pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
+}
+
+impl Engine {
+    #[inline]
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    #[inline]
+    pub(crate) fn visible_sequence(&self) -> SequenceNumber {
+        self.visible.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether committed batches go to a log.
+    #[inline]
+    pub(crate) fn logs_writes(&self) -> bool {
+        self.mode == Mode::Disk
+    }
+
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed() {
+            Err(closed())
+        } else {
+            Ok(())
+        }
+    }
+
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.mode == Mode::ReadOnly {
+            Err(read_only())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Fails where the operation needs a disk.
+    pub(crate) fn check_on_disk(&self, what: &str) -> Result<()> {
+        self.check_writable()?;
+        if self.mode == Mode::Disk {
+            return Ok(());
+        }
+        let sentence = format!("an in-memory database has no {what}");
+        Err(Error::new(ErrorKind::Unsupported, sentence))
+    }
+
+    /// A memtable for new writes.
+    pub(crate) fn new_buffer(&self) -> Arc<WriteBuffer> {
+        let arenas = Arc::clone(&self.arenas);
+        WriteBuffer::new(Arc::new(Memtable::with_pool(
+            self.settings.memtable(),
+            arenas,
+        )))
+    }
+
+    /// The state of a keyspace whose tables are those of `version`.
+    pub(crate) fn first_super_version(&self, version: Arc<Version>) -> SuperVersion {
+        SuperVersion::new(self.new_buffer(), Vec::new(), version, &self.tables)
+    }
+
+    /// Every keyspace, by its number.
+    pub(crate) fn all_keyspaces(&self) -> Vec<Arc<KeyspaceState>> {
+        self.keyspaces.read().by_id.values().cloned().collect()
+    }
+
+    /// Makes everything durable in tables, waits for the background and gives the directory back.
+    ///
+    /// # Errors
+    /// Of the last flush. The database is closed all the same: what the flush could not bring into
+    /// tables is still in the log, which the next open reads.
+    pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // No commit is under way once the lock was held: the next leader sees `closed` first.
+        let mut writer = self.commit_queue.writer.lock();
+        let flushed = if self.mode == Mode::Disk {
+            self.flush_and_cure(&mut writer)
+        } else {
+            Ok(())
+        };
+        self.background.stop(self);
+        if flushed.is_ok() && self.mode == Mode::Disk {
+            self.forget_log(&mut writer.log);
+        } else if self.mode == Mode::Disk {
+            // The log is what is left of the writes: bring it to stable storage if that still works.
+            let _ = writer.log.sync(self);
+        }
+        drop(writer);
+        self.tables.remove_unread();
+        self.lock.lock().take();
+        flushed
+    }
+
+    /// Releases every segment: nothing in them is needed once all memtables are in tables.
+    pub(crate) fn forget_log(&self, log: &mut crate::segments::Log) {
+        log.abandon(self);
+        let segments = self.segments.below(u64::MAX);
+        if !segments.is_empty() {
+            let edit = esker_manifest::VersionEdit {
+                removed_segments: segments.clone(),
+                last_sequence: Some(self.visible_sequence()),
+                ..Default::default()
+            };
+            match self.versions.log_and_apply(edit) {
+                Ok(()) => self.segments.release(self, &segments),
+                // The next open reads them and finds that every record is in a table.
+                Err(error) => tracing::warn!(%error, "could not release the log at close"),
+            }
+        }
+        self.segments.drop_recyclable(self);
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("directory", &self.directory)
+            .field("mode", &self.mode)
+            .finish()
+    }
+}
+
+/// What users hold: closes the engine with the last of them.
+pub(crate) struct EngineHandle {
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl Drop for EngineHandle {
+    fn drop(&mut self) {
+        if let Err(error) = self.engine.close() {
+            tracing::error!(%error, "closing the database failed");
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+#[cold]
+fn read_only() -> Error {
+    Error::new(
+        ErrorKind::ReadOnly,
+        "the database was opened for reading only",
+    )
+}

@@ -1,0 +1,400 @@
+//! A keyspace: one ordered map of the database, with its own memtables and tables. Everything that
+//! reads or writes works on it; a [`Db`](crate::Db) is its default keyspace and what concerns all.
+//!
+//! Invariant: a handle is cheap, `'static` and `Send + Sync`; it keeps the database open. The
+//! readable state is one super-version, replaced only under the install lock.
+
+use crate::batch::WriteBatch;
+use crate::commit::{self, Member};
+use crate::cursor::Cursor;
+use crate::engine::{Engine, EngineHandle};
+use crate::options::{Durability, WriteOptions};
+use crate::range_spec::KeyRange;
+use crate::read;
+use crate::scan::Entries;
+use crate::super_version::SuperVersion;
+use crate::value::Value;
+use arc_swap::ArcSwap;
+use esker_base::write_batch::{BatchEncoder, KeyspaceId};
+use esker_base::{Error, ErrorKind, Result, SequenceNumber, ValueKind};
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What the engine holds of one keyspace.
+#[derive(Debug)]
+pub(crate) struct KeyspaceState {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: String,
+    super_version: ArcSwap<SuperVersion>,
+    install: Mutex<()>,
+    /// Held from looking at the current version to installing the one that an edit makes of it.
+    pub(crate) edit: Mutex<()>,
+    dropped: AtomicBool,
+}
+
+impl KeyspaceState {
+    pub(crate) fn new(id: KeyspaceId, name: String, first: SuperVersion) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            name,
+            super_version: ArcSwap::from_pointee(first),
+            install: Mutex::new(()),
+            edit: Mutex::new(()),
+            dropped: AtomicBool::new(false),
+        })
+    }
+
+    /// The state to read, for as long as the guard is held.
+    #[inline]
+    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<SuperVersion>> {
+        self.super_version.load()
+    }
+
+    /// The state to read, to keep.
+    #[inline]
+    pub(crate) fn load_full(&self) -> Arc<SuperVersion> {
+        self.super_version.load_full()
+    }
+
+    /// Replaces the state by what `change` makes of the current one. The old one is returned so that
+    /// whoever called decides where its memtables are freed.
+    pub(crate) fn install(
+        &self,
+        change: impl FnOnce(&SuperVersion) -> SuperVersion,
+    ) -> Arc<SuperVersion> {
+        let _one_at_a_time = self.install.lock();
+        let next = change(&self.super_version.load());
+        self.super_version.swap(Arc::new(next))
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn mark_dropped(&self) {
+        self.dropped.store(true, Ordering::Release);
+    }
+}
+
+thread_local! {
+    /// Where a thread encodes its single writes, so that a put allocates nothing.
+    static SCRATCH: RefCell<BatchEncoder> = RefCell::new(BatchEncoder::new());
+}
+
+/// Scratch memory beyond this is given back after a large write.
+const SCRATCH_BYTES: usize = 1 << 16;
+
+/// A handle to one keyspace of an open database.
+///
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// let db = esker::Options::new().open_in_memory()?;
+/// let users = db.keyspace("users")?;
+/// users.put("1", "Ada")?;
+/// assert_eq!(users.get("1")?.as_deref(), Some(&b"Ada"[..]));
+/// assert!(db.get("1")?.is_none());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Keyspace {
+    handle: Arc<EngineHandle>,
+    state: Arc<KeyspaceState>,
+}
+
+impl Keyspace {
+    pub(crate) fn new(handle: Arc<EngineHandle>, state: Arc<KeyspaceState>) -> Self {
+        Self { handle, state }
+    }
+
+    #[inline]
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.handle.engine
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<EngineHandle> {
+        &self.handle
+    }
+
+    pub(crate) fn state(&self) -> &Arc<KeyspaceState> {
+        &self.state
+    }
+
+    pub(crate) fn super_version(&self) -> Arc<SuperVersion> {
+        self.state.load_full()
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    pub(crate) fn id(&self) -> KeyspaceId {
+        self.state.id
+    }
+
+    /// The name it was created under.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// The value of `key`, or `None`.
+    ///
+    /// # Errors
+    /// `Corruption` and `Io` from the tables; `Closed` after the database was closed.
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.get_at(key.as_ref(), None)
+    }
+
+    /// Whether `key` has a value.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// The values of several keys, in their order, all seen at one moment.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Value>>> {
+        self.multi_get_at(keys, None)
+    }
+
+    /// How long `key` has to live; `None` where there is no value or it does not expire.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Option<Duration>> {
+        self.ttl_at(key.as_ref(), None)
+    }
+
+    #[inline]
+    pub(crate) fn get_at(
+        &self,
+        key: &[u8],
+        sequence: Option<SequenceNumber>,
+    ) -> Result<Option<Value>> {
+        let engine = self.engine();
+        engine.check_open()?;
+        let view = self.state.load();
+        let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
+        read::get(&view, key, visible, engine.clock())
+    }
+
+    pub(crate) fn multi_get_at<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        sequence: Option<SequenceNumber>,
+    ) -> Result<Vec<Option<Value>>> {
+        let engine = self.engine();
+        engine.check_open()?;
+        let view = self.state.load();
+        let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
+        let keys = keys.into_iter();
+        keys.map(|key| read::get(&view, key.as_ref(), visible, engine.clock()))
+            .collect()
+    }
+
+    pub(crate) fn ttl_at(
+        &self,
+        key: &[u8],
+        sequence: Option<SequenceNumber>,
+    ) -> Result<Option<Duration>> {
+        let engine = self.engine();
+        engine.check_open()?;
+        let view = self.state.load();
+        let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
+        let Some(found) = read::find(&view, key, visible)? else {
+            return Ok(None);
+        };
+        let expiry = found.expiry(engine.clock())?.flatten();
+        let now_millis = engine.clock().now_millis();
+        Ok(expiry.map(|expiry| Duration::from_millis(expiry.saturating_sub(now_millis))))
+    }
+
+    /// All entries in key order.
+    #[must_use]
+    pub fn iter(&self) -> Entries {
+        Entries::new(self, KeyRange::all(), None)
+    }
+
+    /// The entries of a range of keys, in order.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Entries {
+        Entries::new(self, KeyRange::new(&range), None)
+    }
+
+    /// The entries whose keys begin with `prefix`, in order.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Entries {
+        Entries::new(self, KeyRange::prefix(prefix.as_ref()), None)
+    }
+
+    /// A zero-copy cursor over all entries, as they are now.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor::new(self, KeyRange::all(), None)
+    }
+
+    /// Number of entries, counted.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn count(&self) -> Result<u64> {
+        self.cursor().count_rest()
+    }
+
+    /// Sets `key` to `value`, with the database's default durability.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an empty or oversized key or value; `Io`, `NoSpace` or `Background` where
+    /// the write could not be made durable: it may or may not survive then; `ReadOnly` and `Closed`
+    /// as the names say. Likewise for all writes below.
+    #[inline]
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let durability = self.engine().settings.default_durability();
+        self.write_one(ValueKind::Value, key.as_ref(), value.as_ref(), durability)
+    }
+
+    /// As [`Keyspace::put`], with options of its own.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn put_opt(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        let durability = self.durability(options);
+        self.write_one(ValueKind::Value, key.as_ref(), value.as_ref(), durability)
+    }
+
+    /// Sets `key` to `value` for as long as `ttl`; to every reader it is gone from the instant that
+    /// it expires.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.push_expiring(self.state.id, key.as_ref(), value.as_ref(), ttl);
+        self.write_here(batch, &WriteOptions::new())
+    }
+
+    /// Removes `key`; that it has no value is no error.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    #[inline]
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        let durability = self.engine().settings.default_durability();
+        self.write_one(ValueKind::Tombstone, key.as_ref(), &[], durability)
+    }
+
+    /// As [`Keyspace::delete`], with options of its own.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn delete_opt(&self, key: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
+        self.write_one(
+            ValueKind::Tombstone,
+            key.as_ref(),
+            &[],
+            self.durability(options),
+        )
+    }
+
+    /// Removes every key of `range` in O(1).
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`]; `InvalidArgument` for a range that ends before it starts.
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.push_range(self.state.id, &KeyRange::new(&range));
+        self.write_here(batch, &WriteOptions::new())
+    }
+
+    /// Removes every key in O(1). Snapshots keep what they see.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn clear(&self) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.push_range(self.state.id, &KeyRange::all());
+        self.write_here(batch, &WriteOptions::new())
+    }
+
+    fn durability(&self, options: &WriteOptions) -> Durability {
+        options
+            .durability
+            .unwrap_or_else(|| self.engine().settings.default_durability())
+    }
+
+    fn write_here(&self, mut batch: WriteBatch, options: &WriteOptions) -> Result<()> {
+        batch.keyspaces.push(self.clone());
+        commit::write_batch(self.engine(), batch, self.durability(options), None)
+    }
+
+    #[inline]
+    fn write_one(
+        &self,
+        kind: ValueKind,
+        key: &[u8],
+        value: &[u8],
+        durability: Durability,
+    ) -> Result<()> {
+        let engine = self.engine();
+        commit::check_entry(&engine.settings, key, value)?;
+        if self.state.is_dropped() {
+            return Err(dropped(&self.state.name));
+        }
+        SCRATCH.with(|scratch| {
+            // A drop handler of the same thread may write while a write is under way.
+            let Ok(mut encoder) = scratch.try_borrow_mut() else {
+                let mut encoder = BatchEncoder::new();
+                encoder.push(self.state.id, kind, key, value);
+                let keyspaces = std::slice::from_ref(&self.state);
+                return engine.commit(Member::new(&mut encoder, keyspaces, durability, None));
+            };
+            encoder.clear();
+            encoder.push(self.state.id, kind, key, value);
+            let keyspaces = std::slice::from_ref(&self.state);
+            let result = engine.commit(Member::new(&mut encoder, keyspaces, durability, None));
+            if encoder.encoded_bytes() > SCRATCH_BYTES {
+                *encoder = BatchEncoder::new();
+            }
+            result
+        })
+    }
+}
+
+/// The error of a handle whose keyspace was dropped.
+#[cold]
+pub(crate) fn dropped(name: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("the keyspace {name:?} was dropped"),
+    )
+}
+
+impl fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyspace")
+            .field("id", &self.state.id)
+            .field("name", &self.state.name)
+            .finish()
+    }
+}

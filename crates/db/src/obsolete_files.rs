@@ -1,0 +1,112 @@
+//! Tables that no version names any more, and the moment their files may go.
+//!
+//! Invariant (I1): a file is removed only after the edit that dropped it is durable and the last
+//! reader that could open it is gone. A [`LiveTable`] is held by every super-version that names the
+//! table; the last one dropped after the table became obsolete queues the file for removal, and the
+//! background removes it, off every reader's path.
+
+use esker_base::filename::{FileNumber, table_path};
+use esker_sstable::{TableCache, TableHandle};
+use esker_vfs::FileSystem;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use esker_base::table_meta::TableMeta;
+
+/// A table that a current or still-read version names.
+#[derive(Debug)]
+pub(crate) struct LiveTable {
+    pub(crate) handle: Arc<TableHandle>,
+    number: FileNumber,
+    obsolete: AtomicBool,
+    removals: Arc<Mutex<Vec<FileNumber>>>,
+}
+
+impl Drop for LiveTable {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            self.removals.lock().push(self.number);
+        }
+    }
+}
+
+/// All live tables of a database, by number.
+#[derive(Debug)]
+pub(crate) struct LiveTables {
+    fs: Arc<dyn FileSystem>,
+    directory: PathBuf,
+    cache: Arc<TableCache>,
+    by_number: Mutex<HashMap<FileNumber, Weak<LiveTable>>>,
+    removals: Arc<Mutex<Vec<FileNumber>>>,
+}
+
+impl LiveTables {
+    pub(crate) fn new(fs: Arc<dyn FileSystem>, directory: PathBuf, cache: Arc<TableCache>) -> Self {
+        Self {
+            fs,
+            directory,
+            cache,
+            by_number: Mutex::default(),
+            removals: Arc::default(),
+        }
+    }
+
+    /// The table of `meta`, shared by everybody who names it.
+    pub(crate) fn get(&self, meta: &Arc<TableMeta>) -> Arc<LiveTable> {
+        let mut tables = self.by_number.lock();
+        if let Some(table) = tables.get(&meta.number).and_then(Weak::upgrade) {
+            return table;
+        }
+        let table = Arc::new(LiveTable {
+            handle: self.cache.handle(Arc::clone(meta)),
+            number: meta.number,
+            obsolete: AtomicBool::new(false),
+            removals: Arc::clone(&self.removals),
+        });
+        tables.insert(meta.number, Arc::downgrade(&table));
+        table
+    }
+
+    /// Says that the durable manifest no longer names `numbers`: each file goes with its last reader.
+    pub(crate) fn retire(&self, numbers: impl IntoIterator<Item = FileNumber>) {
+        let mut unread = Vec::new();
+        {
+            let mut tables = self.by_number.lock();
+            for number in numbers {
+                match tables.remove(&number).and_then(|table| table.upgrade()) {
+                    Some(table) => {
+                        table.obsolete.store(true, Ordering::Release);
+                        // Dropped after the lock: it may be the last reference.
+                        unread.push(table);
+                    }
+                    None => self.removals.lock().push(number),
+                }
+            }
+        }
+        drop(unread);
+    }
+
+    /// Removes the files whose last reader is gone. A file that cannot be removed now is tried again
+    /// at the next call; after a crash the next open finds it as a stray.
+    pub(crate) fn remove_unread(&self) {
+        let numbers = std::mem::take(&mut *self.removals.lock());
+        for number in numbers {
+            match self.fs.remove_file(&table_path(&self.directory, number)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(number, %error, "could not remove an obsolete table");
+                    self.removals.lock().push(number);
+                }
+            }
+        }
+    }
+
+    /// Whether files wait for their removal.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.removals.lock().is_empty()
+    }
+}

@@ -1,0 +1,414 @@
+//! Opening: from a path and options to an engine.
+//!
+//! Invariants: the directory is locked before anything in it is read; a directory that holds
+//! something else is refused and left as it is; opening a cleanly closed database writes nothing.
+//! The order: lock, CURRENT, manifest, every table named is there, log replayed, strays removed.
+
+use crate::Db;
+use crate::background::Background;
+use crate::background_error::Health;
+use crate::commit::CommitQueue;
+use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
+use crate::keyspace::{Keyspace, KeyspaceState};
+use crate::obsolete_files::LiveTables;
+use crate::options::{Options, Settings};
+use crate::recovery::{self, Replayed};
+use crate::segments::{Log, SegmentTable};
+use crate::snapshot::SnapshotList;
+use crate::stats::Counters;
+use crate::super_version::{SuperVersion, WriteBuffer};
+use esker_base::checksum::checksum;
+use esker_base::clock::Clock;
+use esker_base::filename::{FileKind, lock_path, table_path};
+use esker_base::{Error, ErrorKind, Result};
+use esker_compaction::{Executor, JobContext, RayonExecutor};
+use esker_manifest::{ManifestOptions, VersionEdit, VersionSet};
+use esker_memtable::{ArenaPool, Memtable};
+use esker_sstable::{BlockCache, TableCache, TableOptions};
+use esker_vfs::{FileLock, FileSystem, MemFileSystem, OsFileSystem};
+use parking_lot::{Mutex, RwLock};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// The size at which a manifest is replaced by a snapshot of what it says.
+const MANIFEST_ROTATE_BYTES: u64 = 4 << 20;
+
+pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
+    let settings = options.settle()?;
+    let fs = file_system(&options);
+    let created = prepare_directory(&*fs, directory, &settings)?;
+    let directory = fs
+        .canonicalize(directory)
+        .map_err(|e| io_error("resolve", directory, e))?;
+    let lock = lock(&*fs, &directory)?;
+    let manifest = ManifestOptions {
+        rotate_bytes: MANIFEST_ROTATE_BYTES,
+    };
+    let exists = VersionSet::exists(&*fs, &directory)?;
+    let versions = if exists {
+        if settings.error_if_exists() {
+            let sentence = "the directory holds a database already";
+            return Err(Error::invalid_argument(sentence).with_file(&directory));
+        }
+        VersionSet::recover(Arc::clone(&fs), &directory, manifest)?
+    } else {
+        check_vacant(&*fs, &directory, &settings)?;
+        let id = database_id(&*options.clock, &directory);
+        let initial = VersionEdit {
+            database_id: Some(id),
+            ..VersionEdit::default()
+        };
+        let versions = VersionSet::create(Arc::clone(&fs), &directory, manifest, initial)?;
+        if created {
+            sync_parents(&*fs, &directory)?;
+        }
+        versions
+    };
+    let parts = Parts {
+        mode: Mode::Disk,
+        settings,
+        fs,
+        directory,
+        clock: options.clock,
+    };
+    parts.open(versions, Some(lock), !exists)
+}
+
+pub(crate) fn in_memory(options: Options) -> Result<Db> {
+    let settings = options.settle()?;
+    let fs: Arc<dyn FileSystem> = Arc::new(MemFileSystem::new());
+    let directory = PathBuf::from("/memory");
+    fs.create_dir_all(&directory)
+        .map_err(|e| io_error("create", &directory, e))?;
+    let manifest = ManifestOptions {
+        rotate_bytes: MANIFEST_ROTATE_BYTES,
+    };
+    let initial = VersionEdit::default();
+    let versions = VersionSet::create(Arc::clone(&fs), &directory, manifest, initial)?;
+    let parts = Parts {
+        mode: Mode::Memory,
+        settings,
+        fs,
+        directory,
+        clock: options.clock,
+    };
+    parts.open(versions, None, true)
+}
+
+pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
+    let settings = options.settle()?;
+    let fs = file_system(&options);
+    check_is_directory(&*fs, directory)?;
+    let directory = fs
+        .canonicalize(directory)
+        .map_err(|e| io_error("resolve", directory, e))?;
+    if !VersionSet::exists(&*fs, &directory)? {
+        return Err(not_a_database(&directory));
+    }
+    // A writer would remove files under a reader: it must not have the database open now. Readers do
+    // not keep the lock, so that any number of them can read.
+    match fs.lock(&lock_path(&directory)) {
+        Ok(lock) => drop(lock),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(locked(&directory)),
+        // No file can be created or written here: nobody else writes either.
+        Err(_) => {}
+    }
+    let versions = VersionSet::recover_read_only(Arc::clone(&fs), &directory)?;
+    let parts = Parts {
+        mode: Mode::ReadOnly,
+        settings,
+        fs,
+        directory,
+        clock: options.clock,
+    };
+    parts.open(versions, None, false)
+}
+
+fn file_system(options: &Options) -> Arc<dyn FileSystem> {
+    options
+        .file_system
+        .clone()
+        .unwrap_or_else(|| Arc::new(OsFileSystem::new()))
+}
+
+fn io_error(action: &str, path: &Path, error: io::Error) -> Error {
+    Error::io(&format!("{action} the directory"), path, error)
+}
+
+fn not_a_database(directory: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, "there is no esker database here").with_file(directory)
+}
+
+fn locked(directory: &Path) -> Error {
+    let sentence = "the database is open already, here or in another process";
+    Error::new(ErrorKind::Locked, sentence).with_file(directory)
+}
+
+fn check_is_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+    match fs.metadata(directory) {
+        Ok(entry) if entry.is_dir => Ok(()),
+        Ok(_) => {
+            let sentence = "a database is a directory, and this is a file";
+            Err(Error::invalid_argument(sentence).with_file(directory))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_a_database(directory)),
+        Err(error) => Err(io_error("look at", directory, error)),
+    }
+}
+
+/// Makes sure that the directory is there; says whether it was made now.
+fn prepare_directory(fs: &dyn FileSystem, directory: &Path, settings: &Settings) -> Result<bool> {
+    match check_is_directory(fs, directory) {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound && settings.create_if_missing() => {
+            fs.create_dir_all(directory)
+                .map_err(|e| io_error("create", directory, e))?;
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn lock(fs: &dyn FileSystem, directory: &Path) -> Result<Box<dyn FileLock>> {
+    let path = lock_path(directory);
+    fs.lock(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => locked(directory),
+        _ => Error::io("lock the database", &path, error),
+    })
+}
+
+/// A directory without CURRENT may become a database only if nothing of another one, or of anything
+/// else, would be mistaken for its own or lost.
+fn check_vacant(fs: &dyn FileSystem, directory: &Path, settings: &Settings) -> Result<()> {
+    let entries = fs
+        .read_dir(directory)
+        .map_err(|e| io_error("list", directory, e))?;
+    let mut stranger = None;
+    for entry in &entries {
+        match FileKind::parse(&entry.name) {
+            Some(FileKind::Lock | FileKind::Temporary | FileKind::Manifest(_)) => {}
+            Some(_) => {
+                let sentence = "the directory holds a database without its CURRENT file";
+                return Err(Error::corruption(sentence).with_file(&directory.join(&entry.name)));
+            }
+            None => stranger = Some(&entry.name),
+        }
+    }
+    if !settings.create_if_missing() {
+        return Err(not_a_database(directory));
+    }
+    match stranger {
+        None => Ok(()),
+        Some(name) => {
+            let sentence = "the directory is not empty and holds no esker database";
+            Err(Error::invalid_argument(sentence).with_file(&directory.join(name)))
+        }
+    }
+}
+
+/// Makes the directory itself durable in those above it. The first one that cannot be synced ends
+/// it: what lies above was not made by us.
+fn sync_parents(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+    let Some(parent) = directory.parent() else {
+        return Ok(());
+    };
+    fs.sync_dir(parent)
+        .map_err(|error| io_error("sync", parent, error))?;
+    let mut above = parent.parent();
+    while let Some(path) = above {
+        if fs.sync_dir(path).is_err() {
+            break;
+        }
+        above = path.parent();
+    }
+    Ok(())
+}
+
+/// A number that tells this database from every other: from the clock and its place.
+fn database_id(clock: &dyn Clock, directory: &Path) -> [u8; 16] {
+    let place = directory.as_os_str().as_encoded_bytes();
+    let low = checksum(place, clock.now_millis()).to_le_bytes();
+    let high = checksum(
+        place,
+        clock.monotonic_micros() ^ u64::from(std::process::id()),
+    );
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&low);
+    id[8..].copy_from_slice(&high.to_le_bytes());
+    id
+}
+
+/// What an engine is opened from.
+struct Parts {
+    mode: Mode,
+    settings: Settings,
+    fs: Arc<dyn FileSystem>,
+    directory: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+impl Parts {
+    fn open(
+        self,
+        versions: VersionSet,
+        lock: Option<Box<dyn FileLock>>,
+        created: bool,
+    ) -> Result<Db> {
+        let mode = self.mode;
+        let versions = Arc::new(versions);
+        if mode != Mode::Memory {
+            check_tables(&*self.fs, &self.directory, &versions)?;
+        }
+        let mut engine = self.assemble(versions, lock, created)?;
+        let mut replayed = Replayed::default();
+        if mode != Mode::Memory {
+            replayed = recovery::replay(&engine)?;
+        }
+        let strays = if mode == Mode::Disk && !created {
+            recovery::remove_strays(&engine)
+        } else {
+            0
+        };
+        engine.recovery = RecoveryState {
+            wal_records_replayed: replayed.batches,
+            wal_segments_read: replayed.segments.len() as u64,
+            wal_bytes_discarded: u64::from(replayed.torn),
+            strays_removed: strays,
+            created,
+        };
+        engine.visible = AtomicU64::new(replayed.last_sequence);
+        engine.segments = SegmentTable::new(replayed.segments);
+        engine.commit_queue = CommitQueue::new(replayed.last_sequence + 1, Log::new(replayed.tail));
+        let engine = Arc::new(engine);
+        for state in engine.all_keyspaces() {
+            engine.schedule_compactions(Some(state.id));
+        }
+        let default = Arc::clone(&engine.default_keyspace);
+        Ok(Db::new(Keyspace::new(
+            Arc::new(EngineHandle { engine }),
+            default,
+        )))
+    }
+
+    fn assemble(
+        self,
+        versions: Arc<VersionSet>,
+        lock: Option<Box<dyn FileLock>>,
+        created: bool,
+    ) -> Result<Engine> {
+        let settings = self.settings;
+        let blocks = BlockCache::new(settings.cache_bytes());
+        let cache = TableCache::new(
+            Arc::clone(&self.fs),
+            self.directory.clone(),
+            Arc::clone(&blocks),
+            settings.max_open_files(),
+        );
+        let tables = LiveTables::new(
+            Arc::clone(&self.fs),
+            self.directory.clone(),
+            Arc::clone(&cache),
+        );
+        let arenas = ArenaPool::new(settings.write_buffer_bytes());
+        let mut keyspaces = KeyspaceTable::default();
+        for meta in versions.keyspaces() {
+            let memtable = Memtable::with_pool(settings.memtable(), Arc::clone(&arenas));
+            let version = versions.current(meta.id).unwrap_or_default();
+            let buffer = WriteBuffer::new(Arc::new(memtable));
+            let first = SuperVersion::new(buffer, Vec::new(), version, &tables);
+            keyspaces.insert(&KeyspaceState::new(meta.id, meta.name, first));
+        }
+        let default_keyspace = keyspaces.by_id.get(&0).cloned().ok_or_else(|| {
+            Error::corruption("the manifest has no default keyspace").with_file(&self.directory)
+        })?;
+        let background = Background::default();
+        let executor: Arc<dyn Executor> =
+            Arc::new(RayonExecutor::new(settings.background_threads()));
+        let jobs = JobContext {
+            fs: Arc::clone(&self.fs),
+            directory: self.directory.clone(),
+            tables: cache,
+            clock: Arc::clone(&self.clock),
+            executor: Arc::clone(&executor),
+            new_file_number: {
+                let versions = Arc::clone(&versions);
+                Arc::new(move || versions.new_file_number())
+            },
+            cancelled: Arc::clone(&background.cancelled),
+            table_options: table_options(&settings),
+            target_file_bytes: settings.target_file_bytes(),
+            max_subcompactions: settings.max_subcompactions(),
+        };
+        Ok(Engine {
+            mode: self.mode,
+            settings,
+            fs: self.fs,
+            directory: self.directory,
+            clock: self.clock,
+            executor,
+            versions,
+            blocks,
+            tables,
+            jobs,
+            arenas,
+            keyspaces: RwLock::new(keyspaces),
+            default_keyspace,
+            visible: AtomicU64::new(0),
+            snapshots: SnapshotList::default(),
+            commit_queue: CommitQueue::new(1, Log::default()),
+            segments: SegmentTable::default(),
+            health: Health::default(),
+            background,
+            counters: Counters::default(),
+            recovery: RecoveryState {
+                created,
+                ..RecoveryState::default()
+            },
+            closed: AtomicBool::new(false),
+            lock: Mutex::new(lock),
+        })
+    }
+}
+
+/// How the tables of a level are written: the last level, which is read most and rewritten least,
+/// is compressed; what lies above is soon merged again.
+fn table_options(settings: &Settings) -> Arc<dyn Fn(usize, bool) -> TableOptions + Send + Sync> {
+    let settings = settings.clone();
+    Arc::new(move |_level, bottommost| TableOptions {
+        block_bytes: settings.block_bytes(),
+        compression: if bottommost {
+            settings.compression()
+        } else {
+            settings.upper_compression()
+        },
+        filter: settings.filter(),
+        filter_bits_per_key: settings.filter_bits_per_key(),
+        ..TableOptions::default()
+    })
+}
+
+/// A table that the manifest names must be there, with the length it was written with.
+fn check_tables(fs: &dyn FileSystem, directory: &Path, versions: &VersionSet) -> Result<()> {
+    for keyspace in versions.keyspaces() {
+        let version = versions.current(keyspace.id).unwrap_or_default();
+        for (_, _, meta) in version.tables() {
+            let path = table_path(directory, meta.number);
+            let found = fs.metadata(&path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    Error::corruption("a table that the manifest names is missing").with_file(&path)
+                }
+                _ => Error::io("look at the table", &path, error),
+            })?;
+            if found.bytes != meta.file_bytes {
+                let sentence = format!(
+                    "a table has {} bytes where the manifest says {}",
+                    found.bytes, meta.file_bytes
+                );
+                return Err(Error::corruption(sentence).with_file(&path));
+            }
+        }
+    }
+    Ok(())
+}

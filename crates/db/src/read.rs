@@ -1,0 +1,229 @@
+//! Point reads: from the newest source to the oldest, until one has the key.
+//!
+//! Invariants (I8, I6): a read takes one reference to a super-version and then the visible sequence,
+//! in that order, and no lock after it. Taken the other way round, a compaction in between could
+//! have dropped what the older sequence still sees. Expiry is judged by the clock at the moment of
+//! the read.
+
+use crate::super_version::SuperVersion;
+use crate::value::Value;
+use esker_base::checksum::key_hash;
+use esker_base::clock::Clock;
+use esker_base::write_batch::split_expiry;
+use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
+use esker_sstable::TableHit;
+
+/// Where a stored value begins to be the user's, and when it ends to be valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visibility {
+    /// The user's value begins after `skip` bytes.
+    Visible {
+        skip: usize,
+        expiry_millis: Option<u64>,
+    },
+    /// Deleted or expired.
+    Hidden,
+}
+
+/// What a record means to a reader.
+#[inline]
+pub(crate) fn judge(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Result<Visibility> {
+    match trailer.kind() {
+        Some(ValueKind::Value) => Ok(Visibility::Visible {
+            skip: 0,
+            expiry_millis: None,
+        }),
+        Some(ValueKind::Tombstone | ValueKind::SingleDelete) => Ok(Visibility::Hidden),
+        Some(ValueKind::ValueWithExpiry) => {
+            let (expiry, _) = split_expiry(stored)
+                .ok_or_else(|| Error::corruption("an expiring value is shorter than its expiry"))?;
+            if expiry <= clock.now_millis() {
+                Ok(Visibility::Hidden)
+            } else {
+                Ok(Visibility::Visible {
+                    skip: 8,
+                    expiry_millis: Some(expiry),
+                })
+            }
+        }
+        kind => Err(unreadable(kind)),
+    }
+}
+
+#[cold]
+fn unreadable(kind: Option<ValueKind>) -> Error {
+    Error::corruption(format!(
+        "a record of kind {kind:?} stands where only values can"
+    ))
+}
+
+/// The newest record of a key that a reader may see, where it lies.
+pub(crate) enum Found<'a> {
+    InMemtable(Trailer, &'a [u8]),
+    InTable(TableHit),
+}
+
+impl Found<'_> {
+    pub(crate) fn trailer(&self) -> Trailer {
+        match self {
+            Found::InMemtable(trailer, _) => *trailer,
+            Found::InTable(hit) => hit.trailer,
+        }
+    }
+
+    fn stored(&self) -> &[u8] {
+        match self {
+            Found::InMemtable(_, stored) => stored,
+            Found::InTable(hit) => &hit.value,
+        }
+    }
+
+    /// The user's value, unless it is deleted or expired.
+    #[inline]
+    fn value(&self, clock: &dyn Clock) -> Result<Option<Value>> {
+        match judge(self.trailer(), self.stored(), clock)? {
+            Visibility::Hidden => Ok(None),
+            Visibility::Visible { skip, .. } => Ok(Some(match self {
+                Found::InMemtable(_, stored) => Value::copy_of(&stored[skip..]),
+                Found::InTable(hit) => Value::from_block(&hit.value, skip),
+            })),
+        }
+    }
+
+    /// The expiry of a visible value: `None` where there is no value, `Some(None)` where it has none.
+    pub(crate) fn expiry(&self, clock: &dyn Clock) -> Result<Option<Option<u64>>> {
+        match judge(self.trailer(), self.stored(), clock)? {
+            Visibility::Hidden => Ok(None),
+            Visibility::Visible { expiry_millis, .. } => Ok(Some(expiry_millis)),
+        }
+    }
+}
+
+/// The newest record of `key` at or before `visible` that no range tombstone hides.
+#[inline]
+pub(crate) fn find<'a>(
+    view: &'a SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+) -> Result<Option<Found<'a>>> {
+    let mut covering = 0;
+    for memtable in view.memtables() {
+        if memtable.has_range_tombstones() {
+            covering = covering.max(memtable.covering_sequence(key, visible).unwrap_or(0));
+        }
+        if let Some((trailer, stored)) = memtable.get(key, visible) {
+            let hidden = trailer.sequence() < covering;
+            return Ok((!hidden).then_some(Found::InMemtable(trailer, stored)));
+        }
+    }
+    if view.runs.is_empty() {
+        return Ok(None);
+    }
+    find_in_tables(view, key, visible, covering)
+}
+
+fn find_in_tables<'a>(
+    view: &'a SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+    mut covering: SequenceNumber,
+) -> Result<Option<Found<'a>>> {
+    let hash = key_hash(key);
+    for run in view.runs.iter() {
+        if covering > run.largest_sequence {
+            // A tombstone newer than everything below: what follows is older still.
+            return Ok(None);
+        }
+        let Some(handle) = run.find(key) else {
+            continue;
+        };
+        let table = handle.table()?;
+        if run.has_range_tombstones {
+            let here = table.range_tombstones().covering_sequence(key, visible);
+            covering = covering.max(here.unwrap_or(0));
+        }
+        if let Some(hit) = table.get(key, hash, visible)? {
+            let hidden = hit.trailer.sequence() < covering;
+            return Ok((!hidden).then_some(Found::InTable(hit)));
+        }
+    }
+    Ok(None)
+}
+
+/// The value of `key` as a reader at `visible` sees it now.
+#[inline]
+pub(crate) fn get(
+    view: &SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+    clock: &dyn Clock,
+) -> Result<Option<Value>> {
+    match find(view, key, visible)? {
+        Some(found) => found.value(clock),
+        None => Ok(None),
+    }
+}
+
+/// Whether a record of `key` newer than `sequence` exists: what an optimistic transaction asks.
+pub(crate) fn changed_since(
+    view: &SuperVersion,
+    key: &[u8],
+    sequence: SequenceNumber,
+) -> Result<bool> {
+    const NEWEST: SequenceNumber = esker_base::internal_key::MAX_SEQUENCE;
+    for memtable in view.memtables() {
+        let point = memtable
+            .get(key, NEWEST)
+            .map_or(0, |(trailer, _)| trailer.sequence());
+        let range = memtable.covering_sequence(key, NEWEST).unwrap_or(0);
+        if point.max(range) > sequence {
+            return Ok(true);
+        }
+    }
+    let hash = key_hash(key);
+    for run in view
+        .runs
+        .iter()
+        .filter(|run| run.largest_sequence > sequence)
+    {
+        let Some(handle) = run.find(key) else {
+            continue;
+        };
+        let table = handle.table()?;
+        let point = table
+            .get(key, hash, NEWEST)?
+            .map_or(0, |hit| hit.trailer.sequence());
+        let range = table
+            .range_tombstones()
+            .covering_sequence(key, NEWEST)
+            .unwrap_or(0);
+        if point.max(range) > sequence {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker_base::clock::ManualClock;
+
+    #[test]
+    fn expiry_is_exact_to_the_instant() {
+        let clock = ManualClock::at_millis(100);
+        let trailer = Trailer::new(1, ValueKind::ValueWithExpiry);
+        let stored = |expiry: u64| [&expiry.to_le_bytes()[..], b"v"].concat();
+        assert_eq!(
+            judge(trailer, &stored(100), &clock).unwrap(),
+            Visibility::Hidden
+        );
+        let visible = Visibility::Visible {
+            skip: 8,
+            expiry_millis: Some(101),
+        };
+        assert_eq!(judge(trailer, &stored(101), &clock).unwrap(), visible);
+        assert!(judge(trailer, b"short", &clock).is_err());
+        assert!(judge(Trailer::new(1, ValueKind::MergeOperand), b"", &clock).is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! Recovery: what the log holds and no table does goes back into memtables.
+//!
+//! Invariants: the result is the state after a prefix of the acknowledged order that contains
+//! everything synced (I4); a record is replayed only if its keyspace's tables do not hold it;
+//! nothing is written, so that a crash during recovery changes nothing. Only strays, files that no
+//! durable manifest names, are removed, and last.
+
+use crate::engine::{Engine, Mode};
+use crate::keyspace::KeyspaceState;
+use crate::options::RecoveryPolicy;
+use crate::segments::LogTail;
+use esker_base::filename::{FileKind, FileNumber, wal_path};
+use esker_base::write_batch::{BatchView, KeyspaceId};
+use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
+use esker_wal::{SegmentEnd, SegmentReader};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What a log held.
+#[derive(Debug, Default)]
+pub(crate) struct Replayed {
+    pub(crate) batches: u64,
+    /// Records were lost that had never been synced, or the policy gave them up.
+    pub(crate) torn: bool,
+    pub(crate) last_sequence: SequenceNumber,
+    /// The segments that the manifest names, with their record bytes.
+    pub(crate) segments: BTreeMap<FileNumber, u64>,
+    /// Where the log of this life is to be linked to.
+    pub(crate) tail: Option<LogTail>,
+}
+
+/// A keyspace as the replay needs it.
+struct Target {
+    state: Arc<KeyspaceState>,
+    flushed_sequence: SequenceNumber,
+}
+
+/// How one segment was read.
+enum Ended {
+    /// Complete: segment `next` goes on. Any between were given up by an earlier recovery.
+    Sealed { next: FileNumber },
+    /// Here the log ends, or everything after is given up.
+    Last,
+}
+
+/// Reads every segment that the manifest names into the memtables.
+pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
+    let mut replayed = Replayed {
+        last_sequence: engine.versions.last_sequence(),
+        ..Replayed::default()
+    };
+    let mut targets = HashMap::new();
+    for meta in engine.versions.keyspaces() {
+        let state = engine.keyspaces.read().by_id.get(&meta.id).cloned();
+        if let Some(state) = state {
+            let flushed_sequence = meta.flushed_sequence;
+            replayed.last_sequence = replayed.last_sequence.max(flushed_sequence);
+            targets.insert(
+                meta.id,
+                Target {
+                    state,
+                    flushed_sequence,
+                },
+            );
+        }
+    }
+    let mut numbers: Vec<_> = engine.versions.state().segments.iter().copied().collect();
+    numbers.sort_unstable();
+    let mut expected = Some(0);
+    let mut previous_sequence = 0;
+    for &number in &numbers {
+        replayed.segments.insert(number, 0);
+        match expected {
+            None => check_unsynced(engine, number, &mut replayed)?,
+            Some(next) if number < next => {}
+            Some(_) => {
+                let previous = &mut previous_sequence;
+                let ended = replay_segment(engine, number, &targets, previous, &mut replayed)?;
+                expected = match ended {
+                    Ended::Sealed { next } => Some(next),
+                    Ended::Last => None,
+                };
+                seal_full(engine, &targets, replayed.last_sequence);
+            }
+        }
+    }
+    Ok(replayed)
+}
+
+/// Seals memtables that are full, so that their flush can begin as soon as the database is open.
+fn seal_full(engine: &Engine, targets: &HashMap<KeyspaceId, Target>, sequence: SequenceNumber) {
+    for target in targets.values() {
+        if target.state.load().active.memtable.bytes() >= engine.settings.write_buffer_bytes() {
+            engine.seal_at(&target.state, sequence);
+        }
+    }
+}
+
+fn replay_segment(
+    engine: &Engine,
+    number: FileNumber,
+    targets: &HashMap<KeyspaceId, Target>,
+    previous_sequence: &mut SequenceNumber,
+    replayed: &mut Replayed,
+) -> Result<Ended> {
+    let path = wal_path(&engine.directory, number);
+    let mut reader = match SegmentReader::open(&*engine.fs, &path, number) {
+        Ok(reader) => reader,
+        Err(error) => return give_up(engine, error, replayed),
+    };
+    let first_record = reader.offset();
+    loop {
+        let offset = reader.offset();
+        let Some(payload) = reader.next()? else { break };
+        let placed = |error: Error| error.with_file(&path).with_offset(offset);
+        let batch = BatchView::parse(payload).map_err(placed)?;
+        if batch.sequence() <= *previous_sequence {
+            let sentence = "a log record repeats sequence numbers of an earlier one";
+            return Err(Error::corruption(sentence)
+                .with_file(&path)
+                .with_offset(offset));
+        }
+        let last = batch.sequence() + u64::from(batch.count()) - u64::from(batch.count() > 0);
+        *previous_sequence = last;
+        if apply(&batch, targets, number).map_err(placed)? {
+            replayed.batches += 1;
+        }
+        replayed.last_sequence = replayed.last_sequence.max(last);
+    }
+    replayed
+        .segments
+        .insert(number, reader.end_offset().saturating_sub(first_record));
+    let tail = LogTail {
+        header: *reader.header(),
+        end_offset: reader.end_offset(),
+    };
+    match reader.outcome() {
+        Some(SegmentEnd::Sealed { next }) => {
+            let next = *next;
+            replayed.tail = None;
+            Ok(Ended::Sealed { next })
+        }
+        Some(SegmentEnd::Damaged { offset, reason, .. }) => {
+            let error = Error::corruption(format!("synced log records are damaged: {reason}"));
+            let error = error.with_file(&path).with_offset(*offset);
+            replayed.tail = Some(tail);
+            give_up(engine, error, replayed)
+        }
+        outcome => {
+            replayed.torn |= matches!(outcome, Some(SegmentEnd::Torn));
+            replayed.tail = Some(tail);
+            Ok(Ended::Last)
+        }
+    }
+}
+
+/// Damage: an error, unless the policy is to go on with what came before it.
+fn give_up(engine: &Engine, error: Error, replayed: &mut Replayed) -> Result<Ended> {
+    if engine.settings.recovery() == RecoveryPolicy::Strict {
+        return Err(error);
+    }
+    tracing::warn!(%error, "giving up the log from here, as the recovery policy says");
+    replayed.torn = true;
+    Ok(Ended::Last)
+}
+
+/// A segment behind the end of the log may hold only what was never synced: a sync there would have
+/// synced everything before it first.
+fn check_unsynced(engine: &Engine, number: FileNumber, replayed: &mut Replayed) -> Result<()> {
+    if engine.settings.recovery() == RecoveryPolicy::DiscardAfterDamage {
+        return Ok(());
+    }
+    let path = wal_path(&engine.directory, number);
+    let mut reader = SegmentReader::open(&*engine.fs, &path, number)?;
+    let first_record = reader.offset();
+    while reader.next()?.is_some() {
+        replayed.torn = true;
+    }
+    let damaged = matches!(reader.outcome(), Some(SegmentEnd::Damaged { .. }));
+    if damaged || reader.synced_bytes() > first_record {
+        let sentence = "log records were synced here, but earlier segments end before them";
+        return Err(Error::corruption(sentence)
+            .with_file(&path)
+            .with_offset(first_record));
+    }
+    Ok(())
+}
+
+/// Inserts what tables do not hold yet. Says whether there was anything.
+fn apply(
+    batch: &BatchView<'_>,
+    targets: &HashMap<KeyspaceId, Target>,
+    segment: FileNumber,
+) -> Result<bool> {
+    let mut applied = false;
+    let mut sequence = batch.sequence();
+    for record in batch.records() {
+        let record = record?;
+        // Records of a dropped keyspace have nowhere to go.
+        if let Some(target) = targets.get(&record.keyspace)
+            && sequence > target.flushed_sequence
+        {
+            let view = target.state.load();
+            view.active.pin_segment(segment);
+            let memtable = &view.active.memtable;
+            if record.kind == ValueKind::RangeDelete {
+                memtable.add_range_tombstone(record.key, record.value, sequence);
+            } else {
+                memtable.insert(
+                    record.key,
+                    Trailer::new(sequence, record.kind),
+                    record.value,
+                );
+            }
+            applied = true;
+        }
+        sequence += 1;
+    }
+    Ok(applied)
+}
+
+/// Removes files that nothing durable names: of flushes, compactions and openings that a crash cut
+/// short. What cannot be removed stays for the next open.
+pub(crate) fn remove_strays(engine: &Engine) -> u64 {
+    debug_assert_eq!(engine.mode, Mode::Disk);
+    let Ok(entries) = engine.fs.read_dir(&engine.directory) else {
+        return 0;
+    };
+    let live = engine.versions.live_files();
+    let segments: Vec<_> = engine.versions.state().segments.iter().copied().collect();
+    let mut removed = 0;
+    for entry in entries {
+        let stray = match FileKind::parse(&entry.name) {
+            Some(FileKind::Table(number)) => !live.contains(&number),
+            Some(FileKind::WalSegment(number)) => !segments.contains(&number),
+            Some(FileKind::Manifest(number)) => number != engine.versions.manifest_number(),
+            Some(FileKind::Temporary) => true,
+            _ => false,
+        };
+        if stray {
+            let path = engine.directory.join(&entry.name);
+            match engine.fs.remove_file(&path) {
+                Ok(()) => removed += 1,
+                Err(error) => tracing::warn!(file = %entry.name, %error, "a stray stays"),
+            }
+        }
+    }
+    removed
+}

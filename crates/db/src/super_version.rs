@@ -1,0 +1,169 @@
+//! What a reader takes one reference to and then needs no lock for: the memtables and tables of one
+//! keyspace at one moment (I8).
+//!
+//! Invariant: immutable but for inserts into the active memtable, which its readers filter by
+//! sequence number. Sources are ordered newest first: for any key, every record in an earlier source
+//! is newer than every record in a later one. Replaced only under the keyspace's install lock.
+
+use crate::obsolete_files::{LiveTable, LiveTables};
+use esker_base::SequenceNumber;
+use esker_base::filename::FileNumber;
+use esker_base::internal_key::key_prefix;
+use esker_manifest::Version;
+use esker_memtable::Memtable;
+use esker_sstable::TableHandle;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A memtable and what it pins of the log.
+#[derive(Debug)]
+pub(crate) struct WriteBuffer {
+    pub(crate) memtable: Arc<Memtable>,
+    /// The segment that holds its first logged record; 0 while none is logged.
+    first_segment: AtomicU64,
+    /// The sequence at which it was sealed: every record of the keyspace up to it is in this or an
+    /// older memtable or in tables. 0 while active.
+    sealed_at: AtomicU64,
+}
+
+impl WriteBuffer {
+    pub(crate) fn new(memtable: Arc<Memtable>) -> Arc<Self> {
+        Arc::new(Self {
+            memtable,
+            first_segment: AtomicU64::new(0),
+            sealed_at: AtomicU64::new(0),
+        })
+    }
+
+    /// Notes that a record of `segment` goes into the memtable. Called by the commit leader only.
+    pub(crate) fn pin_segment(&self, segment: FileNumber) {
+        if self.first_segment.load(Ordering::Relaxed) == 0 {
+            self.first_segment.store(segment, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn first_segment(&self) -> Option<FileNumber> {
+        Some(self.first_segment.load(Ordering::Acquire)).filter(|&segment| segment != 0)
+    }
+
+    pub(crate) fn seal(&self, sequence: SequenceNumber) {
+        self.sealed_at.store(sequence, Ordering::Release);
+    }
+
+    pub(crate) fn sealed_at(&self) -> SequenceNumber {
+        self.sealed_at.load(Ordering::Acquire)
+    }
+}
+
+/// One sorted run, resolved to the tables a reader uses.
+#[derive(Debug)]
+pub(crate) struct SortedRun {
+    pub(crate) tables: Arc<[Arc<TableHandle>]>,
+    pub(crate) has_range_tombstones: bool,
+    pub(crate) largest_sequence: SequenceNumber,
+    /// Prefixes of the tables' largest keys: most of a search touches nothing else.
+    largest_prefixes: Vec<u64>,
+    /// Keeps the files.
+    _live: Vec<Arc<LiveTable>>,
+}
+
+impl SortedRun {
+    /// The table whose bounds hold `key`.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<TableHandle>> {
+        let index = if let [only] = &*self.tables {
+            usize::from(only.meta().bounds.ends_before(key))
+        } else {
+            let prefix = key_prefix(key);
+            let first = self
+                .largest_prefixes
+                .partition_point(|&largest| largest < prefix);
+            let rest = &self.tables[first..];
+            first + rest.partition_point(|table| table.meta().bounds.ends_before(key))
+        };
+        let table = self.tables.get(index)?;
+        (table.meta().bounds.smallest.as_slice() <= key).then_some(table)
+    }
+}
+
+/// The readable state of one keyspace.
+#[derive(Debug)]
+pub(crate) struct SuperVersion {
+    /// Takes the writes.
+    pub(crate) active: Arc<WriteBuffer>,
+    /// Waiting for their flush, newest first.
+    pub(crate) sealed: Vec<Arc<WriteBuffer>>,
+    pub(crate) version: Arc<Version>,
+    /// Newest first.
+    pub(crate) runs: Arc<[SortedRun]>,
+}
+
+impl SuperVersion {
+    pub(crate) fn new(
+        active: Arc<WriteBuffer>,
+        sealed: Vec<Arc<WriteBuffer>>,
+        version: Arc<Version>,
+        tables: &LiveTables,
+    ) -> Self {
+        let runs = resolve_runs(&version, tables);
+        Self {
+            active,
+            sealed,
+            version,
+            runs,
+        }
+    }
+
+    /// The same tables under other memtables.
+    pub(crate) fn with_memtables(
+        &self,
+        active: Arc<WriteBuffer>,
+        sealed: Vec<Arc<WriteBuffer>>,
+    ) -> Self {
+        let (version, runs) = (Arc::clone(&self.version), Arc::clone(&self.runs));
+        Self {
+            active,
+            sealed,
+            version,
+            runs,
+        }
+    }
+
+    /// All memtables, newest first.
+    #[inline]
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active)
+            .chain(&self.sealed)
+            .map(|buffer| &buffer.memtable)
+    }
+}
+
+fn resolve_runs(version: &Version, tables: &LiveTables) -> Arc<[SortedRun]> {
+    version
+        .runs_newest_first()
+        .map(|(_level, run)| {
+            let live: Vec<_> = run.tables.iter().map(|meta| tables.get(meta)).collect();
+            // An exclusive or missing end bounds from above; rounding it up keeps the search right.
+            let largest_prefixes = run
+                .tables
+                .iter()
+                .map(|meta| match meta.bounds.largest.as_slice() {
+                    [] if meta.bounds.largest_is_exclusive => u64::MAX,
+                    largest => key_prefix(largest),
+                })
+                .collect();
+            SortedRun {
+                tables: live.iter().map(|table| Arc::clone(&table.handle)).collect(),
+                has_range_tombstones: run.tables.iter().any(|meta| meta.range_tombstones > 0),
+                largest_sequence: run
+                    .tables
+                    .iter()
+                    .map(|meta| meta.largest_sequence.max(meta.ingested_sequence))
+                    .max()
+                    .unwrap_or(0),
+                largest_prefixes,
+                _live: live,
+            }
+        })
+        .collect()
+}

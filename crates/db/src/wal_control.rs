@@ -1,0 +1,75 @@
+//! The write-ahead log as users see and control it.
+//!
+//! Invariant: none of these loses a write; [`Wal::clear`] first makes everything durable in tables.
+
+use crate::engine::Engine;
+use esker_base::Result;
+use std::sync::Arc;
+
+/// The write-ahead log of a database: [`Db::wal`](crate::Db::wal).
+#[derive(Debug)]
+pub struct Wal<'a> {
+    engine: &'a Arc<Engine>,
+}
+
+impl<'a> Wal<'a> {
+    pub(crate) fn new(engine: &'a Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    /// Whether there is one: an in-memory or read-only database has none.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.engine.logs_writes()
+    }
+
+    /// Bytes of the records in all segments that are still needed.
+    ///
+    /// # Errors
+    /// `Unsupported` in memory; `Closed`; likewise for all below.
+    pub fn size_bytes(&self) -> Result<u64> {
+        self.engine.check_on_disk("write-ahead log")?;
+        Ok(self.engine.segments.bytes())
+    }
+
+    /// The size at which memtables are flushed for the log's sake, bytes.
+    #[must_use]
+    pub fn size_limit_bytes(&self) -> u64 {
+        self.engine.settings.wal_size_limit_bytes()
+    }
+
+    /// Goes on in a new segment.
+    ///
+    /// # Errors
+    /// `Unsupported` in memory; `Io` and `NoSpace` from the file system.
+    pub fn rotate(&self) -> Result<()> {
+        self.engine.check_on_disk("write-ahead log")?;
+        let mut writer = self.engine.commit_queue.writer.lock();
+        self.engine.health.check()?;
+        let sequence = writer.next_sequence;
+        writer.log.roll(self.engine, sequence, 0)
+    }
+
+    /// Brings everything logged so far to stable storage: `Buffered` writes then survive the power.
+    ///
+    /// # Errors
+    /// As [`Wal::rotate`].
+    pub fn sync(&self) -> Result<()> {
+        self.engine.check_on_disk("write-ahead log")?;
+        let mut writer = self.engine.commit_queue.writer.lock();
+        self.engine.health.check()?;
+        writer.log.sync(self.engine)
+    }
+
+    /// Flushes all memtables, so that every write is durable in a table, and empties the log.
+    ///
+    /// # Errors
+    /// As [`Wal::rotate`], and whatever keeps a flush from succeeding: the log is kept then.
+    pub fn clear(&self) -> Result<()> {
+        self.engine.check_on_disk("write-ahead log")?;
+        let mut writer = self.engine.commit_queue.writer.lock();
+        self.engine.flush_and_cure(&mut writer)?;
+        self.engine.forget_log(&mut writer.log);
+        Ok(())
+    }
+}
