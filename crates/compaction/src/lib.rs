@@ -12,13 +12,27 @@
 //! works and why.
 #![forbid(unsafe_code)]
 
+pub mod executor;
+pub mod flush;
+pub mod job;
+pub mod job_context;
+pub mod older_tables;
+mod output;
 mod overlap;
 pub mod pacing;
 pub mod picker;
 pub mod plan;
+pub mod retention;
 pub mod shape;
+mod subcompaction;
 
+pub use executor::{Executor, Job, Lane, ManualExecutor, RayonExecutor};
+pub use flush::flush;
+pub use job::{JobOutput, JobStats, run};
+pub use job_context::JobContext;
+pub use older_tables::OlderTables;
 pub use pacing::{Admission, Pressure, admit};
 pub use picker::{PickInput, RangePick, debt_bytes, pick, pick_range};
 pub use plan::{OutputRun, Plan, PlanKind, PlanRun, Reason};
+pub use retention::{RetentionRules, RetentionStats};
 pub use shape::{CompactionShape, Layout, ShapeOptions};

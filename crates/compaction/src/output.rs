@@ -1,0 +1,164 @@
+//! Writes the records of a merge into tables of one run, and decides where each table ends.
+//!
+//! A table ends where it has reached its target size; where going on would make it overlap too
+//! many bytes of the level below, so that merging it down later would cost too much; and at the
+//! file boundaries of the level below once it is worth a file, so that what is merged together
+//! later starts and ends together (Spooky, SIGMOD 2022).
+//!
+//! Invariant: tables are cut only between user keys, and each gets the range tombstones between
+//! the cut before it and the cut after it. So tables are disjoint, and their tombstones together
+//! are all of them.
+
+use std::sync::Arc;
+
+use esker_base::filename::table_path;
+use esker_base::range_tombstone::FragmentedTombstones;
+use esker_base::table_meta::TableMeta;
+use esker_base::{Result, Trailer};
+use esker_sstable::{TableOptions, TableWriter};
+
+use crate::job_context::{CreatedFiles, JobContext};
+
+/// Bytes of the level below that one table may overlap, in target sizes.
+const MAX_OVERLAPPED_TARGETS: u64 = 10;
+
+/// Where tables of an output may or must end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CutRules {
+    /// The tables of the run that the output will be merged into next, ascending.
+    pub(crate) below: Arc<[Arc<TableMeta>]>,
+    /// A table of this size ends at the next file boundary of the run below.
+    pub(crate) align_bytes: u64,
+}
+
+/// Counts what the current table overlaps below, while keys ascend.
+#[derive(Debug)]
+struct Overlapped {
+    rules: CutRules,
+    next: usize,
+    bytes: u64,
+}
+
+impl Overlapped {
+    /// Moves on to `key`; whether tables below ended since the last call.
+    fn advance(&mut self, key: &[u8]) -> bool {
+        let before = self.next;
+        while let Some(table) = self.rules.below.get(self.next)
+            && table.bounds.ends_before(key)
+        {
+            self.bytes += table.file_bytes;
+            self.next += 1;
+        }
+        self.next > before
+    }
+}
+
+/// Writes tables one after the other. Dropped before [`OutputWriter::finish`] it leaves an
+/// unfinished file, which [`CreatedFiles`] removes.
+pub(crate) struct OutputWriter<'a> {
+    context: &'a JobContext,
+    options: TableOptions,
+    created: &'a CreatedFiles,
+    tombstones: &'a FragmentedTombstones,
+    overlapped: Overlapped,
+    /// Where the current table's share of the tombstones begins.
+    span_start: Vec<u8>,
+    current: Option<TableWriter>,
+    finished: Vec<Arc<TableMeta>>,
+}
+
+impl<'a> OutputWriter<'a> {
+    /// Writes tables for `level`, the keys from `start` on (empty: from the beginning), with
+    /// `tombstones` among them.
+    pub(crate) fn new(
+        context: &'a JobContext,
+        level: usize,
+        created: &'a CreatedFiles,
+        tombstones: &'a FragmentedTombstones,
+        rules: CutRules,
+        start: &[u8],
+    ) -> Self {
+        Self {
+            context,
+            options: (context.table_options)(level),
+            created,
+            tombstones,
+            overlapped: Overlapped {
+                rules,
+                next: 0,
+                bytes: 0,
+            },
+            span_start: start.to_vec(),
+            current: None,
+            finished: Vec::new(),
+        }
+    }
+
+    /// Adds a record; `starts_key` where it is the first of its user key.
+    pub(crate) fn add(
+        &mut self,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        starts_key: bool,
+    ) -> Result<()> {
+        if starts_key {
+            self.cut_before(key)?;
+        }
+        match &mut self.current {
+            Some(writer) => writer.add(key, trailer, value),
+            None => self.begin()?.add(key, trailer, value),
+        }
+    }
+
+    fn cut_before(&mut self, key: &[u8]) -> Result<()> {
+        let crossed = self.overlapped.advance(key);
+        let Some(writer) = &self.current else {
+            return Ok(());
+        };
+        let bytes = writer.estimated_bytes();
+        let target = self.context.target_file_bytes;
+        let full = bytes >= target;
+        let aligned = crossed && bytes >= self.overlapped.rules.align_bytes;
+        let costly = self.overlapped.bytes >= target.saturating_mul(MAX_OVERLAPPED_TARGETS);
+        if full || aligned || costly {
+            self.end_table(key)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<&mut TableWriter> {
+        let number = (self.context.new_file_number)();
+        let path = table_path(&self.context.directory, number);
+        self.created.note(number);
+        let writer = TableWriter::create(&*self.context.fs, &path, number, &self.options)?;
+        self.overlapped.bytes = 0;
+        Ok(self.current.insert(writer))
+    }
+
+    /// Ends the current table before `end` (empty: no end).
+    fn end_table(&mut self, end: &[u8]) -> Result<()> {
+        let Some(mut writer) = self.current.take() else {
+            return Ok(());
+        };
+        let tombstones = self.tombstones.clipped(&self.span_start, end);
+        if !tombstones.is_empty() {
+            writer.add_range_tombstones(&tombstones);
+        }
+        self.span_start.clear();
+        self.span_start.extend_from_slice(end);
+        let meta = writer.finish(self.context.clock.now_millis())?;
+        self.finished.push(Arc::new(meta));
+        Ok(())
+    }
+
+    /// Ends the last table before `end` (empty: no end) and returns all, ascending. Tombstones
+    /// that no record was near get a table of their own.
+    pub(crate) fn finish(mut self, end: &[u8]) -> Result<Vec<Arc<TableMeta>>> {
+        if self.current.is_none() && !self.tombstones.clipped(&self.span_start, end).is_empty() {
+            self.begin()?;
+        }
+        self.end_table(end)?;
+        Ok(self.finished)
+    }
+}
