@@ -1,0 +1,25 @@
+//! What each fuzz target does with its bytes: a decoder of hostile input (I10), and what must hold
+//! whatever the input is. The targets in `fuzz_targets/` hand libFuzzer's bytes to these functions;
+//! `tests/corpus.rs` hands them the corpus.
+//!
+//! Invariant: a run is a pure function of its bytes, fails by panicking, and takes time and memory
+//! in proportion to the bytes.
+#![forbid(unsafe_code)]
+
+mod range_tombstones;
+mod wal_reader;
+mod write_batch;
+
+pub use range_tombstones::range_tombstones;
+pub use wal_reader::wal_reader;
+pub use write_batch::write_batch;
+
+/// A target: its name, which is also the folder of its corpus, and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("range_tombstones", range_tombstones),
+    ("wal_reader", wal_reader),
+    ("write_batch", write_batch),
+];
