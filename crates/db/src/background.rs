@@ -10,19 +10,24 @@
 use crate::commit::{Member, Writer};
 use crate::engine::{Engine, Mode, closed};
 use crate::keyspace::KeyspaceState;
+use crate::open::LAST_LEVEL;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use esker_base::filename::FileNumber;
+use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::key_bounds::KeyBounds;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
+use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result, SequenceNumber};
+use esker_compaction::executor::guarded;
 use esker_compaction::pacing::{self, Admission, Pressure};
 use esker_compaction::{
-    Lane, PickInput, Plan, PlanKind, RetentionRules, ShapeOptions, debt_bytes, pick, pick_range,
+    JobOutput, Lane, PickInput, Plan, PlanKind, RangePick, RetentionRules, ShapeOptions,
+    debt_bytes, pick, pick_range,
 };
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +35,8 @@ use std::time::Duration;
 
 /// Delays of writers are added up until they are worth a sleep.
 const LEAST_SLEEP: Duration = Duration::from_millis(1);
+/// How long a requested compaction waits at most before it looks again at what others hold.
+const BUSY_WAIT: Duration = Duration::from_millis(20);
 /// How long a failed log is left alone before the next attempt to replace it.
 const CURE_INTERVAL_MICROS: u64 = 50_000;
 
@@ -42,8 +49,6 @@ struct State {
     busy: HashMap<KeyspaceId, HashSet<FileNumber>>,
     /// Keyspaces whose version changed since the picker last found nothing to do.
     candidates: BTreeSet<KeyspaceId>,
-    /// Keyspaces that a caller compacts by hand.
-    exclusive: HashSet<KeyspaceId>,
     flush_error: Option<Error>,
     compaction_error: Option<Error>,
     stopping: bool,
@@ -67,9 +72,6 @@ impl Background {
         self.cancelled.store(true, Ordering::Release);
         let mut state = self.state.lock();
         state.stopping = true;
-        while state.flushing || state.compactions > 0 {
-            self.changed.wait(&mut state);
-        }
         drop(state);
         engine.executor.join();
     }
@@ -78,6 +80,12 @@ impl Background {
     fn notify(&self) {
         let _state = self.state.lock();
         self.changed.notify_all();
+    }
+
+    /// Whether no job runs, so that every file is either named or a stray.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        !state.flushing && state.compactions == 0
     }
 
     /// The last failures of a flush and of a compaction that have not been followed by a success.
@@ -139,6 +147,9 @@ impl Engine {
                 break Ok(());
             }
             self.schedule_flush();
+            if self.executor.assist() {
+                continue;
+            }
             let mut state = self.background.state.lock();
             if state.stopping {
                 break Err(closed());
@@ -267,6 +278,12 @@ impl Engine {
             size_ratio: settings.size_ratio(),
             base_bytes: flush_bytes * settings.level0_runs() as u64,
             target_file_bytes: settings.target_file_bytes(),
+            max_levels: LAST_LEVEL + 1,
+            recompress_from_level: if settings.compression() == settings.upper_compression() {
+                0
+            } else {
+                LAST_LEVEL
+            },
             max_merge_bytes: settings.target_file_bytes().saturating_mul(25),
             ..ShapeOptions::default()
         }
@@ -301,7 +318,7 @@ impl Engine {
     fn flush_job(self: &Arc<Self>) {
         let mut result = Ok(());
         while let Some(state) = self.next_to_flush() {
-            result = catch(|| self.flush_sealed(&state));
+            result = guarded(|| self.flush_sealed(&state));
             if result.is_err() {
                 break;
             }
@@ -335,12 +352,13 @@ impl Engine {
             return Ok(());
         };
         let flushed_sequence = newest.sealed_at();
-        let tables = self.write_level0(&view, &buffers)?;
-        let bytes: u64 = tables.iter().map(|meta| meta.file_bytes).sum();
+        let output = self.write_level0(&buffers)?;
         let _edits_one_at_a_time = state.edit.lock();
         let (level, run) = (0, RunPlacement::New);
-        let added = tables
-            .into_iter()
+        let added = output
+            .tables
+            .iter()
+            .cloned()
             .map(|meta| AddedTable {
                 level,
                 run: run.clone(),
@@ -369,18 +387,14 @@ impl Engine {
         });
         self.counters
             .flush_bytes_written
-            .fetch_add(bytes, Ordering::Relaxed);
+            .fetch_add(output.stats.bytes_written, Ordering::Relaxed);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         drop((old, view, buffers));
         self.note_pressure(state);
         Ok(())
     }
 
-    fn write_level0(
-        &self,
-        view: &SuperVersion,
-        buffers: &[Arc<WriteBuffer>],
-    ) -> Result<Vec<Arc<esker_base::table_meta::TableMeta>>> {
+    fn write_level0(&self, buffers: &[Arc<WriteBuffer>]) -> Result<JobOutput> {
         let sources = buffers
             .iter()
             .map(|buffer| buffer.memtable.iter())
@@ -390,7 +404,7 @@ impl Engine {
             .filter(|buffer| buffer.memtable.has_range_tombstones())
             .map(|buffer| buffer.memtable.range_tombstones())
             .collect();
-        let rules = self.retention_rules(view.version.is_empty());
+        let rules = self.retention_rules();
         let tombstones = FragmentedTombstones::merge(&lists);
         esker_compaction::flush(
             &self.jobs,
@@ -400,12 +414,10 @@ impl Engine {
         )
     }
 
-    fn retention_rules(&self, bottommost: bool) -> RetentionRules {
+    fn retention_rules(&self) -> RetentionRules {
         RetentionRules {
             snapshots: self.snapshots.retained(&self.visible),
             now_millis: self.clock.now_millis(),
-            bottommost,
-            ..RetentionRules::default()
         }
     }
 
@@ -459,6 +471,11 @@ impl Engine {
         let sealed_at = writer.next_sequence - 1;
         drop(writer);
         self.wait_for_flush(|| !self.holds_sealed(sealed_at))
+    }
+
+    /// Waits until no sealed memtable of a keyspace is left.
+    pub(crate) fn wait_until_flushed(self: &Arc<Self>, state: &KeyspaceState) -> Result<()> {
+        self.wait_for_flush(|| state.load().sealed.is_empty())
     }
 
     /// Whether a memtable that was sealed at or before `sequence` is not in tables.
@@ -526,51 +543,26 @@ impl Engine {
     }
 
     fn pick_one(&self, state: &mut State) -> Option<(Arc<KeyspaceState>, Plan)> {
-        while let Some(&id) = state
-            .candidates
-            .iter()
-            .find(|id| !state.exclusive.contains(id))
-        {
+        while let Some(&id) = state.candidates.first() {
             let keyspace = self.keyspaces.read().by_id.get(&id).cloned();
-            if let Some(keyspace) = keyspace {
-                let none = HashSet::new();
-                let view = keyspace.load();
-                let plan = pick(&PickInput {
-                    version: &view.version,
-                    shape: &self.shape(),
-                    busy: state.busy.get(&id).unwrap_or(&none),
-                    now_millis: self.clock.now_millis(),
-                    oldest_snapshot: self.oldest_snapshot(),
-                });
-                if let Some(plan) = plan {
-                    drop(view);
-                    return Some((keyspace, plan));
-                }
+            let plan = keyspace
+                .as_ref()
+                .and_then(|keyspace| self.with_pick_input(state, keyspace, pick));
+            if let (Some(keyspace), Some(plan)) = (keyspace, plan) {
+                return Some((keyspace, plan));
             }
             state.candidates.remove(&id);
         }
         None
     }
 
-    fn oldest_snapshot(&self) -> u64 {
-        self.snapshots
-            .retained(&self.visible)
-            .first()
-            .copied()
-            .unwrap_or(0)
-    }
-
     fn compaction_job(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, plan: &Plan) {
-        let result = catch(|| self.carry_out(keyspace, plan));
+        let result = guarded(|| self.carry_out(keyspace, plan));
         let failed = result.is_err();
         {
             let mut state = self.background.state.lock();
             state.compactions -= 1;
-            if let Some(busy) = state.busy.get_mut(&keyspace.id) {
-                for number in plan.files() {
-                    busy.remove(&number);
-                }
-            }
+            self.release_inputs(&mut state, keyspace.id, plan);
             state.compaction_error = result.err();
             if let Some(error) = &state.compaction_error {
                 // Tried again when the next flush changes the keyspace.
@@ -591,16 +583,16 @@ impl Engine {
     fn carry_out(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, plan: &Plan) -> Result<()> {
         let view = keyspace.load_full();
         let outputs = if plan.kind == PlanKind::Merge {
-            let rules = self.retention_rules(plan.bottommost);
-            let output = esker_compaction::run(&self.jobs, plan, &view.version, rules)?;
+            let rules = self.retention_rules();
+            let output = esker_compaction::run(&self.jobs, plan, &view.version, &rules)?;
             let counters = &self.counters;
             counters
                 .compaction_bytes_read
-                .fetch_add(output.bytes_read, Ordering::Relaxed);
+                .fetch_add(output.stats.bytes_read, Ordering::Relaxed);
             counters
                 .compaction_bytes_written
-                .fetch_add(output.bytes_written, Ordering::Relaxed);
-            Some(output.tables)
+                .fetch_add(output.stats.bytes_written, Ordering::Relaxed);
+            Some(output)
         } else {
             None
         };
@@ -608,12 +600,15 @@ impl Engine {
         let _edits_one_at_a_time = keyspace.edit.lock();
         let current = self.versions.current(keyspace.id).unwrap_or_default();
         let edit = match &outputs {
-            Some(tables) => Some(plan.edit(&current, tables)),
+            Some(output) => Some(plan.edit(&current, &output.tables)),
             None => plan.edit_without_job(&current),
         };
         let Some(edit) = edit else { return Ok(()) };
         if keyspace.is_dropped() {
-            let written = outputs.iter().flatten().map(|meta| meta.number);
+            let written = outputs
+                .iter()
+                .flat_map(|output| &output.tables)
+                .map(|meta| meta.number);
             self.tables.retire(written.collect::<Vec<_>>());
             return Ok(());
         }
@@ -646,50 +641,87 @@ impl Engine {
         self.background.is_behind.store(behind, Ordering::Relaxed);
     }
 
-    /// Merges everything that overlaps `bounds` (all tables without) down to the last level, in the
-    /// calling thread, while the keyspace's own compactions pause.
+    /// Brings every table that overlaps `bounds` into its final form, in the calling thread. Running
+    /// compactions go on beside it; what they hold is waited for.
     pub(crate) fn compact_keyspace(
         self: &Arc<Self>,
         keyspace: &Arc<KeyspaceState>,
-        bounds: Option<&KeyBounds>,
+        bounds: &KeyBounds,
     ) -> Result<()> {
-        {
-            let mut state = self.background.state.lock();
-            while !state.exclusive.insert(keyspace.id) {
-                self.background.changed.wait(&mut state);
-            }
-            while state
-                .busy
-                .get(&keyspace.id)
-                .is_some_and(|busy| !busy.is_empty())
-            {
-                self.background.changed.wait(&mut state);
-            }
-        }
-        let result = self.compact_until_settled(keyspace, bounds);
-        {
-            let mut state = self.background.state.lock();
-            state.exclusive.remove(&keyspace.id);
-            self.background.changed.notify_all();
+        let before = self.versions.new_file_number();
+        while let Some(plan) = self.next_requested(keyspace, bounds, before)? {
+            let result = guarded(|| self.carry_out(keyspace, &plan));
+            self.release_inputs(&mut self.background.state.lock(), keyspace.id, &plan);
+            result?;
         }
         self.schedule_compactions(Some(keyspace.id));
         self.tables.remove_unread();
-        result
+        Ok(())
     }
 
-    fn compact_until_settled(
-        self: &Arc<Self>,
-        keyspace: &Arc<KeyspaceState>,
-        bounds: Option<&KeyBounds>,
-    ) -> Result<()> {
+    /// The next step of a requested compaction, its inputs marked busy.
+    fn next_requested(
+        &self,
+        keyspace: &KeyspaceState,
+        bounds: &KeyBounds,
+        before: FileNumber,
+    ) -> Result<Option<Plan>> {
         loop {
             self.check_writable()?;
-            let version = Arc::clone(&keyspace.load().version);
-            let Some(plan) = pick_range(&version, bounds, &self.shape()) else {
-                return Ok(());
-            };
-            self.carry_out(keyspace, &plan)?;
+            let mut state = self.background.state.lock();
+            let picked =
+                self.with_pick_input(&state, keyspace, |input| pick_range(input, bounds, before));
+            match picked {
+                RangePick::Done => return Ok(None),
+                RangePick::Busy => {
+                    if !MutexGuard::unlocked(&mut state, || self.executor.assist()) {
+                        // Looked at once more at the latest when the next job ends or this times
+                        // out: a job may have ended while the lock was not held.
+                        self.background.changed.wait_for(&mut state, BUSY_WAIT);
+                    }
+                }
+                RangePick::Plan(plan) => {
+                    state
+                        .busy
+                        .entry(keyspace.id)
+                        .or_default()
+                        .extend(plan.files());
+                    return Ok(Some(plan));
+                }
+            }
         }
+    }
+
+    fn release_inputs(&self, state: &mut State, keyspace: KeyspaceId, plan: &Plan) {
+        if let Some(busy) = state.busy.get_mut(&keyspace) {
+            for number in plan.files() {
+                busy.remove(&number);
+            }
+        }
+        self.background.changed.notify_all();
+    }
+
+    /// Everything that a picker decides by.
+    fn with_pick_input<T>(
+        &self,
+        state: &State,
+        keyspace: &KeyspaceState,
+        pick: impl FnOnce(&PickInput<'_>) -> T,
+    ) -> T {
+        let none = HashSet::new();
+        let version = Arc::clone(&keyspace.load().version);
+        let tombstones = |meta: &Arc<TableMeta>| {
+            let table = self.tables.get(meta).handle.table().ok()?;
+            Some(table.range_tombstones().clone())
+        };
+        pick(&PickInput {
+            version: &version,
+            shape: &self.shape(),
+            busy: state.busy.get(&keyspace.id).unwrap_or(&none),
+            now_millis: self.clock.now_millis(),
+            oldest_snapshot: self.snapshots.summary().1.unwrap_or(MAX_SEQUENCE),
+            tombstones: Some(&tombstones),
+        })
     }
 
     /// Waits until no flush or compaction is due or running.
@@ -700,6 +732,9 @@ impl Engine {
         }
         loop {
             self.wait_for_flush(|| self.next_to_flush().is_none())?;
+            if self.executor.assist() {
+                continue;
+            }
             let mut state = self.background.state.lock();
             if let Some(error) = &state.compaction_error {
                 return Err(error.clone());
@@ -709,7 +744,7 @@ impl Engine {
                 break;
             }
             let running = state.flushing || state.compactions > 0;
-            if running || !state.exclusive.is_empty() {
+            if running {
                 self.background.changed.wait(&mut state);
             } else {
                 drop(state);
@@ -719,17 +754,4 @@ impl Engine {
         self.tables.remove_unread();
         Ok(())
     }
-}
-
-/// Runs a job; a panic becomes its error.
-fn catch(job: impl FnOnce() -> Result<()>) -> Result<()> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<&str>().map(ToString::to_string);
-        let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
-        let message = message.unwrap_or_else(|| "no message".to_string());
-        Err(Error::new(
-            esker_base::ErrorKind::Background,
-            format!("a background job panicked: {message}"),
-        ))
-    })
 }

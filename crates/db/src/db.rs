@@ -5,12 +5,14 @@
 
 use crate::batch::WriteBatch;
 use crate::commit;
+use crate::disk_usage::{self, DiskUsage};
 use crate::engine::{Engine, RecoveryState};
 use crate::keyspace::{Keyspace, KeyspaceState, dropped};
 use crate::options::{Options, Settings, WriteOptions};
 use crate::range_spec::KeyRange;
 use crate::snapshot::Snapshot;
 use crate::stats::{LevelStats, Stats};
+use crate::validate::{self, ValidationProgress, ValidationReport};
 use crate::wal_control::Wal;
 use esker_base::key_bounds::KeyBounds;
 use esker_base::limits::MAX_KEYSPACE_NAME_BYTES;
@@ -126,10 +128,11 @@ impl Db {
     pub fn compact(&self) -> Result<()> {
         self.flush()?;
         let engine = self.engine();
-        engine
-            .all_keyspaces()
+        let everything = KeyBounds::half_open("", "");
+        let keyspaces = engine.all_keyspaces();
+        keyspaces
             .iter()
-            .try_for_each(|state| engine.compact_keyspace(state, None))
+            .try_for_each(|state| engine.compact_keyspace(state, &everything))
     }
 
     /// As [`Db::compact`], for the tables of the default keyspace that overlap `range`.
@@ -144,7 +147,7 @@ impl Db {
         self.flush()?;
         let bounds = KeyBounds::half_open(range.start(), range.end());
         self.engine()
-            .compact_keyspace(self.default.state(), Some(&bounds))
+            .compact_keyspace(self.default.state(), &bounds)
     }
 
     /// Waits until no flush or compaction is running or due.
@@ -180,6 +183,35 @@ impl Db {
             })
             .collect();
         stats
+    }
+
+    /// Reads everything and compares it with what the manifest says: checksums, order, filters,
+    /// indexes, counts, strays.
+    ///
+    /// # Errors
+    /// `Closed`. What is wrong with the data stands in the report.
+    pub fn validate(&self) -> Result<ValidationReport> {
+        validate::validate(self.engine(), &|_| true)
+    }
+
+    /// As [`Db::validate`], telling how far it is. The callback is called from several threads;
+    /// returning `false` cancels.
+    ///
+    /// # Errors
+    /// `Cancelled` and `Closed`.
+    pub fn validate_with(
+        &self,
+        progress: &(dyn Fn(ValidationProgress) -> bool + Sync),
+    ) -> Result<ValidationReport> {
+        validate::validate(self.engine(), progress)
+    }
+
+    /// What the database takes on disk, and for what.
+    ///
+    /// # Errors
+    /// `Io` where a directory cannot be listed; `Closed`.
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        disk_usage::measure(self.engine())
     }
 
     /// What the last open found and did.

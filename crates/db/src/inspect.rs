@@ -86,6 +86,7 @@ fn dump_edit(edit: &VersionEdit, out: &mut dyn Write) -> Result<()> {
         recovery_points,
         largest_keyspace,
         completes_snapshot,
+        is_published,
     } = edit;
     let numbers = [
         ("next file number", *next_file_number),
@@ -101,6 +102,9 @@ fn dump_edit(edit: &VersionEdit, out: &mut dyn Write) -> Result<()> {
         if let Some(number) = number {
             say(out, format_args!("  {name} {number}"))?;
         }
+    }
+    if *is_published {
+        say(out, format_args!("  CURRENT names this manifest"))?;
     }
     if let Some(id) = database_id {
         say(
@@ -133,6 +137,9 @@ fn dump_edit(edit: &VersionEdit, out: &mut dyn Write) -> Result<()> {
     }
     if *completes_snapshot {
         say(out, format_args!("  completes the snapshot"))?;
+    }
+    if *is_published {
+        say(out, format_args!("  CURRENT names this manifest"))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::batch::WriteBatch;
 use crate::commit::{self, Member};
 use crate::cursor::Cursor;
 use crate::engine::{Engine, EngineHandle};
+use crate::ingest;
 use crate::options::{Durability, WriteOptions};
 use crate::range_spec::KeyRange;
 use crate::read;
@@ -335,6 +336,27 @@ impl Keyspace {
         let mut batch = WriteBatch::new();
         batch.push_range(self.state.id, &KeyRange::all());
         self.write_here(batch, &WriteOptions::new())
+    }
+
+    /// Loads sorted entries straight into tables, without log and memtable: several times faster than
+    /// writing them, durable and visible together when it returns. Where a key has a value already,
+    /// the loaded one is the newer.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where keys do not strictly ascend or break a bound, and nothing is loaded
+    /// then; otherwise as [`Keyspace::put`].
+    ///
+    /// ```
+    /// # fn main() -> esker::Result<()> {
+    /// let db = esker::Options::new().open_in_memory()?;
+    /// assert_eq!(db.ingest((0..1000u32).map(|i| (i.to_be_bytes(), "value")))?, 1000);
+    /// # Ok(()) }
+    /// ```
+    pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<u64> {
+        ingest::ingest(self, entries)
     }
 
     fn durability(&self, options: &WriteOptions) -> Durability {

@@ -9,7 +9,7 @@ use esker_base::filename::{FileNumber, table_path};
 use esker_sstable::{TableCache, TableHandle};
 use esker_vfs::FileSystem;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -41,6 +41,8 @@ pub(crate) struct LiveTables {
     cache: Arc<TableCache>,
     by_number: Mutex<HashMap<FileNumber, Weak<LiveTable>>>,
     removals: Arc<Mutex<Vec<FileNumber>>>,
+    /// Retired, and the file still there.
+    retired: Mutex<HashSet<FileNumber>>,
 }
 
 impl LiveTables {
@@ -51,6 +53,7 @@ impl LiveTables {
             cache,
             by_number: Mutex::default(),
             removals: Arc::default(),
+            retired: Mutex::default(),
         }
     }
 
@@ -76,6 +79,7 @@ impl LiveTables {
         {
             let mut tables = self.by_number.lock();
             for number in numbers {
+                self.retired.lock().insert(number);
                 match tables.remove(&number).and_then(|table| table.upgrade()) {
                     Some(table) => {
                         table.obsolete.store(true, Ordering::Release);
@@ -95,8 +99,12 @@ impl LiveTables {
         let numbers = std::mem::take(&mut *self.removals.lock());
         for number in numbers {
             match self.fs.remove_file(&table_path(&self.directory, number)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Ok(()) => {
+                    self.retired.lock().remove(&number);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    self.retired.lock().remove(&number);
+                }
                 Err(error) => {
                     tracing::warn!(number, %error, "could not remove an obsolete table");
                     self.removals.lock().push(number);
@@ -105,8 +113,13 @@ impl LiveTables {
         }
     }
 
-    /// Whether files wait for their removal.
-    pub(crate) fn has_unread(&self) -> bool {
-        !self.removals.lock().is_empty()
+    /// Whether a reader still holds table `number`, or its file waits for its removal.
+    pub(crate) fn is_read(&self, number: FileNumber) -> bool {
+        let held = self
+            .by_number
+            .lock()
+            .get(&number)
+            .is_some_and(|t| t.strong_count() > 0);
+        held || self.retired.lock().contains(&number)
     }
 }

@@ -32,6 +32,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+/// The deepest level: where the bulk of the data ends up.
+pub(crate) const LAST_LEVEL: usize = 6;
 /// The size at which a manifest is replaced by a snapshot of what it says.
 const MANIFEST_ROTATE_BYTES: u64 = 4 << 20;
 
@@ -374,11 +376,11 @@ impl Parts {
 
 /// How the tables of a level are written: the last level, which is read most and rewritten least,
 /// is compressed; what lies above is soon merged again.
-fn table_options(settings: &Settings) -> Arc<dyn Fn(usize, bool) -> TableOptions + Send + Sync> {
+fn table_options(settings: &Settings) -> Arc<dyn Fn(usize) -> TableOptions + Send + Sync> {
     let settings = settings.clone();
-    Arc::new(move |_level, bottommost| TableOptions {
+    Arc::new(move |level| TableOptions {
         block_bytes: settings.block_bytes(),
-        compression: if bottommost {
+        compression: if level == LAST_LEVEL {
             settings.compression()
         } else {
             settings.upper_compression()

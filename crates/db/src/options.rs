@@ -105,9 +105,9 @@ settings! {
     max_sealed_memtables: usize = 3;
     /// How the blocks of the last level are compressed. Default LZ4.
     compression: Compression = Compression::Lz4;
-    /// How the blocks of the levels above the last are compressed. Default: not at all, since their
-    /// data is soon rewritten.
-    upper_compression: Compression = Compression::None;
+    /// How the blocks of the levels above the last are compressed. Default LZ4 as well: it costs less
+    /// than writing and reading the bytes that it saves.
+    upper_compression: Compression = Compression::Lz4;
     /// The kind of filter of a table. Default: a blocked Bloom filter.
     filter: FilterKind = FilterKind::Blocked;
     /// Filter memory per key, bits. Default 10; 0 turns filters off; at most 64.

@@ -6,7 +6,7 @@
 //! isolation serializable (no write skew, no phantoms).
 
 use crate::cursor::{all_range_tombstones, sources};
-use crate::keyspace::{Keyspace, KeyspaceState};
+use crate::keyspace::Keyspace;
 use crate::range_spec::KeyRange;
 use crate::read;
 use crate::super_version::SuperVersion;

@@ -49,7 +49,7 @@ impl Value {
     /// A share of a block, from byte `skip` of the stored value on.
     #[inline]
     pub(crate) fn from_block(value: &PinnedValue, skip: usize) -> Self {
-        let repr = Self::inline(&value[skip..]).unwrap_or_else(|| Repr::Block(value.slice(skip..)));
+        let repr = Self::inline(&value[skip..]).unwrap_or_else(|| Repr::Block(value.slice(skip)));
         Self { repr }
     }
 

@@ -1,0 +1,93 @@
+//! What a database takes on disk, and for what.
+
+use crate::engine::{Engine, Mode};
+use esker_base::Result;
+use esker_base::filename::FileKind;
+use std::path::Path;
+
+/// Bytes on disk by what they are for: [`Db::disk_usage`](crate::Db::disk_usage).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    total_bytes: u64,
+    live_bytes: u64,
+    wal_bytes: u64,
+    garbage_bytes: u64,
+    manifest_bytes: u64,
+}
+
+impl DiskUsage {
+    /// The lengths of all files in the directory and below.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Tables that the current versions name.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Log segments, allocated or recycled space included.
+    #[must_use]
+    pub fn wal_bytes(&self) -> u64 {
+        self.wal_bytes
+    }
+
+    /// Tables that no current version names: they go with their last reader.
+    #[must_use]
+    pub fn garbage_bytes(&self) -> u64 {
+        self.garbage_bytes
+    }
+
+    /// Manifests.
+    #[must_use]
+    pub fn manifest_bytes(&self) -> u64 {
+        self.manifest_bytes
+    }
+}
+
+pub(crate) fn measure(engine: &Engine) -> Result<DiskUsage> {
+    engine.check_open()?;
+    let mut usage = DiskUsage::default();
+    for keyspace in engine.all_keyspaces() {
+        usage.live_bytes += keyspace.load().version.total_bytes();
+    }
+    if engine.mode == Mode::Memory {
+        usage.total_bytes = usage.live_bytes;
+        return Ok(usage);
+    }
+    let live = engine.versions.live_files();
+    let mut on_disk = 0;
+    let mut below = Vec::new();
+    let directory = &engine.directory;
+    let list = |path: &Path| {
+        let entries = engine.fs.read_dir(path);
+        entries.map_err(|error| esker_base::Error::io("list the directory", path, error))
+    };
+    for entry in list(directory)? {
+        if entry.is_dir {
+            below.push(directory.join(&entry.name));
+            continue;
+        }
+        on_disk += entry.bytes;
+        match FileKind::parse(&entry.name) {
+            Some(FileKind::Table(number)) if !live.contains(&number) => {
+                usage.garbage_bytes += entry.bytes;
+            }
+            Some(FileKind::WalSegment(_)) => usage.wal_bytes += entry.bytes,
+            Some(FileKind::Manifest(_)) => usage.manifest_bytes += entry.bytes,
+            _ => {}
+        }
+    }
+    while let Some(path) = below.pop() {
+        for entry in list(&path)? {
+            on_disk += entry.bytes;
+            if entry.is_dir {
+                below.push(path.join(&entry.name));
+            }
+        }
+    }
+    usage.total_bytes = on_disk.max(usage.live_bytes);
+    Ok(usage)
+}

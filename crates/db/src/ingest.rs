@@ -1,0 +1,163 @@
+//! Bulk load: sorted entries straight into tables, past log and memtables.
+//!
+//! Invariants: the entries become visible together, at one sequence number taken when they are
+//! installed, so that no snapshot moves; after a crash they are all there or none is; everything
+//! ordered before is durable first (prefix recovery). Until they are installed the tables are
+//! files that nothing names, which the next open would remove.
+
+use crate::commit::check_entry;
+use crate::engine::Engine;
+use crate::keyspace::{Keyspace, dropped};
+use crate::open::LAST_LEVEL;
+use crate::super_version::SuperVersion;
+use esker_base::filename::table_path;
+use esker_base::table_meta::TableMeta;
+use esker_base::{Error, Result, Trailer, ValueKind};
+use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
+use esker_sstable::TableWriter;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Builds the tables of one load.
+struct Loader<'a> {
+    engine: &'a Arc<Engine>,
+    writer: Option<TableWriter>,
+    tables: Vec<TableMeta>,
+    last_key: Vec<u8>,
+    entries: u64,
+}
+
+/// Loads `entries`, whose keys must ascend, and says how many there were.
+pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    keyspace: &Keyspace,
+    entries: impl IntoIterator<Item = (K, V)>,
+) -> Result<u64> {
+    let engine = keyspace.engine();
+    engine.check_writable()?;
+    let (writer, tables, last_key) = (None, Vec::new(), Vec::new());
+    let mut loader = Loader {
+        engine,
+        writer,
+        tables,
+        last_key,
+        entries: 0,
+    };
+    let loaded = entries
+        .into_iter()
+        .try_for_each(|(key, value)| loader.add(key.as_ref(), value.as_ref()))
+        .and_then(|()| loader.finish_table())
+        .and_then(|()| loader.install(keyspace));
+    match loaded {
+        Ok(()) => Ok(loader.entries),
+        Err(error) => {
+            if let Some(writer) = loader.writer.take() {
+                writer.abandon();
+            }
+            Err(error)
+        }
+    }
+}
+
+impl Loader<'_> {
+    fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        check_entry(&self.engine.settings, key, value)?;
+        if key <= self.last_key.as_slice() {
+            let shown = key.get(..64).unwrap_or(key).escape_ascii();
+            let sentence = format!("keys to ingest must ascend; \"{shown}\" comes too late");
+            return Err(Error::invalid_argument(sentence));
+        }
+        let full = |writer: &TableWriter| {
+            writer.estimated_bytes() >= self.engine.settings.target_file_bytes()
+        };
+        if self.writer.as_ref().is_some_and(full) {
+            self.finish_table()?;
+        }
+        if self.writer.is_none() {
+            self.writer = Some(self.begin_table()?);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.add(key, Trailer::new(0, ValueKind::Value), value)?;
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        self.entries += 1;
+        Ok(())
+    }
+
+    fn begin_table(&self) -> Result<TableWriter> {
+        let engine = self.engine;
+        let number = engine.versions.new_file_number();
+        let path = table_path(&engine.directory, number);
+        let options = (engine.jobs.table_options)(LAST_LEVEL);
+        TableWriter::create(&*engine.fs, &path, number, &options)
+    }
+
+    fn finish_table(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            self.tables
+                .push(writer.finish(self.engine.clock().now_millis())?);
+        }
+        Ok(())
+    }
+
+    /// Gives the tables their place in the order and makes them current.
+    fn install(&mut self, keyspace: &Keyspace) -> Result<()> {
+        if self.tables.is_empty() {
+            return Ok(());
+        }
+        let (engine, state) = (self.engine, keyspace.state());
+        let synced = engine.fs.sync_dir(&engine.directory);
+        synced.map_err(|error| Error::io("sync the directory", &engine.directory, error))?;
+        let mut writer = engine.commit_queue.writer.lock();
+        engine.check_writable()?;
+        engine.health.check()?;
+        if state.is_dropped() {
+            return Err(dropped(&state.name));
+        }
+        // What is older must lie below the new run: in tables, and durable.
+        if !state.load().active.memtable.is_empty() {
+            engine.seal(&writer, state);
+        }
+        engine.wait_until_flushed(state)?;
+        if engine.logs_writes() {
+            writer.log.sync(engine)?;
+        }
+        let sequence = writer.next_sequence;
+        let tables = self.tables.drain(..).map(|meta| TableMeta {
+            ingested_sequence: sequence,
+            smallest_sequence: sequence,
+            largest_sequence: sequence,
+            ..meta
+        });
+        let (level, run) = (0, RunPlacement::New);
+        let added = tables
+            .map(|meta| AddedTable {
+                level,
+                run: run.clone(),
+                meta: Arc::new(meta),
+            })
+            .collect();
+        let _edits_one_at_a_time = state.edit.lock();
+        let edit = KeyspaceEdit {
+            id: state.id,
+            flushed_sequence: Some(sequence),
+            added,
+            ..KeyspaceEdit::default()
+        };
+        engine.versions.log_and_apply(VersionEdit {
+            last_sequence: Some(sequence),
+            keyspaces: vec![edit],
+            ..VersionEdit::default()
+        })?;
+        state.install(|view| {
+            let version = engine.versions.current(state.id).unwrap_or_default();
+            let (active, sealed) = (Arc::clone(&view.active), view.sealed.clone());
+            SuperVersion::new(active, sealed, version, &engine.tables)
+        });
+        writer.next_sequence = sequence + 1;
+        engine.visible.store(sequence, Ordering::Release);
+        drop(writer);
+        engine.schedule_compactions(Some(state.id));
+        Ok(())
+    }
+}
