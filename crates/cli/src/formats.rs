@@ -12,7 +12,7 @@ use clap::ValueEnum;
 mod jsonl;
 pub(crate) mod lines;
 mod raw_tsv;
-pub(crate) mod tsv;
+mod tsv;
 
 #[cfg(test)]
 mod tests;

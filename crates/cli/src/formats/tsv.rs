@@ -2,7 +2,7 @@
 //!
 //! Invariant: every pair of byte strings has exactly one line, and every line that this file
 //! accepts is the line of exactly one pair. Hence a bare carriage return, a second tab and an
-//! unknown escape are refused instead of guessed at. Also used to print keys in messages.
+//! unknown escape are refused instead of guessed at.
 
 use std::borrow::Cow;
 
@@ -31,7 +31,7 @@ pub(super) fn encode(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends `bytes` to `out`, escaped.
-pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     let mut rest = bytes;
     while let Some(plain) = rest.iter().position(|byte| letter_of(*byte).is_some()) {
         out.extend_from_slice(&rest[..plain]);

@@ -1,0 +1,38 @@
+//! Opens the database that the command line names, as little as the verb needs.
+//!
+//! Invariant: verbs that only look open the database without writing a byte, and only verbs that
+//! bring data create one. Called by every verb but the dumps.
+
+use std::path::Path;
+
+use esker::{Db, Options};
+
+use crate::failure::{Failure, Result};
+
+/// The directory that `--db` gives.
+pub(crate) fn directory(db: Option<&Path>) -> Result<&Path> {
+    db.ok_or_else(|| Failure::Usage("which database? Give its directory with --db DIR".into()))
+}
+
+/// Opens an existing database for looking at it.
+pub(crate) fn for_reading(directory: &Path) -> Result<Db> {
+    Ok(Options::new()
+        .create_if_missing(false)
+        .open_read_only(directory)?)
+}
+
+/// Opens an existing database for changing it.
+pub(crate) fn for_writing(directory: &Path) -> Result<Db> {
+    Options::new()
+        .create_if_missing(false)
+        .open(directory)
+        .map_err(Failure::opening)
+}
+
+/// Opens a database for changing it; creates it where there is none.
+pub(crate) fn or_create(directory: &Path) -> Result<Db> {
+    Options::new()
+        .create_if_missing(true)
+        .open(directory)
+        .map_err(Failure::opening)
+}
