@@ -16,7 +16,7 @@ pub const HEADER_PAGE_BYTES: usize = 4096;
 /// Where the first record begins.
 pub const FIRST_RECORD_OFFSET: u64 = HEADER_PAGE_BYTES as u64;
 /// Bytes before a record's payload.
-pub const RECORD_HEADER_BYTES: usize = 24;
+pub const RECORD_HEADER_BYTES: usize = 20;
 /// Records begin at multiples of this.
 pub const RECORD_ALIGNMENT: u64 = 8;
 /// The longest payload, bytes: the largest write batch with room to spare.
@@ -132,8 +132,8 @@ impl HeaderPage {
     }
 }
 
-/// The seed of every checksum of the record at `offset` of segment `number`. Distinct for all places
-/// while both are below 2^32, and different in practice beyond.
+/// What ties the checksums of the record at `offset` of segment `number` to that place. Distinct for
+/// all places while both are below 2^32, and different in practice beyond.
 #[inline]
 fn place(number: FileNumber, offset: u64) -> u64 {
     number ^ offset.rotate_left(32)
@@ -146,6 +146,17 @@ pub const fn record_bytes(payload_bytes: usize) -> u64 {
     (RECORD_HEADER_BYTES as u64 + payload_bytes as u64).next_multiple_of(RECORD_ALIGNMENT)
 }
 
+/// What the header's own check covers: the length and the type (with its reserved zeros) in one
+/// word, the payload's checksum in the other. Two whole words, so that hashing them right after they
+/// were made waits for no store.
+#[inline]
+fn header_check(length_and_type: u64, payload_checksum: u64, place: u64) -> u32 {
+    let mut words = [0; 16];
+    words[..8].copy_from_slice(&length_and_type.to_le_bytes());
+    words[8..].copy_from_slice(&payload_checksum.to_le_bytes());
+    checksum(&words, place) as u32
+}
+
 /// The header of a record that will stand at `offset` of segment `number`.
 #[must_use]
 #[inline]
@@ -155,13 +166,14 @@ pub fn encode_record_header(
     record_type: RecordType,
     payload: &[u8],
 ) -> [u8; RECORD_HEADER_BYTES] {
-    let seed = place(number, offset);
+    let place = place(number, offset);
+    let length_and_type = payload.len() as u64 | (record_type as u64) << 32;
+    let payload_checksum = checksum(payload, 0) ^ place;
+    let check = header_check(length_and_type, payload_checksum, place);
     let mut header = [0; RECORD_HEADER_BYTES];
-    header[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-    header[8] = record_type as u8;
-    header[16..24].copy_from_slice(&checksum(payload, seed).to_le_bytes());
-    let check = checksum(&header[4..], seed) as u32;
     header[..4].copy_from_slice(&check.to_le_bytes());
+    header[4..12].copy_from_slice(&length_and_type.to_le_bytes());
+    header[12..].copy_from_slice(&payload_checksum.to_le_bytes());
     header
 }
 
@@ -173,7 +185,7 @@ pub struct RecordHeader {
     /// The length of the payload, at most [`MAX_PAYLOAD_BYTES`].
     pub payload_bytes: usize,
     payload_checksum: u64,
-    seed: u64,
+    place: u64,
 }
 
 impl RecordHeader {
@@ -183,20 +195,20 @@ impl RecordHeader {
     #[inline]
     pub fn decode(bytes: &[u8], number: FileNumber, offset: u64) -> Option<Self> {
         let header = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
-        // The type, with all the reserved bytes after it, which are zero.
-        let record_type = u8::try_from(u64_at(header, 8)?)
+        // The type together with the reserved bytes after it, which are zero.
+        let record_type = u8::try_from(u32_at(header, 8)?)
             .ok()
             .filter(|&byte| byte != 0)?;
         let payload_bytes = u32_at(header, 4)? as usize;
-        let seed = place(number, offset);
-        let intact = payload_bytes <= MAX_PAYLOAD_BYTES
-            && u32_at(header, 0)? == checksum(&header[4..], seed) as u32;
-        let payload_checksum = u64_at(header, 16)?;
+        let payload_checksum = u64_at(header, 12)?;
+        let place = place(number, offset);
+        let check = header_check(u64_at(header, 4)?, payload_checksum, place);
+        let intact = payload_bytes <= MAX_PAYLOAD_BYTES && u32_at(header, 0)? == check;
         intact.then_some(Self {
             record_type,
             payload_bytes,
             payload_checksum,
-            seed,
+            place,
         })
     }
 
@@ -204,7 +216,8 @@ impl RecordHeader {
     #[must_use]
     #[inline]
     pub fn verifies(&self, payload: &[u8]) -> bool {
-        payload.len() == self.payload_bytes && checksum(payload, self.seed) == self.payload_checksum
+        payload.len() == self.payload_bytes
+            && checksum(payload, 0) ^ self.place == self.payload_checksum
     }
 
     /// Bytes from this record's start to the next one's.

@@ -228,6 +228,3 @@ impl SegmentReader {
         .judge()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -108,7 +108,7 @@ impl SegmentWriter {
             let message = "the log was written by a later version; this one may only read it";
             return Err(Error::new(ErrorKind::Unsupported, message).with_file(path));
         }
-        if offset < FIRST_RECORD_OFFSET || offset % RECORD_ALIGNMENT != 0 {
+        if offset < FIRST_RECORD_OFFSET || !offset.is_multiple_of(RECORD_ALIGNMENT) {
             let message = "the offset to go on from is no end of a record";
             return Err(Error::invalid_argument(message)
                 .with_file(path)
@@ -132,7 +132,9 @@ impl SegmentWriter {
 
 fn check_segment_bytes(segment_bytes: u64) -> Result<()> {
     let smallest = SegmentOptions::segment_bytes_for(0);
-    if segment_bytes != 0 && (segment_bytes < smallest || segment_bytes % RECORD_ALIGNMENT != 0) {
+    if segment_bytes != 0
+        && (segment_bytes < smallest || !segment_bytes.is_multiple_of(RECORD_ALIGNMENT))
+    {
         let message = format!("a segment cannot be {segment_bytes} bytes long");
         return Err(Error::invalid_argument(message));
     }

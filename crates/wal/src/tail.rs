@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use esker_base::coding::u64_at;
+use esker_base::coding::u32_at;
 use esker_base::filename::FileNumber;
 use esker_base::{Error, Result};
 use esker_vfs::fs::RandomAccessFile;
@@ -123,8 +123,8 @@ impl Tail<'_> {
     fn scan_window(&self, window: &[u8], start: u64, begins: usize, findings: &mut Findings) {
         findings.has_bytes |= window.iter().any(|&byte| byte != 0);
         for at in (0..begins).step_by(RECORD_ALIGNMENT as usize) {
-            // The word with the type and the reserved zeros: rules out nearly every place unhashed.
-            if !u64_at(window, at + 8).is_some_and(|word| (1..=255).contains(&word)) {
+            // The type and the reserved zeros after it rule out nearly every place unhashed.
+            if !u32_at(window, at + 8).is_some_and(|word| (1..=255).contains(&word)) {
                 continue;
             }
             let bytes = window.get(at..).unwrap_or_default();

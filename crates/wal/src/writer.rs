@@ -16,7 +16,7 @@ use esker_base::{Error, Result};
 use esker_vfs::fs::{MappedWriter, WritableFile};
 
 use crate::format::{
-    self, END_RECORD_BYTES, MAX_PAYLOAD_BYTES, RecordType, TAIL_RESERVE_BYTES,
+    self, END_RECORD_BYTES, MAX_PAYLOAD_BYTES, RECORD_ALIGNMENT, RecordType, TAIL_RESERVE_BYTES,
     WATERMARK_RECORD_BYTES,
 };
 use crate::segment::{SegmentHeader, SegmentOptions};
@@ -219,15 +219,16 @@ impl SegmentWriter {
         };
         let offset = self.bytes;
         let header = format::encode_record_header(self.header.number, offset, record_type, payload);
-        let payload_end = offset + (header.len() + payload.len()) as u64;
+        let payload_at = offset + header.len() as u64;
+        let payload_end = payload_at + payload.len() as u64;
         let end = offset + format::record_bytes(payload.len());
         let padding = (end - payload_end) as usize;
         window
             .copy_at(offset, &header)
-            .and_then(|()| window.copy_at(offset + header.len() as u64, payload))
+            .and_then(|()| window.copy_at(payload_at, payload))
             .and_then(|()| match padding {
                 0 => Ok(()),
-                _ => window.copy_at(payload_end, &[0; 8][..padding]),
+                _ => window.copy_at(payload_end, &[0; RECORD_ALIGNMENT as usize][..padding]),
             })
             .map_err(|e| Error::io("copy into the log segment", &self.path, e))?;
         self.bytes = end;
@@ -374,6 +375,3 @@ impl SegmentWriter {
         self.or_poison(outcome)
     }
 }
-
-#[cfg(test)]
-mod tests;

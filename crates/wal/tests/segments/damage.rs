@@ -1,0 +1,190 @@
+//! Torn or lost (I4): every cut and every flipped bit of a small segment. Records below the
+//! watermark are never silently given up; above it, a prefix comes back.
+
+use esker_base::ErrorKind;
+
+use super::*;
+
+/// The segment of [`three_synced_and_two_not`], whole.
+fn whole(options: SegmentOptions) -> (Vec<u8>, Read, u64) {
+    let fs = MemFileSystem::new();
+    let synced_bytes = three_synced_and_two_not(&fs, options);
+    let whole = read(&fs).unwrap();
+    assert_eq!((whole.payloads.len(), &whole.end), (5, &SegmentEnd::Clean));
+    (file_bytes(&fs), whole, synced_bytes)
+}
+
+/// Checks what is read from a damaged copy: a prefix; and where it lacks a synced record, that this
+/// is said. Returns whether it was.
+fn check(bytes: &[u8], whole: &Read, context: &str) -> Option<SegmentEnd> {
+    match read(&with_bytes(bytes)) {
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{context}");
+            assert!(
+                error.file().is_some() && error.offset().is_some(),
+                "{context}"
+            );
+            None
+        }
+        Ok(read) => {
+            let is_prefix = whole.payloads.starts_with(&read.payloads);
+            assert!(is_prefix, "{context}");
+            if let SegmentEnd::Damaged { offset, .. } = &read.end {
+                assert_eq!(*offset, read.end_offset, "{context}");
+            } else {
+                assert!(
+                    read.payloads.len() >= 3,
+                    "{context}: lost silently: {:?}",
+                    read.end
+                );
+            }
+            Some(read.end)
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_preallocated_segment() {
+    let (bytes, whole, synced_bytes) = whole(SMALL);
+    let end = whole.end_offset as usize;
+    // All of the records, and enough of what is around them.
+    for bit in 4000 * 8..(end + 100) * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let at = bit / 8;
+        let verdict = check(&damaged, &whole, &format!("bit {bit}"));
+        match verdict {
+            None => assert!(at < 4096),
+            Some(SegmentEnd::Damaged {
+                synced_bytes: said, ..
+            }) => {
+                // The last watermark itself is above what it covers, and the one before covers less.
+                assert!(
+                    (at as u64) < synced_bytes && said <= synced_bytes,
+                    "byte {at}"
+                );
+            }
+            Some(SegmentEnd::Torn) => assert!(at as u64 >= synced_bytes, "byte {at}"),
+            // Padding is not looked at: the records are what they were.
+            Some(SegmentEnd::Clean) => assert!(at < end, "byte {at}"),
+            Some(SegmentEnd::Sealed { .. }) => panic!("byte {at}"),
+        }
+    }
+}
+
+#[test]
+fn every_cut_of_a_preallocated_segment_is_damage() {
+    let (bytes, whole, _) = whole(SMALL);
+    for length in 0..bytes.len() {
+        match check(&bytes[..length], &whole, &format!("cut to {length}")) {
+            None => assert!(length < 4096),
+            Some(SegmentEnd::Damaged { reason, .. }) => assert!(reason.contains("cut from 8192")),
+            other => panic!("cut to {length}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_cut_of_a_growing_segment_leaves_a_prefix() {
+    let (bytes, whole, _) = whole(SegmentOptions::default());
+    assert!(bytes.len() as u64 >= whole.end_offset);
+    let mut counts = Vec::new();
+    for length in 0..bytes.len() {
+        match read(&with_bytes(&bytes[..length])) {
+            Err(error) => assert!(length < 4096 && error.kind() == ErrorKind::Corruption),
+            Ok(read) => {
+                assert!(whole.payloads.starts_with(&read.payloads));
+                assert!(matches!(read.end, SegmentEnd::Clean | SegmentEnd::Torn));
+                counts.push(read.payloads.len());
+            }
+        }
+    }
+    assert!(counts.is_sorted() && counts.first() == Some(&0) && counts.last() >= Some(&4));
+}
+
+#[test]
+fn every_zeroed_sector_is_noticed() {
+    let fs = MemFileSystem::new();
+    let options = SegmentOptions {
+        segment_bytes: 1 << 20,
+        ..SMALL
+    };
+    let mut writer = SegmentWriter::create(&fs, path(), HEADER, options).unwrap();
+    for number in 0..200u32 {
+        writer
+            .append_one(&number.to_le_bytes().repeat(50), SyncMode::Sync)
+            .unwrap();
+        if number % 10 == 9 {
+            writer.sync().unwrap();
+        }
+    }
+    let (bytes, whole) = (file_bytes(&fs), read(&fs).unwrap());
+    assert_eq!(
+        (whole.payloads.len(), whole.synced_bytes),
+        (200, writer.synced_bytes())
+    );
+    for sector in 4096 / 512..whole.end_offset as usize / 512 {
+        let mut damaged = bytes.clone();
+        damaged[sector * 512..][..512].fill(0);
+        let read = read(&with_bytes(&damaged)).unwrap();
+        assert!(whole.payloads.starts_with(&read.payloads));
+        let SegmentEnd::Damaged {
+            offset,
+            synced_bytes,
+            ..
+        } = read.end
+        else {
+            panic!("sector {sector}: {:?}", read.end)
+        };
+        assert!(offset <= sector as u64 * 512 + 511 && synced_bytes == whole.synced_bytes);
+    }
+}
+
+#[test]
+fn a_sector_that_never_arrived_in_the_unsynced_part_is_torn_and_not_clean() {
+    let fs = MemFileSystem::new();
+    let options = SegmentOptions {
+        segment_bytes: 1 << 16,
+        ..SMALL
+    };
+    let mut writer = SegmentWriter::create(&fs, path(), HEADER, options).unwrap();
+    writer.append_one(b"synced", SyncMode::Sync).unwrap();
+    writer.sync().unwrap();
+    for _ in 0..50 {
+        writer.append_one(&[9; 100], SyncMode::Buffered).unwrap();
+    }
+    let mut bytes = file_bytes(&fs);
+    bytes[4608..5120].fill(0);
+    let read = read(&with_bytes(&bytes)).unwrap();
+    // Later records are intact: a writer that went on before them would call them back to life.
+    assert_eq!(read.end, SegmentEnd::Torn);
+    assert!(read.payloads.len() > 1 && read.payloads.len() < 10);
+}
+
+#[test]
+fn a_record_of_another_place_or_segment_is_none() {
+    let (mut bytes, whole, _) = whole(SMALL);
+    let (start, end) = (4096, whole.end_offset as usize);
+    let displaced = bytes[start..end].to_vec();
+    bytes[end..end + displaced.len()].copy_from_slice(&displaced);
+    let read = read(&with_bytes(&bytes)).unwrap();
+    assert_eq!(
+        (read.payloads, read.end),
+        (whole.payloads, SegmentEnd::Torn)
+    );
+}
+
+#[test]
+fn a_header_of_another_segment_or_none_at_all_names_the_file() {
+    let fs = MemFileSystem::new();
+    three_synced_and_two_not(&fs, SMALL);
+    let error = SegmentReader::open(&fs, path(), 8).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.file(), error.offset()),
+        (ErrorKind::Corruption, Some(path()), Some(32))
+    );
+    let error = SegmentReader::open(&fs, Path::new("none.wal"), 8).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    let error = SegmentWriter::reopen(&fs, path(), HEADER, 4097, SMALL).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+}

@@ -1,0 +1,210 @@
+//! What was appended comes back, however it was written.
+
+use super::*;
+
+fn payloads() -> Vec<Vec<u8>> {
+    [0, 1, 7, 8, 9, 100, 4096, 65_536, 70_001, 3 << 20]
+        .iter()
+        .map(|&bytes: &usize| (0..bytes).map(|at| (at * 7 + bytes) as u8).collect())
+        .collect()
+}
+
+fn options() -> Vec<SegmentOptions> {
+    let mut options = Vec::new();
+    for segment_bytes in [0, 8 << 20] {
+        for mapped in [false, true] {
+            for zero_ahead_bytes in [0, 1000, 1 << 20] {
+                options.push(SegmentOptions {
+                    segment_bytes,
+                    mapped,
+                    zero_ahead_bytes,
+                });
+            }
+        }
+    }
+    options
+}
+
+#[test]
+fn every_way_of_writing_gives_the_same_records() {
+    for options in options() {
+        for mode in [SyncMode::Buffered, SyncMode::Sync] {
+            let fs = MemFileSystem::new();
+            let mut writer = SegmentWriter::create(&fs, path(), HEADER, options).unwrap();
+            let (all, mut bytes) = (payloads(), writer.bytes());
+            for payload in &all {
+                writer.append_one(payload, mode).unwrap();
+                bytes += SegmentWriter::record_bytes(payload.len());
+                assert_eq!(writer.bytes(), bytes);
+            }
+            let read = read(&fs).unwrap();
+            assert_eq!(read.payloads, all, "{options:?} {mode:?}");
+            assert_eq!((read.end, read.end_offset), (SegmentEnd::Clean, bytes));
+        }
+    }
+}
+
+#[test]
+fn a_group_is_its_records_and_takes_one_write() {
+    let one_by_one = MemFileSystem::new();
+    let mut writer = SegmentWriter::create(&one_by_one, path(), HEADER, SMALL).unwrap();
+    let group: [&[u8]; 4] = [b"a", b"", b"ccc", b"eight by"];
+    for payload in group {
+        writer.append_one(payload, SyncMode::Sync).unwrap();
+    }
+    let trace = esker_vfs::TraceFileSystem::new(std::sync::Arc::new(MemFileSystem::new()));
+    let mut writer = SegmentWriter::create(&trace, path(), HEADER, SMALL).unwrap();
+    trace.clear();
+    writer.append(&group, SyncMode::Sync).unwrap();
+    assert_eq!(trace.entries().len(), 1, "{:?}", trace.entries());
+    assert_eq!(file_bytes(&trace), file_bytes(&one_by_one));
+}
+
+#[test]
+fn copies_into_the_map_and_writes_leave_the_same_bytes() {
+    let mapped = SegmentOptions {
+        mapped: true,
+        ..SMALL
+    };
+    let (a, b) = (MemFileSystem::new(), MemFileSystem::new());
+    three_synced_and_two_not(&a, SMALL);
+    three_synced_and_two_not(&b, mapped);
+    assert_eq!(file_bytes(&a), file_bytes(&b));
+}
+
+#[test]
+fn a_synced_append_writes_zeros_ahead_once() {
+    let trace = esker_vfs::TraceFileSystem::new(std::sync::Arc::new(MemFileSystem::new()));
+    let options = SegmentOptions {
+        segment_bytes: 64 << 10,
+        mapped: false,
+        zero_ahead_bytes: 16 << 10,
+    };
+    let mut writer = SegmentWriter::create(&trace, path(), HEADER, options).unwrap();
+    trace.clear();
+    for _ in 0..20 {
+        writer.append_one(&[1; 1000], SyncMode::Sync).unwrap();
+    }
+    let entries = trace.entries();
+    let long = entries
+        .iter()
+        .filter(|entry| entry.operation.bytes > 16 << 10)
+        .count();
+    assert_eq!((entries.len(), long), (20, 2), "{entries:?}");
+    assert_eq!(read(&trace).unwrap().payloads, vec![vec![1; 1000]; 20]);
+}
+
+#[test]
+fn a_sync_notes_what_it_covered_and_an_idle_one_does_nothing() {
+    let fs = MemFileSystem::new();
+    let mut writer = SegmentWriter::create(&fs, path(), HEADER, SMALL).unwrap();
+    assert_eq!(writer.synced_bytes(), 4096, "the header page is synced");
+    writer.sync().unwrap();
+    assert_eq!(writer.bytes(), 4096);
+    writer.append_one(b"x", SyncMode::Sync).unwrap();
+    writer.sync().unwrap();
+    writer.sync().unwrap();
+    assert_eq!((writer.synced_bytes(), writer.bytes()), (4120, 4152));
+    assert_eq!(read(&fs).unwrap().synced_bytes, 4120);
+}
+
+#[test]
+fn a_sealed_segment_names_its_successor_and_takes_nothing_more() {
+    for synced_after in [false, true] {
+        let fs = MemFileSystem::new();
+        let mut writer = SegmentWriter::create(&fs, path(), HEADER, SMALL).unwrap();
+        writer.append_one(b"x", SyncMode::Buffered).unwrap();
+        writer.seal(8).unwrap();
+        assert!(writer.append_one(b"y", SyncMode::Buffered).is_err() && writer.seal(9).is_err());
+        assert!(!writer.is_poisoned());
+        if synced_after {
+            writer.sync().unwrap();
+        }
+        let read = read(&fs).unwrap();
+        assert_eq!(
+            (read.payloads.len(), read.end),
+            (1, SegmentEnd::Sealed { next: 8 })
+        );
+    }
+}
+
+#[test]
+fn a_writer_goes_on_after_a_clean_end() {
+    for mapped in [false, true] {
+        for segment_bytes in [0, 8192] {
+            let options = SegmentOptions {
+                segment_bytes,
+                mapped,
+                zero_ahead_bytes: 100,
+            };
+            let fs = MemFileSystem::new();
+            three_synced_and_two_not(&fs, options);
+            let before = read(&fs).unwrap();
+            assert_eq!(before.end, SegmentEnd::Clean);
+            let offset = before.end_offset;
+            let mut writer = SegmentWriter::reopen(
+                &fs,
+                path(),
+                HEADER,
+                offset,
+                SegmentOptions { mapped, ..options },
+            )
+            .unwrap();
+            assert_eq!((writer.bytes(), writer.synced_bytes()), (offset, 0));
+            writer.append_one(b"sixth", SyncMode::Sync).unwrap();
+            writer.sync().unwrap();
+            let after = read(&fs).unwrap();
+            assert_eq!(after.payloads.len(), 6);
+            assert_eq!(
+                (&after.payloads[..5], &after.payloads[5][..]),
+                (&before.payloads[..], &b"sixth"[..])
+            );
+        }
+    }
+}
+
+#[test]
+fn a_segment_is_filled_to_its_end_and_no_further() {
+    for mapped in [false, true] {
+        let fs = MemFileSystem::new();
+        let options = SegmentOptions { mapped, ..SMALL };
+        let mut writer = SegmentWriter::create(&fs, path(), HEADER, options).unwrap();
+        let mut count = 0;
+        while writer.remaining_bytes() >= SegmentWriter::record_bytes(3) {
+            writer.append_one(b"abc", SyncMode::Buffered).unwrap();
+            writer.sync().unwrap();
+            count += 1;
+        }
+        let error = writer.append_one(b"abc", SyncMode::Buffered).unwrap_err();
+        assert_eq!(error.kind(), esker_base::ErrorKind::InvalidArgument);
+        writer.seal(8).unwrap();
+        writer.sync().unwrap();
+        assert!(writer.bytes() <= 8192 && !writer.is_poisoned());
+        let read = read(&fs).unwrap();
+        assert_eq!(
+            (read.payloads.len(), read.end),
+            (count, SegmentEnd::Sealed { next: 8 })
+        );
+        assert_eq!(file_bytes(&fs).len(), 8192);
+    }
+}
+
+#[test]
+fn lengths_that_hold_no_record_are_refused() {
+    let fs = MemFileSystem::new();
+    for segment_bytes in [1, 4096, 8191] {
+        let options = SegmentOptions {
+            segment_bytes,
+            ..SMALL
+        };
+        assert!(SegmentWriter::create(&fs, path(), HEADER, options).is_err());
+    }
+    let smallest = SegmentOptions::segment_bytes_for(5);
+    let options = SegmentOptions {
+        segment_bytes: smallest,
+        ..SMALL
+    };
+    let mut writer = SegmentWriter::create(&fs, path(), HEADER, options).unwrap();
+    writer.append_one(b"12345", SyncMode::Buffered).unwrap();
+    assert_eq!(writer.remaining_bytes(), 0);
+}
