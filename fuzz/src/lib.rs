@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 mod range_tombstones;
+mod version_edit;
 mod wal_reader;
 mod write_batch;
 
 pub use range_tombstones::range_tombstones;
+pub use version_edit::{manifest_recovery, version_edit};
 pub use wal_reader::wal_reader;
 pub use write_batch::write_batch;
 
@@ -19,7 +21,9 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("manifest_recovery", manifest_recovery),
     ("range_tombstones", range_tombstones),
+    ("version_edit", version_edit),
     ("wal_reader", wal_reader),
     ("write_batch", write_batch),
 ];
