@@ -16,23 +16,20 @@ pub(crate) fn directory(db: Option<&Path>) -> Result<&Path> {
 
 /// Opens an existing database for looking at it.
 pub(crate) fn for_reading(directory: &Path) -> Result<Db> {
-    Ok(Options::new()
+    let opened = Options::new()
         .create_if_missing(false)
-        .open_read_only(directory)?)
+        .open_read_only(directory);
+    opened.map_err(Failure::opening)
 }
 
 /// Opens an existing database for changing it.
 pub(crate) fn for_writing(directory: &Path) -> Result<Db> {
-    Options::new()
-        .create_if_missing(false)
-        .open(directory)
-        .map_err(Failure::opening)
+    let opened = Options::new().create_if_missing(false).open(directory);
+    opened.map_err(Failure::opening)
 }
 
 /// Opens a database for changing it; creates it where there is none.
 pub(crate) fn or_create(directory: &Path) -> Result<Db> {
-    Options::new()
-        .create_if_missing(true)
-        .open(directory)
-        .map_err(Failure::opening)
+    let opened = Options::new().create_if_missing(true).open(directory);
+    opened.map_err(Failure::opening)
 }

@@ -24,6 +24,7 @@ impl Place {
     }
 
     /// A path beside the database.
+    #[allow(dead_code)] // Not every test binary needs files of its own.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
