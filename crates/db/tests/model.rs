@@ -1,0 +1,451 @@
+//! The engine against a sorted map: random operations under limits so small that every flush,
+//! split, merge, level and log rotation happens, on both engines and in every shape.
+//!
+//! A failing case prints its seed and shrinks; proptest keeps it in `model.proptest-regressions`.
+
+use esker::{
+    Clock, CompactionShape, Db, Durability, ManualClock, MemtableKind, Options, Snapshot,
+    WriteBatch, WriteOptions,
+};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Keys come from a small universe, so that they are overwritten, deleted and met again.
+type Key = u8;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(Key, u16, Durable),
+    PutWithTtl(Key, u16, u16),
+    Delete(Key),
+    DeleteRange(Key, Key),
+    Batch(Vec<(Key, Option<u16>)>),
+    Ingest(Vec<(Key, u16)>),
+    Clear,
+    Advance(u16),
+    Get(Key),
+    Ttl(Key),
+    MultiGet(Vec<Key>),
+    Scan(Key, Key, bool),
+    Walk(Vec<Step>),
+    BothEnds(Vec<bool>),
+    Count,
+    Snapshot,
+    CheckSnapshot(usize),
+    DropSnapshot(usize),
+    Flush,
+    Compact,
+    CompactRange(Key, Key),
+    Settle,
+    RotateLog,
+    ClearLog,
+    Reopen,
+    Validate,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Durable {
+    Sync,
+    Buffered,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Seek(Key),
+    SeekForPrev(Key),
+    First,
+    Last,
+    Next,
+    Prev,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => any::<Key>().prop_map(Step::Seek),
+        2 => any::<Key>().prop_map(Step::SeekForPrev),
+        1 => Just(Step::First),
+        1 => Just(Step::Last),
+        6 => Just(Step::Next),
+        6 => Just(Step::Prev),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let durable = prop_oneof![Just(Durable::Sync), Just(Durable::Buffered)];
+    let entries = prop::collection::vec((any::<Key>(), any::<u16>()), 0..20);
+    prop_oneof![
+        30 => (any::<Key>(), any::<u16>(), durable).prop_map(|(k, v, d)| Op::Put(k, v, d)),
+        5 => (any::<Key>(), any::<u16>(), 1..500u16).prop_map(|(k, v, t)| Op::PutWithTtl(k, v, t)),
+        10 => any::<Key>().prop_map(Op::Delete),
+        3 => (any::<Key>(), any::<Key>()).prop_map(|(a, b)| Op::DeleteRange(a.min(b), a.max(b))),
+        8 => prop::collection::vec((any::<Key>(), any::<Option<u16>>()), 1..30).prop_map(Op::Batch),
+        2 => entries.prop_map(Op::Ingest),
+        1 => Just(Op::Clear),
+        4 => (1..400u16).prop_map(Op::Advance),
+        10 => any::<Key>().prop_map(Op::Get),
+        3 => any::<Key>().prop_map(Op::Ttl),
+        2 => prop::collection::vec(any::<Key>(), 0..10).prop_map(Op::MultiGet),
+        6 => (any::<Key>(), any::<Key>(), any::<bool>()).prop_map(|(a, b, r)| Op::Scan(a, b, r)),
+        4 => prop::collection::vec(step(), 1..40).prop_map(Op::Walk),
+        2 => prop::collection::vec(any::<bool>(), 1..60).prop_map(Op::BothEnds),
+        2 => Just(Op::Count),
+        3 => Just(Op::Snapshot),
+        4 => any::<usize>().prop_map(Op::CheckSnapshot),
+        2 => any::<usize>().prop_map(Op::DropSnapshot),
+        5 => Just(Op::Flush),
+        1 => Just(Op::Compact),
+        2 => (any::<Key>(), any::<Key>()).prop_map(|(a, b)| Op::CompactRange(a.min(b), a.max(b))),
+        2 => Just(Op::Settle),
+        1 => Just(Op::RotateLog),
+        1 => Just(Op::ClearLog),
+        2 => Just(Op::Reopen),
+        1 => Just(Op::Validate),
+    ]
+}
+
+/// Keys share a prefix longer than eight bytes for half of the universe.
+fn key(key: Key) -> Vec<u8> {
+    if key < 128 {
+        vec![b'k', key]
+    } else {
+        format!("shared/prefix/of/keys/{key:03}").into_bytes()
+    }
+}
+
+/// Values of very different lengths, some of them longer than a block.
+fn value(seed: u16) -> Vec<u8> {
+    let len = match seed % 16 {
+        0 => 0,
+        15 => 700,
+        other => usize::from(other) * 5,
+    };
+    (0..len)
+        .map(|i| (seed as usize * 31 + i * 7) as u8)
+        .collect()
+}
+
+type Map = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
+
+/// What a reader of `map` sees at `now`.
+fn visible(map: &Map, now: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let alive = map
+        .iter()
+        .filter(|(_, (_, expiry))| expiry.is_none_or(|expiry| expiry > now));
+    alive
+        .map(|(key, (value, _))| (key.clone(), value.clone()))
+        .collect()
+}
+
+struct Test {
+    dir: Option<tempfile::TempDir>,
+    options: Options,
+    clock: Arc<ManualClock>,
+    db: Db,
+    map: Map,
+    snapshots: Vec<(Snapshot, Map)>,
+}
+
+impl Test {
+    fn new(on_disk: bool, shape: CompactionShape, memtable: MemtableKind) -> Self {
+        let clock = Arc::new(ManualClock::at_millis(1_000_000));
+        let options = Options::new()
+            .clock(clock.clone())
+            .compaction_shape(shape)
+            .memtable(memtable)
+            .write_buffer_bytes(4 << 10)
+            .target_file_bytes(4 << 10)
+            .block_bytes(256)
+            .level0_runs(2)
+            .size_ratio(2)
+            .wal_size_limit_bytes(64 << 10)
+            .wal_segment_bytes(16 << 10)
+            .cache_bytes(8 << 10)
+            .max_open_files(4);
+        let dir = on_disk.then(|| tempfile::tempdir().unwrap());
+        let db = match &dir {
+            Some(dir) => options.clone().open(dir.path()).unwrap(),
+            None => options.clone().open_in_memory().unwrap(),
+        };
+        Self {
+            dir,
+            options,
+            clock,
+            db,
+            map: Map::new(),
+            snapshots: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now_millis()
+    }
+
+    fn run(&mut self, op: &Op) {
+        match op {
+            Op::Put(k, v, durable) => {
+                let durability = match durable {
+                    Durable::Sync => Durability::Sync,
+                    Durable::Buffered => Durability::Buffered,
+                };
+                let options = WriteOptions::new().durability(durability);
+                self.db.put_opt(key(*k), value(*v), &options).unwrap();
+                self.map.insert(key(*k), (value(*v), None));
+            }
+            Op::PutWithTtl(k, v, ttl) => {
+                let ttl = u64::from(*ttl);
+                self.db
+                    .put_with_ttl(key(*k), value(*v), Duration::from_millis(ttl))
+                    .unwrap();
+                self.map
+                    .insert(key(*k), (value(*v), Some(self.now() + ttl)));
+            }
+            Op::Delete(k) => {
+                self.db.delete(key(*k)).unwrap();
+                self.map.remove(&key(*k));
+            }
+            Op::DeleteRange(a, b) => {
+                self.db.delete_range(key(*a)..key(*b)).unwrap();
+                self.map.retain(|k, _| *k < key(*a) || *k >= key(*b));
+            }
+            Op::Batch(entries) => self.batch(entries),
+            Op::Ingest(entries) => self.ingest(entries),
+            Op::Clear => {
+                self.db.clear().unwrap();
+                self.map.clear();
+            }
+            Op::Advance(millis) => self
+                .clock
+                .advance(Duration::from_millis(u64::from(*millis))),
+            Op::Snapshot if self.snapshots.len() < 5 => {
+                self.snapshots.push((self.db.snapshot(), self.map.clone()));
+            }
+            Op::Snapshot => {}
+            Op::DropSnapshot(which) => {
+                if !self.snapshots.is_empty() {
+                    self.snapshots.swap_remove(which % self.snapshots.len());
+                }
+            }
+            Op::Flush => self.db.flush().unwrap(),
+            Op::Compact => self.db.compact().unwrap(),
+            Op::CompactRange(a, b) => self.db.compact_range(key(*a)..key(*b)).unwrap(),
+            Op::Settle => self.db.wait_for_background_work().unwrap(),
+            Op::RotateLog if self.dir.is_some() => self.db.wal().rotate().unwrap(),
+            Op::ClearLog if self.dir.is_some() => self.db.wal().clear().unwrap(),
+            Op::RotateLog | Op::ClearLog => {}
+            Op::Reopen => self.reopen(),
+            reading => self.read(reading),
+        }
+    }
+
+    fn batch(&mut self, entries: &[(Key, Option<u16>)]) {
+        let mut batch = WriteBatch::new();
+        for (k, v) in entries {
+            if let Some(v) = v {
+                batch.put(key(*k), value(*v));
+                self.map.insert(key(*k), (value(*v), None));
+            } else {
+                batch.delete(key(*k));
+                self.map.remove(&key(*k));
+            }
+        }
+        self.db.write(batch).unwrap();
+    }
+
+    fn ingest(&mut self, entries: &[(Key, u16)]) {
+        let sorted: BTreeMap<_, _> = entries.iter().map(|(k, v)| (key(*k), value(*v))).collect();
+        assert_eq!(self.db.ingest(&sorted).unwrap(), sorted.len() as u64);
+        self.map
+            .extend(sorted.into_iter().map(|(k, v)| (k, (v, None))));
+    }
+
+    fn reopen(&mut self) {
+        let Some(dir) = &self.dir else { return };
+        self.snapshots.clear();
+        self.db.close().unwrap();
+        self.db = self.options.clone().open(dir.path()).unwrap();
+    }
+
+    fn read(&self, op: &Op) {
+        let now = self.now();
+        let expected = visible(&self.map, now);
+        match op {
+            Op::Get(k) => {
+                let got = self.db.get(key(*k)).unwrap();
+                assert_eq!(got.as_deref(), expected.get(&key(*k)).map(Vec::as_slice));
+            }
+            Op::Ttl(k) => {
+                let expiry = self.map.get(&key(*k)).and_then(|(_, expiry)| *expiry);
+                let left = expiry
+                    .filter(|expiry| *expiry > now)
+                    .map(|expiry| expiry - now);
+                assert_eq!(
+                    self.db.ttl(key(*k)).unwrap(),
+                    left.map(Duration::from_millis)
+                );
+            }
+            Op::MultiGet(keys) => {
+                let got = self.db.multi_get(keys.iter().map(|k| key(*k))).unwrap();
+                for (k, got) in keys.iter().zip(got) {
+                    assert_eq!(got.as_deref(), expected.get(&key(*k)).map(Vec::as_slice));
+                }
+            }
+            Op::Scan(a, b, backwards) => {
+                let (a, b) = (key(*a), key(*b));
+                let range = self.db.range(a.clone()..b.clone());
+                let collect = |entry: esker::Result<(esker::Value, esker::Value)>| {
+                    let (key, value) = entry.unwrap();
+                    (key.to_vec(), value.to_vec())
+                };
+                let got: Vec<_> = if *backwards {
+                    range.rev().map(collect).collect()
+                } else {
+                    range.map(collect).collect()
+                };
+                let inside = |entry: &(&Vec<u8>, &Vec<u8>)| *entry.0 >= a && *entry.0 < b;
+                let mut want: Vec<_> = expected
+                    .iter()
+                    .filter(inside)
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect();
+                if *backwards {
+                    want.reverse();
+                }
+                assert_eq!(got, want);
+            }
+            Op::Walk(steps) => self.walk(steps, &expected),
+            Op::BothEnds(ends) => self.both_ends(ends, &expected),
+            Op::Count => assert_eq!(self.db.count().unwrap(), expected.len() as u64),
+            Op::CheckSnapshot(which) => {
+                if let Some((snapshot, map)) =
+                    self.snapshots.get(which % self.snapshots.len().max(1))
+                {
+                    let expected = visible(map, now);
+                    let got: BTreeMap<_, _> = snapshot
+                        .iter()
+                        .map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap())
+                        .collect();
+                    assert_eq!(got, expected);
+                    for k in 0..=Key::MAX {
+                        let got = snapshot.get(key(k)).unwrap();
+                        assert_eq!(got.as_deref(), expected.get(&key(k)).map(Vec::as_slice));
+                    }
+                }
+            }
+            Op::Validate => {
+                let report = self.db.validate().unwrap();
+                assert!(report.is_ok(), "{:?}", report.issues());
+            }
+            other => unreachable!("{other:?} is not a reading operation"),
+        }
+    }
+
+    /// A cursor walk, checked at every step; from nowhere it stays nowhere.
+    fn walk(&self, steps: &[Step], expected: &BTreeMap<Vec<u8>, Vec<u8>>) {
+        let mut cursor = self.db.cursor();
+        let mut at: Option<Vec<u8>> = None;
+        let from = |low: Bound<Vec<u8>>| expected.range((low, Bound::Unbounded)).next();
+        let to = |high: Bound<Vec<u8>>| expected.range((Bound::Unbounded, high)).next_back();
+        for step in steps {
+            let target = match step {
+                Step::Seek(k) => {
+                    cursor.seek(key(*k)).unwrap();
+                    from(Bound::Included(key(*k)))
+                }
+                Step::SeekForPrev(k) => {
+                    cursor.seek_for_prev(key(*k)).unwrap();
+                    to(Bound::Included(key(*k)))
+                }
+                Step::First => {
+                    cursor.seek_to_first().unwrap();
+                    expected.iter().next()
+                }
+                Step::Last => {
+                    cursor.seek_to_last().unwrap();
+                    expected.iter().next_back()
+                }
+                Step::Next => {
+                    cursor.next().unwrap();
+                    at.clone().and_then(|at| from(Bound::Excluded(at)))
+                }
+                Step::Prev => {
+                    cursor.prev().unwrap();
+                    at.clone().and_then(|at| to(Bound::Excluded(at)))
+                }
+            };
+            let got = cursor.valid().then(|| (cursor.key(), cursor.value()));
+            assert_eq!(
+                got,
+                target.map(|(k, v)| (k.as_slice(), v.as_slice())),
+                "after {step:?}"
+            );
+            at = target.map(|(k, _)| k.clone());
+        }
+    }
+
+    /// An iterator drawn from both ends yields every entry once.
+    fn both_ends(&self, ends: &[bool], expected: &BTreeMap<Vec<u8>, Vec<u8>>) {
+        let mut entries = self.db.iter();
+        let mut model = expected.iter();
+        for &front in ends {
+            let (got, want) = if front {
+                (entries.next(), model.next())
+            } else {
+                (entries.next_back(), model.next_back())
+            };
+            let got = got.map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap());
+            assert_eq!(got, want.map(|(k, v)| (k.clone(), v.clone())));
+        }
+    }
+}
+
+fn check(on_disk: bool, shape: CompactionShape, memtable: MemtableKind, ops: &[Op]) {
+    let mut test = Test::new(on_disk, shape, memtable);
+    for op in ops {
+        test.run(op);
+    }
+    for op in [
+        Op::Walk(vec![Step::First]),
+        Op::Count,
+        Op::Compact,
+        Op::Count,
+        Op::Validate,
+    ] {
+        test.run(&op);
+    }
+    test.reopen();
+    test.run(&Op::Scan(0, Key::MAX, false));
+    test.db.close().unwrap();
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 48,
+        max_shrink_iters: 2000,
+        ..ProptestConfig::default()
+    }
+}
+
+macro_rules! models {
+    ($($name:ident: $on_disk:expr, $shape:ident, $memtable:ident;)*) => {$(
+        proptest! {
+            #![proptest_config(config())]
+            #[test]
+            fn $name(ops in prop::collection::vec(op(), 1..300)) {
+                check($on_disk, CompactionShape::$shape, MemtableKind::$memtable, &ops);
+            }
+        }
+    )*};
+}
+
+models! {
+    disk_leveled: true, Leveled, SkipList;
+    disk_tiered: true, Tiered, BTree;
+    disk_lazy_leveled: true, LazyLeveled, BTree;
+    disk_lazy_leveled_skip_list: true, LazyLeveled, SkipList;
+    memory_leveled: false, Leveled, BTree;
+    memory_tiered: false, Tiered, SkipList;
+    memory_lazy_leveled: false, LazyLeveled, BTree;
+}
