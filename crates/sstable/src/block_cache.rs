@@ -1,41 +1,403 @@
-//! The bound on the bytes of cached blocks. Skeleton.
+//! The bound on the bytes of cached blocks.
+//!
+//! A cached block hangs in the slot of its index entry, so that a hit is one load of a pointer and
+//! no search; this cache only knows which slots are filled and empties them again. Which block goes
+//! is decided by second chance (Corbató's clock): blocks wait in queues, and one that was used
+//! since it was last looked at goes to the end once more.
+//!
+//! Invariants: `used_bytes` is the memory of exactly the blocks that hang in slots, and is never
+//! above the capacity (a block that finds no room is used without being kept); every filled slot
+//! has one entry in a queue; a table that goes takes its bytes along. Used by `table`; shared by all
+//! tables of a database.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
-/// The bound on the bytes of cached blocks.
+use arc_swap::{ArcSwapOption, Guard};
+use parking_lot::Mutex;
+
+use crate::block::Block;
+
+/// Queues, so that threads that miss at once seldom wait for each other.
+const SHARDS: usize = 16;
+/// A queue is first searched for entries of vanished tables when it is this long.
+const FIRST_PURGE: usize = 64;
+
+/// A block that hangs in a slot.
+#[derive(Debug)]
+struct Resident {
+    slots: Weak<BlockSlots>,
+    index: u32,
+}
+
+#[derive(Debug)]
+struct Shard {
+    queue: VecDeque<Resident>,
+    /// The length at which entries of vanished tables are next removed: twice what was left the
+    /// last time, so that removing them costs a constant for each insertion.
+    purge_at: usize,
+}
+
+/// Bounds the memory of the cached blocks of any number of tables.
 #[derive(Debug)]
 pub struct BlockCache {
-    _private: (),
+    capacity_bytes: AtomicUsize,
+    used_bytes: AtomicUsize,
+    shards: [Mutex<Shard>; SHARDS],
+    /// The shard from which the next block is evicted.
+    hand: AtomicUsize,
+    misses: AtomicU64,
+    evictions: AtomicU64,
 }
 
 impl BlockCache {
-    /// A cache of at most `capacity_bytes`.
+    /// A cache of at most `capacity_bytes`; 0 keeps nothing.
     #[must_use]
-    pub fn new(_capacity_bytes: usize) -> Arc<Self> {
-        todo!()
+    pub fn new(capacity_bytes: usize) -> Arc<Self> {
+        let shard = |_| {
+            Mutex::new(Shard {
+                queue: VecDeque::new(),
+                purge_at: FIRST_PURGE,
+            })
+        };
+        Arc::new(Self {
+            capacity_bytes: AtomicUsize::new(capacity_bytes),
+            used_bytes: AtomicUsize::new(0),
+            shards: std::array::from_fn(shard),
+            hand: AtomicUsize::new(0),
+            misses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+        })
     }
-    /// Bytes of all blocks held.
+
+    /// The memory of all blocks that are kept, bytes.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        todo!()
+        self.used_bytes.load(Ordering::Relaxed)
     }
+
     /// The bound on [`BlockCache::used_bytes`].
     #[must_use]
     pub fn capacity_bytes(&self) -> usize {
-        todo!()
+        self.capacity_bytes.load(Ordering::Relaxed)
     }
-    /// Changes the bound; a smaller one evicts at once.
-    pub fn set_capacity_bytes(&self, _capacity_bytes: usize) {
-        todo!()
+
+    /// Changes the bound; blocks above a smaller one are dropped before this returns.
+    pub fn set_capacity_bytes(&self, capacity_bytes: usize) {
+        self.capacity_bytes.store(capacity_bytes, Ordering::Relaxed);
+        while self.used_bytes() > self.capacity_bytes() && self.evict_one() {}
     }
-    /// Blocks that had to be read.
+
+    /// How many blocks were not found in their slots and had to be read. (Hits are not counted: a
+    /// shared counter would cost more than the hit.)
     #[must_use]
     pub fn misses(&self) -> u64 {
-        todo!()
+        self.misses.load(Ordering::Relaxed)
     }
-    /// Blocks that were dropped for others.
+
+    /// How many blocks were dropped to make room.
     #[must_use]
     pub fn evictions(&self) -> u64 {
-        todo!()
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes` of the capacity, dropping other blocks if it must; `false` where there is no
+    /// room even so.
+    fn reserve(&self, bytes: usize) -> bool {
+        loop {
+            let capacity = self.capacity_bytes();
+            if bytes > capacity {
+                return false;
+            }
+            let room_made = self
+                .used_bytes
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                    used.checked_add(bytes).filter(|&sum| sum <= capacity)
+                })
+                .is_ok();
+            if room_made {
+                return true;
+            }
+            if !self.evict_one() {
+                return false;
+            }
+        }
+    }
+
+    fn release(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Drops one block; `false` where none is kept.
+    fn evict_one(&self) -> bool {
+        // Twice around: the first time may find every block in use.
+        for _ in 0..2 * SHARDS {
+            let shard = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            if let Some((slots, block)) = self.take_victim(shard) {
+                self.release(block.memory_bytes());
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+                // Memory is given back here, outside the shard's lock.
+                drop((slots, block));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes the first block of a shard that was not in use out of its slot, if there is one.
+    fn take_victim(&self, shard: usize) -> Option<(Arc<BlockSlots>, Arc<Block>)> {
+        // Tables that end while the lock is held are dropped after it.
+        let mut looked_at = Vec::new();
+        let mut shard = self.shards[shard].lock();
+        for _ in 0..shard.queue.len() {
+            let resident = shard.queue.pop_front()?;
+            let Some(slots) = resident.slots.upgrade() else {
+                continue;
+            };
+            let slot = &slots.slots[resident.index as usize];
+            if slot
+                .load()
+                .as_ref()
+                .is_some_and(|block| block.take_referenced())
+            {
+                shard.queue.push_back(resident);
+                looked_at.push(slots);
+                continue;
+            }
+            if let Some(block) = slot.swap(None) {
+                return Some((slots, block));
+            }
+        }
+        drop(shard);
+        drop(looked_at);
+        None
+    }
+
+    /// Enters a slot that was just filled into a queue.
+    fn enqueue(&self, slots: &Arc<BlockSlots>, index: u32) {
+        let mut shard = self.shards[(slots.salt.wrapping_add(index as usize)) % SHARDS].lock();
+        if shard.queue.len() >= shard.purge_at {
+            shard
+                .queue
+                .retain(|resident| resident.slots.strong_count() > 0);
+            shard.purge_at = FIRST_PURGE.max(2 * shard.queue.len());
+        }
+        shard.queue.push_back(Resident {
+            slots: Arc::downgrade(slots),
+            index,
+        });
+    }
+}
+
+/// The cached blocks of one table (or of one partition of its index): a slot for each block.
+#[derive(Debug)]
+pub(crate) struct BlockSlots {
+    slots: Box<[ArcSwapOption<Block>]>,
+    cache: Arc<BlockCache>,
+    /// Spreads the first blocks of different tables over the shards.
+    salt: usize,
+}
+
+impl BlockSlots {
+    /// Empty slots for `count` blocks.
+    pub(crate) fn new(count: usize, salt: usize, cache: Arc<BlockCache>) -> Arc<Self> {
+        let slots = (0..count).map(|_| ArcSwapOption::empty()).collect();
+        Arc::new(Self { slots, cache, salt })
+    }
+
+    /// The block in slot `index`, if one is kept.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Guard<Option<Arc<Block>>> {
+        let guard = self.slots[index].load();
+        if let Some(block) = &*guard {
+            block.mark_referenced();
+        }
+        guard
+    }
+
+    /// As [`BlockSlots::get`], without counting as a use.
+    pub(crate) fn peek(&self, index: usize) -> Guard<Option<Arc<Block>>> {
+        self.slots[index].load()
+    }
+
+    /// Keeps `block` in slot `index` if there is room for it. Gives back the block to use: another
+    /// thread's, if that was faster.
+    pub(crate) fn insert(self: &Arc<Self>, index: usize, block: Arc<Block>) -> Arc<Block> {
+        self.cache.misses.fetch_add(1, Ordering::Relaxed);
+        let bytes = block.memory_bytes();
+        if !self.cache.reserve(bytes) {
+            return block;
+        }
+        let nothing: Option<Arc<Block>> = None;
+        let before = self.slots[index].compare_and_swap(&nothing, Some(Arc::clone(&block)));
+        if let Some(faster) = &*before {
+            self.cache.release(bytes);
+            return Arc::clone(faster);
+        }
+        self.cache.enqueue(self, index as u32);
+        block
+    }
+}
+
+impl Drop for BlockSlots {
+    fn drop(&mut self) {
+        // Nobody fills or empties these slots any more: both hold a reference while they do.
+        let held = self
+            .slots
+            .iter()
+            .map(|slot| slot.load().as_ref().map_or(0, |b| b.memory_bytes()));
+        self.cache.release(held.sum());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block_builder::BlockBuilder;
+    use crate::options::BlockLayoutChoice;
+    use esker_base::{Trailer, ValueKind};
+    use proptest::prelude::*;
+
+    fn block(value_bytes: usize) -> Arc<Block> {
+        let mut builder = BlockBuilder::new(BlockLayoutChoice::Slot);
+        builder.add(
+            b"k",
+            Trailer::new(1, ValueKind::Value),
+            &vec![0; value_bytes],
+        );
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes);
+        bytes.shrink_to_fit();
+        Arc::new(Block::parse(bytes).unwrap())
+    }
+
+    fn held_bytes(tables: &[Arc<BlockSlots>]) -> usize {
+        let slots = tables.iter().flat_map(|table| table.slots.iter());
+        slots
+            .filter_map(|slot| slot.load_full())
+            .map(|block| block.memory_bytes())
+            .sum()
+    }
+
+    #[test]
+    fn blocks_that_are_used_outlive_blocks_that_are_not() {
+        let bytes = block(100).memory_bytes();
+        let cache = BlockCache::new(4 * bytes);
+        let slots = BlockSlots::new(100, 0, Arc::clone(&cache));
+        slots.insert(0, block(100));
+        for index in 1..100 {
+            let _ = slots.get(0);
+            slots.insert(index, block(100));
+            assert!(cache.used_bytes() <= cache.capacity_bytes());
+        }
+        assert!(slots.get(0).is_some());
+        assert_eq!((cache.used_bytes(), cache.evictions()), (4 * bytes, 96));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_used_all_the_same() {
+        for capacity in [0, block(100).memory_bytes() - 1] {
+            let cache = BlockCache::new(capacity);
+            let slots = BlockSlots::new(1, 0, Arc::clone(&cache));
+            assert_eq!(slots.insert(0, block(100)).entries(), 1);
+            assert!(slots.get(0).is_none() && cache.used_bytes() == 0);
+        }
+    }
+
+    #[test]
+    fn a_table_that_goes_takes_its_bytes_along_and_leaves_no_rubbish() {
+        let cache = BlockCache::new(1 << 30);
+        for salt in 0..2000 {
+            let slots = BlockSlots::new(8, salt, Arc::clone(&cache));
+            for index in 0..8 {
+                slots.insert(index, block(10));
+            }
+        }
+        assert_eq!(cache.used_bytes(), 0);
+        let queued: usize = cache
+            .shards
+            .iter()
+            .map(|shard| shard.lock().queue.len())
+            .sum();
+        assert!(
+            queued <= SHARDS * (FIRST_PURGE + 1),
+            "{queued} entries of vanished tables"
+        );
+    }
+
+    #[test]
+    fn a_smaller_capacity_evicts_at_once() {
+        let cache = BlockCache::new(1 << 20);
+        let slots = BlockSlots::new(50, 3, Arc::clone(&cache));
+        for index in 0..50 {
+            slots.insert(index, block(100));
+            let _ = slots.get(index);
+        }
+        cache.set_capacity_bytes(1000);
+        assert!(cache.used_bytes() <= 1000);
+        assert_eq!(cache.used_bytes(), held_bytes(&[Arc::clone(&slots)]));
+    }
+
+    #[test]
+    fn a_block_that_two_threads_load_is_counted_once() {
+        let cache = BlockCache::new(1 << 20);
+        let slots = BlockSlots::new(4, 0, Arc::clone(&cache));
+        for index in 0..4 {
+            let barrier = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        slots.insert(index, block(100));
+                    });
+                }
+            });
+        }
+        assert_eq!(cache.used_bytes(), 4 * block(100).memory_bytes());
+    }
+
+    #[test]
+    fn threads_that_fill_empty_and_drop_leave_the_count_exact() {
+        let cache = BlockCache::new(20_000);
+        std::thread::scope(|scope| {
+            for thread in 0..4usize {
+                let cache = Arc::clone(&cache);
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        let slots = BlockSlots::new(64, round, Arc::clone(&cache));
+                        for step in 0..200usize {
+                            let index = (step * 7 + thread) % 64;
+                            if slots.get(index).is_none() {
+                                slots.insert(index, block(index * 10));
+                            }
+                            assert!(cache.used_bytes() <= 20_000);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(cache.used_bytes(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_count_is_what_the_slots_hold(
+            capacity in 0usize..5000,
+            steps in proptest::collection::vec((0usize..3, 0usize..20, 0usize..400), 0..200),
+        ) {
+            let cache = BlockCache::new(capacity);
+            let mut tables: Vec<_> =
+                (0..3).map(|salt| BlockSlots::new(20, salt, Arc::clone(&cache))).collect();
+            for (table, index, bytes) in steps {
+                if bytes == 0 {
+                    tables[table] = BlockSlots::new(20, index, Arc::clone(&cache));
+                } else if tables[table].get(index).is_none() {
+                    tables[table].insert(index, block(bytes));
+                }
+                prop_assert_eq!(cache.used_bytes(), held_bytes(&tables));
+                prop_assert!(cache.used_bytes() <= capacity);
+            }
+        }
     }
 }

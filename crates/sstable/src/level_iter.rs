@@ -1,4 +1,9 @@
-//! Iterates over one sorted run of tables. Skeleton.
+//! Walks over one sorted run: disjoint tables in ascending order, of which one is open at a time.
+//!
+//! Invariant: whatever the size of the run, memory is that of one [`TableIter`] (I9). The bounds of
+//! a table may reach further than its records (its range tombstones may), so that a table can turn
+//! out to have nothing where it was looked for: the walk goes on in the next one. Used by scans and
+//! by compaction.
 
 use std::sync::Arc;
 
@@ -7,56 +12,214 @@ use esker_base::{Result, Trailer};
 
 use crate::block::PinnedValue;
 use crate::table_cache::TableHandle;
-use crate::table_iter::FillCache;
+use crate::table_iter::{FillCache, TableIter};
 
-/// Iterates over one sorted run of tables.
+/// An iterator over the point records of one sorted run of tables.
 #[derive(Debug)]
 pub struct LevelIter {
-    _private: (),
+    tables: Arc<[Arc<TableHandle>]>,
+    fill: FillCache,
+    /// The table of `current`.
+    position: usize,
+    current: Option<TableIter>,
 }
 
 impl LevelIter {
-    /// An iterator over disjoint, ascending tables that stands nowhere yet.
+    /// An iterator over disjoint tables in ascending order. It stands nowhere and opens nothing yet.
     #[must_use]
-    pub fn new(_tables: Arc<[Arc<TableHandle>]>, _fill: FillCache) -> Self {
-        todo!()
+    pub fn new(tables: Arc<[Arc<TableHandle>]>, fill: FillCache) -> Self {
+        Self {
+            tables,
+            fill,
+            position: 0,
+            current: None,
+        }
     }
-    /// The value of the record without copying it.
+
+    /// The value of the current record without copying it.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
     #[must_use]
     pub fn pinned_value(&self) -> PinnedValue {
-        todo!()
+        match &self.current {
+            Some(current) => current.pinned_value(),
+            None => unreachable!("pinned_value is called only while the iterator is valid"),
+        }
+    }
+
+    /// Goes over to table `position`.
+    fn open(&mut self, position: usize) -> Result<&mut TableIter> {
+        if self.position != position {
+            self.current = None;
+        }
+        self.position = position;
+        match &mut self.current {
+            Some(current) => Ok(current),
+            none => Ok(none.insert(TableIter::new(&self.tables[position], self.fill)?)),
+        }
+    }
+
+    /// Whether table `position` has no point record, which its description tells.
+    fn has_no_entry(&self, position: usize) -> bool {
+        self.tables[position].meta().entries == 0
+    }
+
+    /// Goes to the first record of the tables from `position` on.
+    fn first_from(&mut self, position: usize) -> Result<()> {
+        for position in position..self.tables.len() {
+            if self.has_no_entry(position) {
+                continue;
+            }
+            let iter = self.open(position)?;
+            iter.seek_to_first()?;
+            if iter.valid() {
+                return Ok(());
+            }
+        }
+        self.current = None;
+        Ok(())
+    }
+
+    /// Goes to the last record of the tables before `position`.
+    fn last_before(&mut self, position: usize) -> Result<()> {
+        for position in (0..position).rev() {
+            if self.has_no_entry(position) {
+                continue;
+            }
+            let iter = self.open(position)?;
+            iter.seek_to_last()?;
+            if iter.valid() {
+                return Ok(());
+            }
+        }
+        self.current = None;
+        Ok(())
+    }
+
+    fn try_seek(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
+        let position = self
+            .tables
+            .partition_point(|table| table.meta().bounds.ends_before(key));
+        if position == self.tables.len() {
+            self.current = None;
+            return Ok(());
+        }
+        if self.has_no_entry(position) {
+            return self.first_from(position + 1);
+        }
+        let iter = self.open(position)?;
+        iter.seek(key, trailer)?;
+        if iter.valid() {
+            Ok(())
+        } else {
+            self.first_from(position + 1)
+        }
+    }
+
+    fn try_seek_for_prev(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
+        let after = |table: &Arc<TableHandle>| table.meta().bounds.smallest.as_slice() <= key;
+        let Some(position) = self.tables.partition_point(after).checked_sub(1) else {
+            self.current = None;
+            return Ok(());
+        };
+        if self.has_no_entry(position) {
+            return self.last_before(position);
+        }
+        let iter = self.open(position)?;
+        iter.seek_for_prev(key, trailer)?;
+        if iter.valid() {
+            Ok(())
+        } else {
+            self.last_before(position)
+        }
+    }
+
+    /// Invalidates the iterator where a movement failed.
+    fn settle(&mut self, moved: Result<()>) -> Result<()> {
+        if moved.is_err() {
+            self.current = None;
+        }
+        moved
+    }
+
+    #[cold]
+    fn next_table(&mut self) -> Result<()> {
+        let moved = self.first_from(self.position + 1);
+        self.settle(moved)
+    }
+
+    #[cold]
+    fn previous_table(&mut self) -> Result<()> {
+        let moved = self.last_before(self.position);
+        self.settle(moved)
     }
 }
 
 impl InternalIterator for LevelIter {
+    #[inline]
     fn valid(&self) -> bool {
-        todo!()
+        self.current.as_ref().is_some_and(TableIter::valid)
     }
+
     fn seek_to_first(&mut self) -> Result<()> {
-        todo!()
+        let moved = self.first_from(0);
+        self.settle(moved)
     }
+
     fn seek_to_last(&mut self) -> Result<()> {
-        todo!()
+        let moved = self.last_before(self.tables.len());
+        self.settle(moved)
     }
-    fn seek(&mut self, _user_key: &[u8], _trailer: Trailer) -> Result<()> {
-        todo!()
+
+    fn seek(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        let moved = self.try_seek(user_key, trailer);
+        self.settle(moved)
     }
-    fn seek_for_prev(&mut self, _user_key: &[u8], _trailer: Trailer) -> Result<()> {
-        todo!()
+
+    fn seek_for_prev(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        let moved = self.try_seek_for_prev(user_key, trailer);
+        self.settle(moved)
     }
+
+    #[inline]
     fn next(&mut self) -> Result<()> {
-        todo!()
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        match current.next() {
+            Ok(()) if current.valid() => Ok(()),
+            Ok(()) => self.next_table(),
+            Err(error) => self.settle(Err(error)),
+        }
     }
+
+    #[inline]
     fn prev(&mut self) -> Result<()> {
-        todo!()
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        match current.prev() {
+            Ok(()) if current.valid() => Ok(()),
+            Ok(()) => self.previous_table(),
+            Err(error) => self.settle(Err(error)),
+        }
     }
+
+    #[inline]
     fn user_key(&self) -> &[u8] {
-        todo!()
+        self.current.as_ref().map_or(&[], TableIter::user_key)
     }
+
+    #[inline]
     fn trailer(&self) -> Trailer {
-        todo!()
+        self.current
+            .as_ref()
+            .map_or(Trailer::OLDEST, TableIter::trailer)
     }
+
+    #[inline]
     fn value(&self) -> &[u8] {
-        todo!()
+        self.current.as_ref().map_or(&[], TableIter::value)
     }
 }

@@ -7,21 +7,39 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod block_builder;
 mod block_cache;
+mod block_io;
+mod block_iter;
+mod compression;
+mod file_sink;
+mod filter;
+mod format;
+mod index;
 mod level_iter;
 mod options;
 mod properties;
+mod read_ahead;
+mod restart_block;
+mod slot_block;
+mod summary;
 mod table;
 mod table_cache;
 mod table_iter;
 mod table_writer;
+mod tally;
+mod verify;
 
 pub use block::{Block, PinnedValue};
 pub use block_cache::BlockCache;
 pub use level_iter::LevelIter;
 pub use options::{BlockLayoutChoice, Compression, FilterKind, TableOptions};
 pub use properties::Properties;
+pub use summary::{BlockKind, BlockSummary};
 pub use table::{Table, TableHit};
 pub use table_cache::{TableCache, TableHandle, TableRef};
 pub use table_iter::{FillCache, TableIter};
 pub use table_writer::TableWriter;
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,33 @@
-//! An open table. Skeleton.
+//! An open table: its index, filter, range tombstones and properties in memory, its blocks on
+//! demand.
+//!
+//! Invariant: a lookup that finds its block cached allocates nothing and takes no lock: filter,
+//! index, slot, block, each one or two cache misses. Sizes are checked against the length of the
+//! file before anything is allocated. Opened by `table_cache`; iterated by `table_iter`.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use esker_base::filename::FileNumber;
-use esker_base::range_tombstone::FragmentedTombstones;
+use esker_base::range_tombstone::{FragmentedTombstones, RangeTombstone};
 use esker_base::table_meta::TableMeta;
-use esker_base::{Result, SequenceNumber, Trailer};
-use esker_vfs::fs::FileSystem;
+use esker_base::{Error, Result, SequenceNumber, Trailer};
+use esker_vfs::fs::{FileSystem, RandomAccessFile};
 
-use crate::block::PinnedValue;
-use crate::block_cache::BlockCache;
+use crate::block::{Block, PinnedValue};
+use crate::block_cache::{BlockCache, BlockSlots};
+use crate::block_io::BlockFile;
+use crate::filter::Filter;
+use crate::format::{BlockHandle, FOOTER_BYTES, Footer};
+use crate::index::{IndexBlock, Leaf, TableIndex};
 use crate::properties::Properties;
+
+/// Read at once when a table is opened: of a small table everything but the data.
+const TAIL_BYTES: u64 = 16 << 10;
+
+/// Spreads tables over the shards of the block cache.
+static NEXT_SALT: AtomicUsize = AtomicUsize::new(0);
 
 /// A record that a lookup found.
 #[derive(Clone, Debug)]
@@ -23,92 +39,511 @@ pub struct TableHit {
 }
 
 /// An open table.
-#[derive(Debug)]
 pub struct Table {
-    _private: (),
+    pub(crate) file: Arc<dyn RandomAccessFile>,
+    pub(crate) path: PathBuf,
+    pub(crate) footer: Footer,
+    pub(crate) index: TableIndex,
+    pub(crate) filter: Filter,
+    tombstones: FragmentedTombstones,
+    properties: Properties,
+    /// The sequence number that every record of a bulk-loaded table has, else 0.
+    ingested_sequence: SequenceNumber,
+    cache: Arc<BlockCache>,
+    salt: usize,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("path", &self.path)
+            .field("meta", &self.properties.meta)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Table {
-    /// Opens a table.
+    /// Opens the table at `path`, which was written as `number`.
     ///
     /// # Errors
-    /// Corruption, I/O.
+    /// [`Corruption`](esker_base::ErrorKind::Corruption) where the file is not such a table (a
+    /// missing one included), [`Unsupported`](esker_base::ErrorKind::Unsupported) for a format of a
+    /// later version, and I/O errors.
     pub fn open(
-        _fs: &dyn FileSystem,
-        _path: &Path,
-        _number: FileNumber,
-        _blocks: Arc<BlockCache>,
+        fs: &dyn FileSystem,
+        path: &Path,
+        number: FileNumber,
+        blocks: Arc<BlockCache>,
     ) -> Result<Self> {
-        todo!()
+        let file = open_file(fs, path)?;
+        let file_bytes = file
+            .len()
+            .map_err(|source| Error::io("measure a table", path, source))?;
+        let parts = Parts::read(&*file, path, number, file_bytes)?;
+        let salt = NEXT_SALT.fetch_add(1, Ordering::Relaxed);
+        let index = if parts.footer.index_levels == 1 {
+            let slots = BlockSlots::new(parts.index.len(), salt, Arc::clone(&blocks));
+            TableIndex::Flat(Leaf {
+                index: parts.index,
+                slots,
+            })
+        } else {
+            let leaves = (0..parts.index.len()).map(|_| OnceLock::new()).collect();
+            TableIndex::Partitioned {
+                top: parts.index,
+                leaves,
+            }
+        };
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            footer: parts.footer,
+            index,
+            filter: parts.filter,
+            tombstones: parts.tombstones,
+            properties: parts.properties,
+            ingested_sequence: 0,
+            cache: blocks,
+            salt,
+        })
     }
+
+    /// Opens the table that the manifest describes as `meta`, and checks that it is that one.
+    ///
+    /// # Errors
+    /// As [`Table::open`]; also Corruption where length, number or checksum differ from `meta`.
+    pub fn open_checked(
+        fs: &dyn FileSystem,
+        path: &Path,
+        meta: &TableMeta,
+        blocks: Arc<BlockCache>,
+    ) -> Result<Self> {
+        let mut table = Self::open(fs, path, meta.number, blocks)?;
+        let found = &table.properties.meta;
+        if found.file_bytes != meta.file_bytes || found.checksum != meta.checksum {
+            let message = format!(
+                "a table of {} bytes with checksum {:016x} stands where the manifest has one of {} \
+                 bytes with checksum {:016x}",
+                found.file_bytes, found.checksum, meta.file_bytes, meta.checksum
+            );
+            return Err(Error::corruption(message).with_file(path));
+        }
+        if meta.ingested_sequence != 0 {
+            table.place_at(meta.ingested_sequence)?;
+        }
+        Ok(table)
+    }
+
+    /// Gives every record of a bulk-loaded table its sequence number.
+    fn place_at(&mut self, sequence: SequenceNumber) -> Result<()> {
+        if self.properties.meta.largest_sequence != 0 {
+            return Err(
+                Error::corruption("a bulk-loaded table has sequence numbers of its own")
+                    .with_file(&self.path),
+            );
+        }
+        self.ingested_sequence = sequence;
+        self.tombstones = at_sequence(&self.tombstones, sequence);
+        Ok(())
+    }
+
     /// The newest point record of `key` with a sequence of at most `visible`; `hash` is
-    /// [`key_hash`](esker_base::checksum::key_hash) of the key.
+    /// [`key_hash`](esker_base::checksum::key_hash) of the key. Where the value is only to be
+    /// copied or compared, [`Table::get_with`] is faster.
     ///
     /// # Errors
-    /// Corruption, I/O.
-    pub fn get(
-        &self,
-        _key: &[u8],
-        _hash: u64,
-        _visible: SequenceNumber,
-    ) -> Result<Option<TableHit>> {
-        todo!()
+    /// I/O errors and damage of what is read.
+    pub fn get(&self, key: &[u8], hash: u64, visible: SequenceNumber) -> Result<Option<TableHit>> {
+        if !self.filter.may_contain(hash) {
+            return Ok(None);
+        }
+        let trailer = self.to_stored(Trailer::seek(visible));
+        let Some((leaf, index)) = self.locate(key, trailer)? else {
+            return Ok(None);
+        };
+        let leaf = self.leaf(leaf)?;
+        let guard = leaf.slots.get(index);
+        let block = match &*guard {
+            Some(block) => Arc::clone(block),
+            None => self.load_block(leaf, index)?,
+        };
+        Ok(block.find(key, trailer).map(|(trailer, range)| TableHit {
+            trailer: self.to_shown(trailer),
+            value: PinnedValue::new(block, range),
+        }))
     }
-    /// As [`Table::get`], but hands the record to `read` where it lies, which saves the reference
-    /// count of a [`PinnedValue`].
+
+    /// As [`Table::get`], but hands the record to `read` where it lies.
     ///
     /// # Errors
-    /// Corruption, I/O.
+    /// As [`Table::get`].
+    #[inline]
     pub fn get_with<R>(
         &self,
-        _key: &[u8],
-        _hash: u64,
-        _visible: SequenceNumber,
-        _read: impl FnOnce(Trailer, &[u8]) -> R,
+        key: &[u8],
+        hash: u64,
+        visible: SequenceNumber,
+        read: impl FnOnce(Trailer, &[u8]) -> R,
     ) -> Result<Option<R>> {
-        todo!()
+        if !self.filter.may_contain(hash) {
+            return Ok(None);
+        }
+        let trailer = self.to_stored(Trailer::seek(visible));
+        let Some((leaf, index)) = self.locate(key, trailer)? else {
+            return Ok(None);
+        };
+        let leaf = self.leaf(leaf)?;
+        let guard = leaf.slots.get(index);
+        let loaded;
+        let block = match &*guard {
+            Some(block) => block,
+            None => {
+                loaded = self.load_block(leaf, index)?;
+                &loaded
+            }
+        };
+        let found = block.find(key, trailer);
+        Ok(found.map(|(trailer, range)| read(self.to_shown(trailer), &block.bytes()[range])))
     }
+
     /// Whether the filter lets a key of this hash through.
     #[must_use]
-    pub fn may_contain(&self, _hash: u64) -> bool {
-        todo!()
+    #[inline]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        self.filter.may_contain(hash)
     }
+
     /// The range tombstones.
     #[must_use]
     pub fn range_tombstones(&self) -> &FragmentedTombstones {
-        todo!()
+        &self.tombstones
     }
+
+    /// The range tombstones as the file has them.
+    pub(crate) fn stored_range_tombstones(&self) -> FragmentedTombstones {
+        if self.ingested_sequence == 0 {
+            return self.tombstones.clone();
+        }
+        at_sequence(&self.tombstones, 0)
+    }
+
     /// What the table says of itself.
     #[must_use]
     pub fn properties(&self) -> &Properties {
-        todo!()
+        &self.properties
     }
-    /// Checks every byte; `progress` is told the bytes done and answers whether to go on.
-    ///
-    /// # Errors
-    /// Corruption; Cancelled.
-    pub fn verify(&self, _progress: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-        todo!()
-    }
-    /// As [`Table::verify`], and that the table is what `meta` says.
-    ///
-    /// # Errors
-    /// As [`Table::verify`].
-    pub fn verify_against(
-        &self,
-        _meta: &TableMeta,
-        _progress: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<()> {
-        todo!()
-    }
-    /// About how many bytes of the file come before `key`.
+
+    /// The path of the file.
     #[must_use]
-    pub fn approximate_offset(&self, _key: &[u8]) -> u64 {
-        todo!()
+    pub fn path(&self) -> &Path {
+        &self.path
     }
-    /// At most `at_most` keys, ascending, that cut the table into parts of about equal size.
+
+    /// Bytes of memory that the table takes while it is open, cached blocks not counted.
     #[must_use]
-    pub fn block_boundaries(&self, _at_most: usize) -> Vec<Vec<u8>> {
-        todo!()
+    pub fn memory_bytes(&self) -> usize {
+        let leaf_bytes = |leaf: &Leaf| leaf.index.memory_bytes() + 8 * leaf.index.len();
+        let index_bytes = match &self.index {
+            TableIndex::Flat(leaf) => leaf_bytes(leaf),
+            TableIndex::Partitioned { top, leaves } => {
+                let loaded = leaves.iter().filter_map(OnceLock::get);
+                top.memory_bytes() + loaded.map(leaf_bytes).sum::<usize>()
+            }
+        };
+        index_bytes + self.filter.memory_bytes() + self.tombstones.memory_bytes()
+    }
+
+    /// About how many bytes of the file's blocks come before `key`: for estimates of sizes and for
+    /// cutting work into parts. A partitioned index answers to the partition if it cannot be read.
+    #[must_use]
+    pub fn approximate_offset(&self, key: &[u8]) -> u64 {
+        let trailer = Trailer::from_raw(u64::MAX);
+        let offset_in = |leaf: &Leaf, index: usize| match index < leaf.index.len() {
+            true => leaf.index.handle(index).offset,
+            false => leaf.index.end_offset(),
+        };
+        match &self.index {
+            TableIndex::Flat(leaf) => offset_in(leaf, leaf.index.find(key, trailer)),
+            TableIndex::Partitioned { top, leaves } => {
+                let partition = top.find(key, trailer);
+                match (partition < leaves.len()).then(|| self.leaf(partition)) {
+                    Some(Ok(leaf)) => offset_in(leaf, leaf.index.find(key, trailer)),
+                    Some(Err(_)) => {
+                        self.properties.data_bytes * partition as u64 / leaves.len() as u64
+                    }
+                    None => self.properties.data_bytes,
+                }
+            }
+        }
+    }
+
+    /// At most `at_most` keys, strictly ascending, that cut the table into parts of about equal
+    /// size. Keys between which nothing can be cut (versions of one) count once.
+    #[must_use]
+    pub fn block_boundaries(&self, at_most: usize) -> Vec<Vec<u8>> {
+        let (index, leaves) = match &self.index {
+            TableIndex::Flat(leaf) => (&leaf.index, 1),
+            TableIndex::Partitioned { top, leaves } => (top, leaves.len()),
+        };
+        let mut boundaries: Vec<Vec<u8>> = Vec::new();
+        let mut sample = |index: &IndexBlock, wanted: usize| {
+            let wanted = wanted.min(index.len());
+            for part in 1..=wanted {
+                boundaries.push(index.separator(index.len() * part / wanted - 1).0);
+            }
+        };
+        if at_most <= leaves || leaves == 1 {
+            sample(index, at_most);
+        } else {
+            for leaf in (0..leaves).filter_map(|leaf| self.leaf(leaf).ok()) {
+                sample(&leaf.index, at_most / leaves);
+            }
+        }
+        boundaries.dedup();
+        boundaries
+    }
+
+    /// The trailer to look for among the stored ones.
+    #[inline]
+    pub(crate) fn to_stored(&self, trailer: Trailer) -> Trailer {
+        if self.ingested_sequence == 0 {
+            return trailer;
+        }
+        // Every stored sequence is 0 and stands for the ingested one.
+        match trailer.sequence().cmp(&self.ingested_sequence) {
+            std::cmp::Ordering::Less => Trailer::OLDEST,
+            std::cmp::Ordering::Equal => Trailer::from_raw(trailer.raw() & 0xff),
+            std::cmp::Ordering::Greater => Trailer::seek(0),
+        }
+    }
+
+    /// The trailer that a stored one stands for.
+    #[inline]
+    pub(crate) fn to_shown(&self, trailer: Trailer) -> Trailer {
+        Trailer::from_raw(trailer.raw() | self.ingested_sequence << 8)
+    }
+
+    /// The partition and the block in which the first record at or after (`key`, `trailer`) lies,
+    /// or right behind it. `None` where there is none.
+    #[inline]
+    pub(crate) fn locate(&self, key: &[u8], trailer: Trailer) -> Result<Option<(usize, usize)>> {
+        match &self.index {
+            TableIndex::Flat(leaf) => {
+                let block = leaf.index.find(key, trailer);
+                Ok((block < leaf.index.len()).then_some((0, block)))
+            }
+            TableIndex::Partitioned { top, .. } => {
+                let partition = top.find(key, trailer);
+                if partition == top.len() {
+                    return Ok(None);
+                }
+                let leaf = &self.leaf(partition)?.index;
+                // The partition's last separator is at or after the target: the top says so.
+                Ok(Some((
+                    partition,
+                    leaf.find(key, trailer).min(leaf.len() - 1),
+                )))
+            }
+        }
+    }
+
+    /// Number of partitions; 1 for a flat index.
+    pub(crate) fn leaves(&self) -> usize {
+        match &self.index {
+            TableIndex::Flat(_) => 1,
+            TableIndex::Partitioned { leaves, .. } => leaves.len(),
+        }
+    }
+
+    /// Partition `index`, which is read if this is its first use.
+    #[inline]
+    pub(crate) fn leaf(&self, index: usize) -> Result<&Leaf> {
+        match &self.index {
+            TableIndex::Flat(leaf) => Ok(leaf),
+            TableIndex::Partitioned { top, leaves } => match leaves[index].get() {
+                Some(leaf) => Ok(leaf),
+                None => self.load_leaf(top, &leaves[index], index),
+            },
+        }
+    }
+
+    #[cold]
+    fn load_leaf<'a>(
+        &'a self,
+        top: &IndexBlock,
+        slot: &'a OnceLock<Leaf>,
+        index: usize,
+    ) -> Result<&'a Leaf> {
+        let handle = top.handle(index);
+        let contents = self.block_file().read_block(handle)?;
+        let damaged =
+            |source: Error| block_damage("a partition of an index", source, handle, &self.path);
+        let block = IndexBlock::decode(&contents, top.handle(0).offset).map_err(damaged)?;
+        if block.len() == 0 {
+            return Err(self
+                .block_file()
+                .damaged("a partition of an index is empty", handle.offset));
+        }
+        let salt = self.salt.wrapping_add(index);
+        let slots = BlockSlots::new(block.len(), salt, Arc::clone(&self.cache));
+        // Another thread may have been faster; then its partition is the one.
+        Ok(slot.get_or_init(|| Leaf {
+            index: block,
+            slots,
+        }))
+    }
+
+    /// The file as blocks are read from it.
+    #[inline]
+    pub(crate) fn block_file(&self) -> BlockFile<'_> {
+        BlockFile {
+            file: &*self.file,
+            path: &self.path,
+            number: self.footer.number,
+        }
+    }
+
+    /// Reads, checks and keeps block `index` of `leaf`.
+    #[cold]
+    fn load_block(&self, leaf: &Leaf, index: usize) -> Result<Arc<Block>> {
+        let handle = leaf.index.handle(index);
+        let contents = self.block_file().read_block(handle)?;
+        let block = self.parse_block(contents, handle)?;
+        Ok(leaf.slots.insert(index, Arc::new(block)))
+    }
+
+    /// Makes a block of its contents.
+    pub(crate) fn parse_block(&self, contents: Vec<u8>, handle: BlockHandle) -> Result<Block> {
+        Block::parse(contents)
+            .map_err(|error| error.with_file(&self.path).with_offset(handle.offset))
+    }
+}
+
+/// The same fragments, all deleted at `sequence`.
+fn at_sequence(
+    tombstones: &FragmentedTombstones,
+    sequence: SequenceNumber,
+) -> FragmentedTombstones {
+    FragmentedTombstones::build(tombstones.iter().map(|(start, end, _)| RangeTombstone {
+        start: start.to_vec(),
+        end: end.to_vec(),
+        sequence,
+    }))
+}
+
+fn open_file(fs: &dyn FileSystem, path: &Path) -> Result<Arc<dyn RandomAccessFile>> {
+    fs.open_read(path).map_err(|source| {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            Error::corruption("a table is missing")
+                .with_file(path)
+                .with_source(source)
+        } else {
+            Error::io("open a table", path, source)
+        }
+    })
+}
+
+/// Damage inside a block whose checksum matched: the inner offset counts from its contents.
+fn block_damage(what: &str, source: Error, handle: BlockHandle, path: &Path) -> Error {
+    Error::new(source.kind(), format!("{what} cannot be read"))
+        .with_file(path)
+        .with_offset(handle.offset)
+        .with_source(source)
+}
+
+/// What is read when a table is opened.
+struct Parts {
+    footer: Footer,
+    index: IndexBlock,
+    filter: Filter,
+    tombstones: FragmentedTombstones,
+    properties: Properties,
+}
+
+impl Parts {
+    fn read(
+        file: &dyn RandomAccessFile,
+        path: &Path,
+        number: FileNumber,
+        file_bytes: u64,
+    ) -> Result<Self> {
+        let file = BlockFile { file, path, number };
+        let tail_bytes = file_bytes.min(TAIL_BYTES);
+        let tail_start = file_bytes - tail_bytes;
+        let mut tail = vec![0; tail_bytes as usize];
+        file.read_exact(&mut tail, tail_start)?;
+        let footer_at = tail.len().saturating_sub(FOOTER_BYTES);
+        let footer = Footer::decode(&tail[footer_at..], file_bytes)
+            .map_err(|error| error.with_file(path))?;
+        if footer.number != number {
+            let message = format!("table {} stands where table {number} should", footer.number);
+            return Err(Error::corruption(message).with_file(path));
+        }
+        let read = |handle: BlockHandle| match handle.offset.checked_sub(tail_start) {
+            Some(at) => {
+                let stored = &tail[at as usize..at as usize + handle.bytes as usize];
+                file.unpack(stored, handle.offset, Vec::new())
+            }
+            None => file.read_block(handle),
+        };
+        let inside = |what, handle| move |source| block_damage(what, source, handle, path);
+
+        let handle = footer.properties;
+        let mut properties = Properties::decode(&read(handle)?)
+            .map_err(inside("the properties of a table", handle))?;
+        properties.meta.file_bytes = file_bytes;
+        properties.meta.checksum = footer.file_checksum;
+
+        let handle = footer.index;
+        let index = IndexBlock::decode(&read(handle)?, handle.offset)
+            .map_err(inside("the index of a table", handle))?;
+
+        let handle = footer.filter;
+        let filter = match handle.bytes {
+            0 => Filter::None,
+            _ => Filter::decode(read(handle)?).map_err(inside("the filter of a table", handle))?,
+        };
+
+        let handle = footer.range_tombstones;
+        let tombstones = match handle.bytes {
+            0 => FragmentedTombstones::default(),
+            _ => FragmentedTombstones::decode(&read(handle)?)
+                .map_err(inside("the range tombstones of a table", handle))?,
+        };
+        let parts = Self {
+            footer,
+            index,
+            filter,
+            tombstones,
+            properties,
+        };
+        parts
+            .check()
+            .map_err(|message| file.damaged(message, parts.footer.index.offset))?;
+        Ok(parts)
+    }
+
+    /// Whether the parts agree as far as that can be told without reading blocks.
+    fn check(&self) -> Result<(), &'static str> {
+        let meta = &self.properties.meta;
+        let is_flat = self.footer.index_levels == 1;
+        if meta.number != self.footer.number {
+            return Err("a table's properties and footer differ in its number");
+        }
+        if is_flat && self.index.end_offset() != self.properties.data_bytes {
+            return Err("a table's index and properties differ in the end of its data");
+        }
+        if is_flat && self.index.len() as u64 != self.properties.data_blocks {
+            return Err("a table's index and properties differ in the number of its blocks");
+        }
+        if !is_flat
+            && (self.index.len() == 0 || self.index.handle(0).offset != self.properties.data_bytes)
+        {
+            return Err("a table's index partitions do not follow its data");
+        }
+        if meta.range_tombstones != self.tombstones.tombstone_count() {
+            return Err("a table's properties miscount its range tombstones");
+        }
+        Ok(())
     }
 }

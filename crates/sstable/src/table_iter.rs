@@ -1,11 +1,19 @@
-//! Iterates over one table. Skeleton.
+//! Walks over the point records of one table, in both directions.
+//!
+//! Invariant: holds the table, one block and at most one piece of read-ahead, whatever the size of
+//! the table (I9). A failed movement leaves it invalid. Used by `level_iter`, by scans and by
+//! compaction.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use esker_base::iterator::InternalIterator;
 use esker_base::{Result, Trailer};
 
-use crate::block::PinnedValue;
+use crate::block::{Block, PinnedValue};
+use crate::block_iter::BlockIter;
+use crate::read_ahead::ReadAhead;
+use crate::table::Table;
 use crate::table_cache::TableHandle;
 
 /// Whether an iterator leaves the blocks it reads in the block cache.
@@ -13,60 +21,263 @@ use crate::table_cache::TableHandle;
 pub enum FillCache {
     /// Yes: a user's scan.
     Yes,
-    /// No: a compaction, which reads ahead in large pieces of its own.
+    /// No: a compaction, which reads each block once, ahead and in large pieces of its own.
     No,
 }
 
-/// Iterates over one table.
+/// An iterator over the point records of one table.
 #[derive(Debug)]
 pub struct TableIter {
-    _private: (),
+    table: Arc<Table>,
+    fill: FillCache,
+    /// The current block: partition of the index, and block in it.
+    leaf: usize,
+    block: usize,
+    entries: BlockIter,
+    read_ahead: ReadAhead,
+    /// The memory of the block before, for the next one that is not cached.
+    spare: Vec<u8>,
 }
 
 impl TableIter {
-    /// An iterator that stands nowhere yet.
+    /// An iterator over the table of `handle`, which it keeps open. It stands nowhere yet.
     ///
     /// # Errors
     /// Those of opening the table.
-    pub fn new(_handle: &Arc<TableHandle>, _fill: FillCache) -> Result<Self> {
-        todo!()
+    pub fn new(handle: &Arc<TableHandle>, fill: FillCache) -> Result<Self> {
+        Ok(Self::over(handle.table_arc()?, fill))
     }
-    /// The value of the record without copying it.
+
+    /// An iterator over an open table. It stands nowhere yet.
+    #[must_use]
+    pub fn over(table: Arc<Table>, fill: FillCache) -> Self {
+        Self {
+            table,
+            fill,
+            leaf: 0,
+            block: 0,
+            entries: BlockIter::new(),
+            read_ahead: ReadAhead::new(fill == FillCache::No),
+            spare: Vec::new(),
+        }
+    }
+
+    /// The value of the current record without copying it.
+    ///
+    /// # Panics
+    /// If the iterator is not valid.
     #[must_use]
     pub fn pinned_value(&self) -> PinnedValue {
-        todo!()
+        match self.entries.pinned_value() {
+            Some(value) => value,
+            None => unreachable!("pinned_value is called only while the iterator is valid"),
+        }
+    }
+
+    /// Leaves the current block; the iterator is invalid then.
+    fn leave(&mut self) {
+        let block = self.entries.leave();
+        if self.fill == FillCache::No
+            && let Some(Ok(block)) = block.map(Arc::try_unwrap)
+        {
+            self.spare = block.into_bytes();
+        }
+    }
+
+    /// Enters a block unless it is the current one; stands on none of its records afterwards.
+    fn enter(&mut self, leaf: usize, block: usize) -> Result<()> {
+        if self.entries.has_block() && (self.leaf, self.block) == (leaf, block) {
+            return Ok(());
+        }
+        self.leave();
+        let entered = self.load(leaf, block)?;
+        self.entries.enter(entered);
+        (self.leaf, self.block) = (leaf, block);
+        Ok(())
+    }
+
+    fn load(&mut self, leaf: usize, index: usize) -> Result<Arc<Block>> {
+        let leaf = self.table.leaf(leaf)?;
+        let cached = match self.fill {
+            FillCache::Yes => leaf.slots.get(index),
+            FillCache::No => leaf.slots.peek(index),
+        };
+        if let Some(block) = &*cached {
+            return Ok(Arc::clone(block));
+        }
+        let handle = leaf.index.handle(index);
+        let (file, limit) = (self.table.block_file(), leaf.index.end_offset());
+        let stored = self.read_ahead.stored(file, handle, limit)?;
+        let memory = std::mem::take(&mut self.spare);
+        let contents = file.unpack(stored, handle.offset, memory)?;
+        let block = Arc::new(self.table.parse_block(contents, handle)?);
+        Ok(match self.fill {
+            FillCache::Yes => leaf.slots.insert(index, block),
+            FillCache::No => block,
+        })
+    }
+
+    /// Goes to the first record of the block after the current one.
+    #[cold]
+    fn next_block(&mut self) -> Result<()> {
+        let (mut leaf, mut block) = (self.leaf, self.block + 1);
+        // No block and no partition is empty; an index may be, where there is no record.
+        while leaf < self.table.leaves() {
+            if block < self.leaf_blocks(leaf)? {
+                self.enter(leaf, block)?;
+                self.entries.seek_to_first();
+                return Ok(());
+            }
+            (leaf, block) = (leaf + 1, 0);
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// Goes to the last record of the block before the current one.
+    #[cold]
+    fn previous_block(&mut self) -> Result<()> {
+        let (mut leaf, mut block) = (self.leaf, self.block);
+        loop {
+            if let Some(previous) = block.checked_sub(1) {
+                self.enter(leaf, previous)?;
+                self.entries.seek_to_last();
+                return Ok(());
+            }
+            let Some(previous) = leaf.checked_sub(1) else {
+                self.leave();
+                return Ok(());
+            };
+            leaf = previous;
+            block = self.leaf_blocks(leaf)?;
+        }
+    }
+
+    fn leaf_blocks(&mut self, leaf: usize) -> Result<usize> {
+        Ok(self.table.leaf(leaf)?.index.len())
+    }
+
+    /// Invalidates the iterator where a movement failed.
+    fn settle(&mut self, moved: Result<()>) -> Result<()> {
+        if moved.is_err() {
+            self.leave();
+        }
+        moved
+    }
+
+    fn try_seek_to_first(&mut self) -> Result<()> {
+        if self.leaf_blocks(0)? == 0 {
+            self.leave();
+            return Ok(());
+        }
+        self.enter(0, 0)?;
+        self.entries.seek_to_first();
+        Ok(())
+    }
+
+    fn try_seek_to_last(&mut self) -> Result<()> {
+        let leaf = self.table.leaves() - 1;
+        match self.leaf_blocks(leaf)?.checked_sub(1) {
+            Some(block) => {
+                self.enter(leaf, block)?;
+                self.entries.seek_to_last();
+            }
+            None => self.leave(),
+        }
+        Ok(())
+    }
+
+    fn try_seek(&mut self, key: &[u8], stored: Trailer) -> Result<()> {
+        let Some((leaf, block)) = self.table.locate(key, stored)? else {
+            self.leave();
+            return Ok(());
+        };
+        self.enter(leaf, block)?;
+        self.entries.seek(key, stored);
+        if self.entries.valid() {
+            Ok(())
+        } else {
+            self.next_block()
+        }
+    }
+
+    fn try_seek_for_prev(&mut self, key: &[u8], stored: Trailer) -> Result<()> {
+        let Some((leaf, block)) = self.table.locate(key, stored)? else {
+            return self.try_seek_to_last();
+        };
+        self.enter(leaf, block)?;
+        self.entries.seek(key, stored);
+        if !self.entries.valid() {
+            self.entries.seek_to_last();
+        } else if self.entries.compare(key, stored) == Ordering::Greater {
+            self.entries.prev();
+        }
+        if self.entries.valid() {
+            Ok(())
+        } else {
+            self.previous_block()
+        }
     }
 }
 
 impl InternalIterator for TableIter {
+    #[inline]
     fn valid(&self) -> bool {
-        todo!()
+        self.entries.valid()
     }
+
     fn seek_to_first(&mut self) -> Result<()> {
-        todo!()
+        let moved = self.try_seek_to_first();
+        self.settle(moved)
     }
+
     fn seek_to_last(&mut self) -> Result<()> {
-        todo!()
+        let moved = self.try_seek_to_last();
+        self.settle(moved)
     }
-    fn seek(&mut self, _user_key: &[u8], _trailer: Trailer) -> Result<()> {
-        todo!()
+
+    fn seek(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        let moved = self.try_seek(user_key, self.table.to_stored(trailer));
+        self.settle(moved)
     }
-    fn seek_for_prev(&mut self, _user_key: &[u8], _trailer: Trailer) -> Result<()> {
-        todo!()
+
+    fn seek_for_prev(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
+        let moved = self.try_seek_for_prev(user_key, self.table.to_stored(trailer));
+        self.settle(moved)
     }
+
+    #[inline]
     fn next(&mut self) -> Result<()> {
-        todo!()
+        self.entries.next();
+        if self.entries.valid() {
+            return Ok(());
+        }
+        let moved = self.next_block();
+        self.settle(moved)
     }
+
+    #[inline]
     fn prev(&mut self) -> Result<()> {
-        todo!()
+        self.entries.prev();
+        if self.entries.valid() {
+            return Ok(());
+        }
+        let moved = self.previous_block();
+        self.settle(moved)
     }
+
+    #[inline]
     fn user_key(&self) -> &[u8] {
-        todo!()
+        self.entries.user_key()
     }
+
+    #[inline]
     fn trailer(&self) -> Trailer {
-        todo!()
+        self.table.to_shown(self.entries.trailer())
     }
+
+    #[inline]
     fn value(&self) -> &[u8] {
-        todo!()
+        self.entries.value()
     }
 }

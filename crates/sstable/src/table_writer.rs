@@ -1,67 +1,312 @@
-//! Writes a table. Skeleton.
+//! Writes a table from sorted records, front to back.
+//!
+//! Invariant: the file is complete only when [`TableWriter::finish`] has returned `Ok`: it is
+//! synced then, and its [`TableMeta`] says what it holds. Memory is the current block, a bounded
+//! buffer, the index so far and eight bytes for each key (for the filter), not the table. Called by
+//! flush, compaction and bulk load; the caller syncs the directory afterwards (I1).
 
 use std::path::Path;
 
+use esker_base::checksum::key_hash;
 use esker_base::filename::FileNumber;
+use esker_base::internal_key::compare;
+use esker_base::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
-use esker_base::{Result, Trailer};
+use esker_base::{Error, Result, Trailer, ValueKind};
 use esker_vfs::fs::FileSystem;
 
-use crate::options::TableOptions;
+use crate::block_builder::BlockBuilder;
+use crate::block_io;
+use crate::file_sink::FileSink;
+use crate::filter::FilterBuilder;
+use crate::format::{BlockHandle, Footer};
+use crate::index::{IndexBuilder, shortest_separator};
+use crate::options::{Compression, TableOptions};
+use crate::properties::Properties;
+use crate::tally::Tally;
 
-/// Writes a table.
+/// Data blocks are at least this large, so that no option makes an index larger than its data.
+const MIN_BLOCK_BYTES: usize = 64;
+/// Larger blocks only make lookups slower.
+const MAX_TARGET_BLOCK_BYTES: usize = 16 << 20;
+
+/// An index counts its bytes in 32 bits.
+const MAX_INDEX_PARTITION_BYTES: usize = 256 << 20;
+
+/// A data block that is written and waits for the key after it, which its separator depends on.
+#[derive(Clone, Copy, Debug)]
+struct WaitingBlock {
+    last_trailer: Trailer,
+    stored_bytes: u64,
+}
+
+/// Writes one table.
 #[derive(Debug)]
 pub struct TableWriter {
-    _private: (),
+    sink: FileSink,
+    number: FileNumber,
+    options: TableOptions,
+    block: BlockBuilder,
+    /// The encoded block before compression; kept for its memory.
+    payload: Vec<u8>,
+    waiting: Option<WaitingBlock>,
+    index: IndexBuilder,
+    filter: FilterBuilder,
+    tombstones: FragmentedTombstones,
+    tally: Tally,
+    /// The last record's user key and trailer.
+    last_key: Vec<u8>,
+    last_trailer: Trailer,
+    uncompressed_data_bytes: u64,
 }
 
 impl TableWriter {
-    /// Creates the file.
+    /// Creates the file at `path`, which must not exist; `number` is what its name says and seeds
+    /// its checksums.
     ///
     /// # Errors
-    /// I/O; InvalidArgument for options out of bounds.
+    /// I/O; [`InvalidArgument`](esker_base::ErrorKind::InvalidArgument) for options out of bounds.
     pub fn create(
-        _fs: &dyn FileSystem,
-        _path: &Path,
-        _number: FileNumber,
-        _options: &TableOptions,
+        fs: &dyn FileSystem,
+        path: &Path,
+        number: FileNumber,
+        options: &TableOptions,
     ) -> Result<Self> {
-        todo!()
+        if !(MIN_BLOCK_BYTES..=MAX_TARGET_BLOCK_BYTES).contains(&options.block_bytes) {
+            return Err(Error::invalid_argument(
+                "block_bytes must lie between 64 and 16 MiB",
+            ));
+        }
+        if !(1.0..=64.0).contains(&options.filter_bits_per_key) {
+            return Err(Error::invalid_argument(
+                "filter_bits_per_key must lie between 1 and 64",
+            ));
+        }
+        if !(1..=MAX_INDEX_PARTITION_BYTES).contains(&options.index_partition_bytes) {
+            return Err(Error::invalid_argument(
+                "index_partition_bytes must lie between 1 and 256 MiB",
+            ));
+        }
+        Ok(Self {
+            sink: FileSink::create(fs, path)?,
+            number,
+            options: options.clone(),
+            block: BlockBuilder::new(options.layout),
+            payload: Vec::new(),
+            waiting: None,
+            index: IndexBuilder::default(),
+            filter: FilterBuilder::new(options.filter, options.filter_bits_per_key),
+            tombstones: FragmentedTombstones::default(),
+            tally: Tally::default(),
+            last_key: Vec::new(),
+            last_trailer: Trailer::OLDEST,
+            uncompressed_data_bytes: 0,
+        })
     }
-    /// Adds a point record; internal keys ascend strictly.
+
+    /// Adds a point record. Internal keys ascend strictly: user keys ascending, and the versions
+    /// of one key newest first.
     ///
     /// # Errors
-    /// InvalidArgument, I/O.
-    pub fn add(&mut self, _key: &[u8], _trailer: Trailer, _value: &[u8]) -> Result<()> {
-        todo!()
+    /// [`InvalidArgument`](esker_base::ErrorKind::InvalidArgument) for a record out of order or
+    /// out of bounds, which is not added; I/O errors, after which only
+    /// [`TableWriter::abandon`] makes sense.
+    pub fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
+        let is_first = self.tally.entries() == 0;
+        let is_new_key = is_first || key != self.last_key;
+        check_record(key, trailer, value)?;
+        if !is_first && compare(&self.last_key, self.last_trailer, key, trailer).is_ge() {
+            return Err(Error::invalid_argument("a record is out of order"));
+        }
+        if !self.block.is_empty() && self.block.bytes_with(key, value) > self.options.block_bytes {
+            self.finish_block()?;
+        }
+        if let Some(waiting) = self.waiting.take() {
+            self.index_block(waiting, key, is_new_key);
+        }
+        if is_new_key {
+            self.filter.add(key_hash(key));
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
+        }
+        self.last_trailer = trailer;
+        self.block.add(key, trailer, value);
+        self.tally.record(key, trailer, value, is_new_key);
+        Ok(())
     }
-    /// Adds range tombstones, already clipped to what this table may cover.
-    pub fn add_range_tombstones(&mut self, _tombstones: &FragmentedTombstones) {
-        todo!()
+
+    /// Adds range tombstones. They are already clipped to what this table may cover.
+    pub fn add_range_tombstones(&mut self, tombstones: &FragmentedTombstones) {
+        self.tombstones = FragmentedTombstones::merge([&self.tombstones, tombstones]);
     }
-    /// About how large the file would be if it were finished now.
+
+    /// About how large the file would be if it were finished now, bytes.
     #[must_use]
     pub fn estimated_bytes(&self) -> u64 {
-        todo!()
+        let block = if self.block.is_empty() {
+            0
+        } else {
+            self.block.bytes_with(&[], &[])
+        };
+        self.sink.offset()
+            + block as u64
+            + self.index.estimated_bytes() as u64
+            + self.filter.estimated_bytes()
+            + self.tombstones.memory_bytes() as u64
+            + 512
     }
-    /// Point records added.
+
+    /// Point records added so far.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        todo!()
+        self.tally.entries()
     }
-    /// Whether neither points nor range tombstones were added.
+
+    /// Whether neither point records nor range tombstones were added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.tally.entries() == 0 && self.tombstones.is_empty()
     }
-    /// Writes the rest and syncs the file; the caller syncs the directory.
+
+    /// Writes the rest and makes the file durable; the caller syncs the directory.
     ///
     /// # Errors
-    /// I/O; InvalidArgument for an empty table.
-    pub fn finish(self, _created_millis: u64) -> Result<TableMeta> {
-        todo!()
+    /// I/O; [`InvalidArgument`](esker_base::ErrorKind::InvalidArgument) for a table without
+    /// records and range tombstones.
+    pub fn finish(mut self, created_millis: u64) -> Result<TableMeta> {
+        if self.is_empty() {
+            return Err(
+                Error::invalid_argument("a table holds something").with_file(self.sink.path())
+            );
+        }
+        if !self.block.is_empty() {
+            self.finish_block()?;
+        }
+        if let Some(waiting) = self.waiting.take() {
+            // Nothing follows: the last key itself bounds the last block, so that a lookup beyond
+            // it reads no block.
+            let last_key = std::mem::take(&mut self.last_key);
+            self.index.add(&last_key, None, waiting.stored_bytes);
+            self.last_key = last_key;
+        }
+        let data_bytes = self.sink.offset();
+        let (number, sink) = (self.number, &mut self.sink);
+        let (index, index_levels) = self
+            .index
+            .write(self.options.index_partition_bytes, |block| {
+                write_block(sink, block, Compression::None, number)
+            })?;
+        let filter = match self.filter.finish() {
+            Some(filter) => write_block(sink, &filter, Compression::None, number)?,
+            None => BlockHandle::default(),
+        };
+        let range_tombstones = if self.tombstones.is_empty() {
+            BlockHandle::default()
+        } else {
+            self.payload.clear();
+            self.tombstones.encode(&mut self.payload);
+            write_block(sink, &self.payload, self.options.compression, number)?
+        };
+        let distinct_keys = self.tally.distinct_keys;
+        let mut meta = self.tally.finish(&self.last_key, &self.tombstones);
+        meta.number = number;
+        meta.created_millis = created_millis;
+        let properties = Properties {
+            meta,
+            distinct_keys,
+            data_blocks: self.index.len() as u64,
+            data_bytes,
+            uncompressed_data_bytes: self.uncompressed_data_bytes,
+            compression: self.options.compression,
+            filter: self.options.filter,
+            block_bytes: self.options.block_bytes as u64,
+        };
+        let properties_handle = write_block(sink, &properties.encode(), Compression::None, number)?;
+        let file_checksum = sink.checksum();
+        let footer = Footer {
+            index,
+            filter,
+            range_tombstones,
+            properties: properties_handle,
+            number,
+            index_levels,
+            file_checksum,
+        };
+        sink.append(|out| out.extend_from_slice(&footer.encode()))?;
+        let file_bytes = sink.offset();
+        self.sink.finish()?;
+        Ok(TableMeta {
+            file_bytes,
+            checksum: file_checksum,
+            ..properties.meta
+        })
     }
+
     /// Closes the file unfinished; the caller removes it.
     pub fn abandon(self) {}
+
+    /// Encodes and writes the current block.
+    fn finish_block(&mut self) -> Result<()> {
+        let last_trailer = self.last_trailer;
+        self.payload.clear();
+        self.block.finish(&mut self.payload);
+        self.uncompressed_data_bytes += self.payload.len() as u64;
+        let compression = self.options.compression;
+        let handle = write_block(&mut self.sink, &self.payload, compression, self.number)?;
+        self.waiting = Some(WaitingBlock {
+            last_trailer,
+            stored_bytes: handle.bytes,
+        });
+        Ok(())
+    }
+
+    /// Gives the block before `next_key` its separator.
+    fn index_block(&mut self, waiting: WaitingBlock, next_key: &[u8], is_new_key: bool) {
+        if is_new_key {
+            let separator = shortest_separator(&self.last_key, next_key);
+            self.index.add(&separator, None, waiting.stored_bytes);
+        } else {
+            self.index.add(
+                &self.last_key,
+                Some(waiting.last_trailer),
+                waiting.stored_bytes,
+            );
+        }
+    }
+}
+
+fn check_record(key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(Error::invalid_argument(
+            "a key has between one byte and 1 MiB",
+        ));
+    }
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(Error::invalid_argument("a value has at most 1 GiB"));
+    }
+    match trailer.kind() {
+        None | Some(ValueKind::RangeDelete) => Err(Error::invalid_argument(
+            "a record is of a kind that is no point record",
+        )),
+        Some(ValueKind::ValueWithExpiry) if value.len() < 8 => Err(Error::invalid_argument(
+            "a value with expiry is shorter than its expiry",
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Writes a block at the end of the file and tells where it is.
+fn write_block(
+    sink: &mut FileSink,
+    payload: &[u8],
+    compression: Compression,
+    number: FileNumber,
+) -> Result<BlockHandle> {
+    let offset = sink.offset();
+    sink.append(|out| block_io::seal(payload, compression, number, offset, out))?;
+    Ok(BlockHandle {
+        offset,
+        bytes: sink.offset() - offset,
+    })
 }

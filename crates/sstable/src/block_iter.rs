@@ -1,0 +1,250 @@
+//! Walks over the entries of one block, in both directions.
+//!
+//! Invariant: while valid, key, trailer and value of the current entry are at hand: each entry is
+//! decoded once when it is reached. A slot block rewrites the part of the key after its common
+//! bytes; a restart block decodes a whole interval when it is entered and walks over that. Memory
+//! is kept from block to block. Used by `table_iter` and `verify`.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use esker_base::Trailer;
+use esker_base::internal_key::compare;
+
+use crate::block::{Block, PinnedValue, Shape};
+
+/// An entry of the decoded interval of a restart block.
+#[derive(Clone, Copy, Debug)]
+struct Decoded {
+    key_start: usize,
+    key_end: usize,
+    trailer: Trailer,
+    value_start: usize,
+    value_end: usize,
+}
+
+/// A cursor over one block at a time.
+#[derive(Debug)]
+pub(crate) struct BlockIter {
+    block: Option<Arc<Block>>,
+    /// The current entry, below `entries` while valid.
+    index: usize,
+    entries: usize,
+    /// Slot: common bytes and the current suffix. Restart: all keys of the interval in a row.
+    keys: Vec<u8>,
+    key_start: usize,
+    key_end: usize,
+    /// Bytes at the front of `keys` that all keys of a slot block share.
+    common_bytes: usize,
+    trailer: Trailer,
+    value_start: usize,
+    value_end: usize,
+    /// The interval of a restart block that holds the current entry.
+    interval: Vec<Decoded>,
+    /// The index of the first entry in `interval`.
+    interval_first: usize,
+}
+
+impl BlockIter {
+    /// A cursor over nothing.
+    pub(crate) fn new() -> Self {
+        Self {
+            block: None,
+            index: 0,
+            entries: 0,
+            keys: Vec::new(),
+            key_start: 0,
+            key_end: 0,
+            common_bytes: 0,
+            trailer: Trailer::OLDEST,
+            value_start: 0,
+            value_end: 0,
+            interval: Vec::new(),
+            interval_first: 0,
+        }
+    }
+
+    /// Goes over to `block`, standing on none of its entries.
+    pub(crate) fn enter(&mut self, block: Arc<Block>) {
+        self.entries = block.entries();
+        self.index = self.entries;
+        self.interval.clear();
+        if let Shape::Slot(shape) = block.shape() {
+            let common = shape.common(block.bytes());
+            self.common_bytes = common.len();
+            self.keys.clear();
+            self.keys.extend_from_slice(common);
+            // Room for the longest suffix, and for the eight bytes that are always written.
+            self.keys
+                .resize(common.len() + shape.longest_suffix().max(8), 0);
+            self.key_start = 0;
+        }
+        self.block = Some(block);
+    }
+
+    /// Leaves the block and gives it back.
+    pub(crate) fn leave(&mut self) -> Option<Arc<Block>> {
+        self.index = 0;
+        self.entries = 0;
+        self.block.take()
+    }
+
+    /// Whether the cursor is over a block.
+    #[inline]
+    pub(crate) fn has_block(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// Whether the cursor stands on an entry.
+    #[inline]
+    pub(crate) fn valid(&self) -> bool {
+        self.index < self.entries
+    }
+
+    /// The user key of the entry.
+    #[inline]
+    pub(crate) fn user_key(&self) -> &[u8] {
+        &self.keys[self.key_start..self.key_end]
+    }
+
+    /// The trailer of the entry, as stored.
+    #[inline]
+    pub(crate) fn trailer(&self) -> Trailer {
+        self.trailer
+    }
+
+    /// The value of the entry.
+    #[inline]
+    pub(crate) fn value(&self) -> &[u8] {
+        match &self.block {
+            Some(block) => &block.bytes()[self.value_start..self.value_end],
+            None => &[],
+        }
+    }
+
+    /// The value of the entry, pinned; `None` while the cursor is over no block.
+    pub(crate) fn pinned_value(&self) -> Option<PinnedValue> {
+        let block = Arc::clone(self.block.as_ref()?);
+        Some(PinnedValue::new(block, self.value_start..self.value_end))
+    }
+
+    /// Moves to the first entry.
+    pub(crate) fn seek_to_first(&mut self) {
+        self.load(0);
+    }
+
+    /// Moves to the last entry.
+    pub(crate) fn seek_to_last(&mut self) {
+        self.load(self.entries.wrapping_sub(1));
+    }
+
+    /// Moves to the next entry; invalid after the last.
+    #[inline]
+    pub(crate) fn next(&mut self) {
+        self.load(self.index + 1);
+    }
+
+    /// Moves to the previous entry; invalid before the first.
+    #[inline]
+    pub(crate) fn prev(&mut self) {
+        self.load(self.index.wrapping_sub(1));
+    }
+
+    /// Moves to the first entry at or after (`key`, `trailer`); invalid where there is none.
+    pub(crate) fn seek(&mut self, key: &[u8], trailer: Trailer) {
+        let Some(block) = &self.block else {
+            return;
+        };
+        match block.shape() {
+            Shape::Slot(shape) => {
+                let index = shape.seek(block.bytes(), key, trailer);
+                self.load(index);
+            }
+            Shape::Restart(shape) => {
+                let first = shape.interval_of(block.bytes(), key, trailer) * shape.interval();
+                self.load(first);
+                while self.valid() && self.compare(key, trailer) == Ordering::Less {
+                    self.next();
+                }
+            }
+        }
+    }
+
+    /// How the current entry compares to (`key`, `trailer`).
+    pub(crate) fn compare(&self, key: &[u8], trailer: Trailer) -> Ordering {
+        compare(self.user_key(), self.trailer, key, trailer)
+    }
+
+    /// Decodes entry `index`; invalid where there is none.
+    #[inline]
+    fn load(&mut self, index: usize) {
+        let Some(block) = self.block.as_ref().filter(|_| index < self.entries) else {
+            self.index = self.entries;
+            return;
+        };
+        self.index = index;
+        match block.shape() {
+            Shape::Slot(shape) => {
+                let bytes = block.bytes();
+                let entry = shape.entry(bytes, index);
+                let suffix_at = self.common_bytes;
+                self.keys[suffix_at..suffix_at + 8].copy_from_slice(&entry.prefix);
+                self.key_end = suffix_at + entry.suffix_bytes;
+                if entry.suffix_bytes > 8 {
+                    let tail = &bytes[entry.tail_at..entry.tail_at + entry.suffix_bytes - 8];
+                    self.keys[suffix_at + 8..self.key_end].copy_from_slice(tail);
+                }
+                self.trailer = entry.trailer;
+                self.value_start = entry.value.start;
+                self.value_end = entry.value.end;
+            }
+            Shape::Restart(_) => self.load_from_interval(index),
+        }
+    }
+
+    #[inline]
+    fn load_from_interval(&mut self, index: usize) {
+        let is_decoded =
+            index >= self.interval_first && index - self.interval_first < self.interval.len();
+        if !is_decoded {
+            self.decode_interval_of(index);
+        }
+        let entry = self.interval[index - self.interval_first];
+        self.key_start = entry.key_start;
+        self.key_end = entry.key_end;
+        self.trailer = entry.trailer;
+        self.value_start = entry.value_start;
+        self.value_end = entry.value_end;
+    }
+
+    fn decode_interval_of(&mut self, index: usize) {
+        let Some((block, Shape::Restart(shape))) =
+            self.block.as_ref().map(|block| (block, block.shape()))
+        else {
+            return;
+        };
+        let bytes = block.bytes();
+        let restart = index / shape.interval();
+        self.interval_first = restart * shape.interval();
+        self.interval.clear();
+        self.keys.clear();
+        let mut at = shape.restart(bytes, restart);
+        let mut previous_start = 0;
+        for _ in self.interval_first..self.entries.min(self.interval_first + shape.interval()) {
+            let entry = shape.entry(bytes, at);
+            at = entry.value.end;
+            let key_start = self.keys.len();
+            self.keys
+                .extend_from_within(previous_start..previous_start + entry.shared_bytes);
+            self.keys.extend_from_slice(&bytes[entry.unshared]);
+            self.interval.push(Decoded {
+                key_start,
+                key_end: self.keys.len(),
+                trailer: entry.trailer,
+                value_start: entry.value.start,
+                value_end: entry.value.end,
+            });
+            previous_start = key_start;
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The slot layout of a data block: an array of 8-byte key prefixes, an array of offsets, and the
+//! entries one after the other. A lookup touches the few lines of the prefix array and one entry.
+//!
+//! ```text
+//! layout u8 = 1 | flags u8 | 0 u16 | entries u32 | common bytes u32 | [trailer u64, if uniform]
+//! | prefix u64 big-endian, for each entry | offset u16 (u32 if wide), for each entry
+//! | common bytes | entries
+//! entry: suffix length varint | suffix bytes from the ninth on | [trailer u64, unless uniform]
+//!      | value, to the next entry
+//! ```
+//!
+//! The common bytes begin every user key of the block; what follows them is an entry's suffix. Its
+//! first eight bytes (padded with zeros) are its prefix and stand in the array alone. Offsets count
+//! from the first entry. Specified in `docs/format/block.md`.
+//!
+//! Invariant: a [`SlotShape`] exists only for bytes that [`SlotShape::parse`] has walked from end
+//! to end, so that the accessors, given those bytes, never leave them. Used by `block` (lookups),
+//! `block_iter` and `block_builder`.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use esker_base::coding::{get_varint, put_varint, u32_at, u64_at};
+use esker_base::internal_key::{TRAILER_BYTES, key_prefix};
+use esker_base::limits::MAX_KEY_BYTES;
+use esker_base::{Error, Result, Trailer};
+
+use crate::block::{FLAG_UNIFORM_TRAILER, FLAG_WIDE_OFFSETS, LAYOUT_SLOT, offsets_are_wide};
+use crate::block_builder::Entries;
+
+const HEADER_BYTES: usize = 12;
+const PREFIX_BYTES: usize = 8;
+
+/// Where the parts of a slot block lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotShape {
+    entries: u32,
+    prefixes_at: u32,
+    offsets_at: u32,
+    entries_at: u32,
+    common_bytes: u32,
+    longest_suffix: u32,
+    wide: bool,
+    /// The trailer of all entries, if they share one.
+    uniform: Option<Trailer>,
+}
+
+/// One entry, as ranges of the block's bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotEntry {
+    /// The first eight bytes after the common ones, as they stand in the array.
+    pub(crate) prefix: [u8; PREFIX_BYTES],
+    /// Bytes of the key after the common ones.
+    pub(crate) suffix_bytes: usize,
+    /// Where the suffix's bytes from the ninth on lie.
+    pub(crate) tail_at: usize,
+    /// Sequence number and kind.
+    pub(crate) trailer: Trailer,
+    /// Where the value lies.
+    pub(crate) value: Range<usize>,
+}
+
+impl SlotEntry {
+    fn tail<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.tail_at..self.tail_at + self.suffix_bytes.saturating_sub(PREFIX_BYTES)]
+    }
+}
+
+/// What a lookup looks for inside a block: the key after the common bytes.
+struct Target<'a> {
+    suffix: &'a [u8],
+    trailer: Trailer,
+}
+
+impl Target<'_> {
+    /// How `entry`, whose prefix equals the target's, compares to the target. Padding decides
+    /// nothing, so that among equal prefixes the tails decide, and then the lengths.
+    fn order_of(&self, bytes: &[u8], entry: &SlotEntry) -> Ordering {
+        self.key_order_of(bytes, entry)
+            .then_with(|| entry.trailer.cmp(&self.trailer))
+    }
+
+    fn key_order_of(&self, bytes: &[u8], entry: &SlotEntry) -> Ordering {
+        let tail = self.suffix.get(PREFIX_BYTES..).unwrap_or_default();
+        entry
+            .tail(bytes)
+            .cmp(tail)
+            .then_with(|| entry.suffix_bytes.cmp(&self.suffix.len()))
+    }
+}
+
+impl SlotShape {
+    /// Checks the structure of a block.
+    ///
+    /// # Errors
+    /// Corruption.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+        let damaged = || Error::corruption("a slot block contradicts its own lengths");
+        let (Some(entries), Some(common_bytes)) = (u32_at(bytes, 4), u32_at(bytes, 8)) else {
+            return Err(damaged());
+        };
+        let flags = bytes[1];
+        let wide = flags & FLAG_WIDE_OFFSETS != 0;
+        let uniform = (flags & FLAG_UNIFORM_TRAILER != 0)
+            .then(|| {
+                u64_at(bytes, HEADER_BYTES)
+                    .map(Trailer::from_raw)
+                    .ok_or_else(damaged)
+            })
+            .transpose()?;
+        let prefixes_at = HEADER_BYTES as u64 + if uniform.is_some() { 8 } else { 0 };
+        let offsets_at = prefixes_at + PREFIX_BYTES as u64 * u64::from(entries);
+        let offset_bytes = if wide { 4 } else { 2 };
+        let common_at = offsets_at + offset_bytes * u64::from(entries);
+        let entries_at = common_at + u64::from(common_bytes);
+        let known_flags = flags & !(FLAG_WIDE_OFFSETS | FLAG_UNIFORM_TRAILER) == 0;
+        if entries == 0
+            || !known_flags
+            || bytes[2..4] != [0, 0]
+            || entries_at > bytes.len() as u64
+            || common_bytes as usize > MAX_KEY_BYTES
+            || u32::try_from(bytes.len()).is_err()
+        {
+            return Err(damaged());
+        }
+        let mut shape = Self {
+            entries,
+            prefixes_at: prefixes_at as u32,
+            offsets_at: offsets_at as u32,
+            entries_at: entries_at as u32,
+            common_bytes,
+            longest_suffix: 0,
+            wide,
+            uniform,
+        };
+        shape.longest_suffix = shape.walk(bytes).ok_or_else(damaged)?;
+        Ok(shape)
+    }
+
+    /// Checks every entry; the length of the longest suffix, or `None` where one leaves its place.
+    fn walk(&self, bytes: &[u8]) -> Option<u32> {
+        let trailer_bytes = if self.uniform.is_some() {
+            0
+        } else {
+            TRAILER_BYTES
+        };
+        let entries_at = self.entries_at as usize;
+        let mut longest = 0;
+        let mut start = entries_at;
+        let mut previous = 0u64;
+        if self.offset(bytes, 0) != start {
+            return None;
+        }
+        for (index, prefix) in self.prefixes(bytes).iter().enumerate() {
+            let end = self.end(bytes, index);
+            let entry = bytes.get(start..end)?;
+            let (suffix_bytes, varint_bytes) = get_varint(entry)?;
+            let suffix_bytes = usize::try_from(suffix_bytes).ok()?;
+            let tail_bytes = suffix_bytes.saturating_sub(PREFIX_BYTES);
+            let key_bytes = suffix_bytes.checked_add(self.common_bytes as usize)?;
+            let prefix = u64::from_be_bytes(*prefix);
+            // The padding of a short suffix is zero, or two spellings would name one key.
+            let is_padded = suffix_bytes >= PREFIX_BYTES || prefix << (8 * suffix_bytes) == 0;
+            if key_bytes == 0
+                || key_bytes > MAX_KEY_BYTES
+                || prefix < previous
+                || !is_padded
+                || varint_bytes + tail_bytes + trailer_bytes > entry.len()
+            {
+                return None;
+            }
+            previous = prefix;
+            longest = longest.max(suffix_bytes as u32);
+            start = end;
+        }
+        (start == bytes.len()).then_some(longest)
+    }
+
+    /// Number of entries.
+    #[inline]
+    pub(crate) fn entries(&self) -> usize {
+        self.entries as usize
+    }
+
+    /// The bytes that begin every user key.
+    #[inline]
+    pub(crate) fn common<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let end = self.entries_at as usize;
+        &bytes[end - self.common_bytes as usize..end]
+    }
+
+    /// Bytes of the longest suffix.
+    #[inline]
+    pub(crate) fn longest_suffix(&self) -> usize {
+        self.longest_suffix as usize
+    }
+
+    #[inline]
+    fn prefixes<'a>(&self, bytes: &'a [u8]) -> &'a [[u8; PREFIX_BYTES]] {
+        bytes[self.prefixes_at as usize..self.offsets_at as usize]
+            .as_chunks()
+            .0
+    }
+
+    #[inline]
+    fn offset(&self, bytes: &[u8], index: usize) -> usize {
+        let at = self.offsets_at as usize;
+        let offset = if self.wide {
+            let at = at + 4 * index;
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as usize
+        } else {
+            let at = at + 2 * index;
+            u16::from_le_bytes([bytes[at], bytes[at + 1]]) as usize
+        };
+        offset + self.entries_at as usize
+    }
+
+    #[inline]
+    fn end(&self, bytes: &[u8], index: usize) -> usize {
+        if index + 1 < self.entries as usize {
+            self.offset(bytes, index + 1)
+        } else {
+            bytes.len()
+        }
+    }
+
+    /// Entry `index`, which is below [`SlotShape::entries`].
+    #[inline]
+    pub(crate) fn entry(&self, bytes: &[u8], index: usize) -> SlotEntry {
+        let prefix = self.prefixes(bytes)[index];
+        let start = self.offset(bytes, index);
+        let end = self.end(bytes, index);
+        let (suffix_bytes, varint_bytes) = match bytes[start] {
+            short @ 0..0x80 => (short as usize, 1),
+            // The walk has seen this varint: the default is never taken.
+            _ => get_varint(&bytes[start..end]).map_or((0, 1), |(value, n)| (value as usize, n)),
+        };
+        let tail_at = start + varint_bytes;
+        let tail_end = tail_at + suffix_bytes.saturating_sub(PREFIX_BYTES);
+        match self.uniform {
+            Some(trailer) => SlotEntry {
+                prefix,
+                suffix_bytes,
+                tail_at,
+                trailer,
+                value: tail_end..end,
+            },
+            None => {
+                let raw = u64_at(bytes, tail_end).unwrap_or_default();
+                let value = tail_end + TRAILER_BYTES..end;
+                let trailer = Trailer::from_raw(raw);
+                SlotEntry {
+                    prefix,
+                    suffix_bytes,
+                    tail_at,
+                    trailer,
+                    value,
+                }
+            }
+        }
+    }
+
+    /// The newest record of `key` that sorts at or after `trailer`: its trailer, and where its
+    /// value lies.
+    #[inline]
+    pub(crate) fn find(
+        &self,
+        bytes: &[u8],
+        key: &[u8],
+        trailer: Trailer,
+    ) -> Option<(Trailer, Range<usize>)> {
+        let target = Target {
+            suffix: key.strip_prefix(self.common(bytes))?,
+            trailer,
+        };
+        let index = self.lower_bound(bytes, &target);
+        if index == self.entries() {
+            return None;
+        }
+        let entry = self.entry(bytes, index);
+        let is_same_key = entry.prefix == key_prefix(target.suffix).to_be_bytes()
+            && target.key_order_of(bytes, &entry) == Ordering::Equal;
+        is_same_key.then_some((entry.trailer, entry.value))
+    }
+
+    /// The first entry at or after (`key`, `trailer`); the number of entries where there is none.
+    pub(crate) fn seek(&self, bytes: &[u8], key: &[u8], trailer: Trailer) -> usize {
+        let common = self.common(bytes);
+        match key.strip_prefix(common) {
+            Some(suffix) => self.lower_bound(bytes, &Target { suffix, trailer }),
+            None if key < common => 0,
+            None => self.entries(),
+        }
+    }
+
+    #[inline]
+    fn lower_bound(&self, bytes: &[u8], target: &Target<'_>) -> usize {
+        let wanted = key_prefix(target.suffix);
+        let prefixes = self.prefixes(bytes);
+        let first = prefixes.partition_point(|prefix| u64::from_be_bytes(*prefix) < wanted);
+        let is_wanted = |prefix: &[u8; PREFIX_BYTES]| u64::from_be_bytes(*prefix) == wanted;
+        match &prefixes[first..] {
+            [one, rest @ ..] if is_wanted(one) => {
+                let is_before =
+                    |index| target.order_of(bytes, &self.entry(bytes, index)) == Ordering::Less;
+                if !rest.first().is_some_and(is_wanted) {
+                    return first + usize::from(is_before(first));
+                }
+                let (mut low, mut high) = (first, first + 1 + rest.partition_point(is_wanted));
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    if is_before(middle) {
+                        low = middle + 1
+                    } else {
+                        high = middle
+                    }
+                }
+                low
+            }
+            _ => first,
+        }
+    }
+}
+
+/// Appends a slot block of `entries`, which are not empty.
+pub(crate) fn encode(entries: &Entries, out: &mut Vec<u8>) {
+    let common_bytes = entries.common_bytes();
+    let uniform = entries.uniform_trailer();
+    let start = out.len();
+    out.extend_from_slice(&[LAYOUT_SLOT, 0, 0, 0]);
+    out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(common_bytes as u32).to_le_bytes());
+    if let Some(trailer) = uniform {
+        out.extend_from_slice(&trailer.raw().to_le_bytes());
+    }
+    for entry in entries.iter() {
+        out.extend_from_slice(&key_prefix(&entry.key[common_bytes..]).to_be_bytes());
+    }
+    // Upper bound of the entries' bytes: which offsets are needed must be known before the entries.
+    let wide = offsets_are_wide(entries.iter().fold(0, |sum, entry| {
+        sum + 5 + entry.key.len() + TRAILER_BYTES + entry.value.len()
+    }));
+    let offsets_at = out.len();
+    let offset_bytes = if wide { 4 } else { 2 };
+    out.resize(offsets_at + offset_bytes * entries.len(), 0);
+    out[start + 1] = if wide { FLAG_WIDE_OFFSETS } else { 0 }
+        | if uniform.is_some() {
+            FLAG_UNIFORM_TRAILER
+        } else {
+            0
+        };
+    if let Some(first) = entries.iter().next() {
+        out.extend_from_slice(&first.key[..common_bytes]);
+    }
+    let entries_at = out.len();
+    for (index, entry) in entries.iter().enumerate() {
+        let offset = ((out.len() - entries_at) as u32).to_le_bytes();
+        let at = offsets_at + offset_bytes * index;
+        out[at..at + offset_bytes].copy_from_slice(&offset[..offset_bytes]);
+        let suffix = &entry.key[common_bytes..];
+        put_varint(out, suffix.len() as u64);
+        out.extend_from_slice(suffix.get(PREFIX_BYTES..).unwrap_or_default());
+        if uniform.is_none() {
+            out.extend_from_slice(&entry.trailer.raw().to_le_bytes());
+        }
+        out.extend_from_slice(entry.value);
+    }
+}

@@ -1,0 +1,198 @@
+//! Sorted runs, and which tables are open.
+
+use esker_base::ErrorKind;
+
+use super::*;
+
+/// Tables of ten records each, some of which have range tombstones that reach further, or nothing
+/// but range tombstones.
+fn run(shelf: &Shelf, tables: &Arc<TableCache>) -> (Arc<[Arc<TableHandle>]>, Vec<Record>) {
+    let records = numbered(100, 20);
+    let options = TableOptions {
+        block_bytes: 128,
+        ..TableOptions::default()
+    };
+    let mut handles = Vec::new();
+    for (part, chunk) in records.chunks(10).enumerate() {
+        let number = 10 + 2 * part as u64;
+        let gap = |from: u64, to: u64| {
+            let first = part as u64 * 10;
+            let (start, end) = (first + from, first + to);
+            deletion(&format!("key{start:08}x"), &format!("key{end:08}"), 500)
+        };
+        let (own, alone) = match part % 3 {
+            // This table's bounds end behind its records, and a table without records follows.
+            0 => (vec![gap(9, 10)], None),
+            1 => (vec![], Some(FragmentedTombstones::build([gap(9, 10)]))),
+            _ => (vec![], None),
+        };
+        let own = FragmentedTombstones::build(own);
+        handles.push(tables.handle(Arc::new(shelf.write_with(number, &options, chunk, &own))));
+        if let Some(alone) = alone {
+            let meta = shelf.write_with(number + 1, &options, &[], &alone);
+            handles.push(tables.handle(Arc::new(meta)));
+        }
+    }
+    (handles.into(), records)
+}
+
+#[test]
+fn a_run_is_one_list() {
+    let shelf = Shelf::new(1 << 20);
+    let tables = shelf.tables(2);
+    let (handles, records) = run(&shelf, &tables);
+    for fill in [FillCache::Yes, FillCache::No] {
+        let mut iter = LevelIter::new(Arc::clone(&handles), fill);
+        assert!(!iter.valid());
+        assert_eq!(collect(&mut iter), records);
+        assert_eq!(collect_backwards(&mut iter), records);
+        for number in 0..100usize {
+            let key = format!("key{number:08}");
+            for (suffix, after) in [("", number), ("x", number + 1), ("y", number + 1)] {
+                let key = format!("{key}{suffix}").into_bytes();
+                iter.seek(&key, Trailer::seek(1 << 40)).unwrap();
+                assert_eq!(current(&iter), records.get(after).cloned());
+                if iter.valid() {
+                    assert_eq!(&*iter.pinned_value(), iter.value());
+                }
+                iter.seek_for_prev(&key, Trailer::seek(1 << 40)).unwrap();
+                assert_eq!(
+                    current(&iter),
+                    after.checked_sub(1).map(|at| records[at].clone())
+                );
+            }
+        }
+        iter.seek_for_prev(b"zzz", Trailer::OLDEST).unwrap();
+        assert_eq!(current(&iter), records.last().cloned());
+        iter.seek(b"zzz", Trailer::OLDEST).unwrap();
+        assert!(!iter.valid());
+    }
+    assert!(tables.open_tables() <= 2);
+    let mut nothing = LevelIter::new(Arc::new([]), FillCache::Yes);
+    assert!(collect(&mut nothing).is_empty() && collect_backwards(&mut nothing).is_empty());
+}
+
+#[test]
+fn tables_that_are_used_stay_open() {
+    let shelf = Shelf::new(1 << 20);
+    let tables = shelf.tables(3);
+    let (handles, records) = run(&shelf, &tables);
+    let key = &records[0].0;
+    let before = Arc::as_ptr(&handles[0].table_arc().unwrap());
+    for handle in handles.iter() {
+        assert!(
+            handles[0]
+                .table()
+                .unwrap()
+                .get(key, key_hash(key), 1 << 40)
+                .unwrap()
+                .is_some()
+        );
+        handle.table().unwrap();
+        assert!(tables.open_tables() <= 3);
+    }
+    assert_eq!(
+        Arc::as_ptr(&handles[0].table_arc().unwrap()),
+        before,
+        "it was never closed"
+    );
+}
+
+#[test]
+fn one_number_has_one_handle_while_it_lives() {
+    let shelf = Shelf::new(1 << 20);
+    let tables = shelf.tables(10);
+    let meta = Arc::new(shelf.write(5, &TableOptions::default(), &numbered(10, 10)));
+    let handle = tables.handle(Arc::clone(&meta));
+    assert!(Arc::ptr_eq(&handle, &tables.handle(Arc::clone(&meta))));
+    handle.table().unwrap();
+    assert_eq!(tables.open_tables(), 1);
+    handle.evict();
+    handle.evict();
+    assert_eq!((tables.open_tables(), shelf.blocks.used_bytes()), (0, 0));
+    let mut iter = TableIter::new(&handle, FillCache::Yes).unwrap();
+    drop(handle);
+    assert_eq!(tables.open_tables(), 0);
+    assert_eq!(collect(&mut iter).len(), 10, "an iterator keeps its table");
+    drop(iter);
+    assert_eq!(shelf.blocks.used_bytes(), 0);
+    assert_eq!(
+        tables
+            .handle(meta)
+            .table()
+            .unwrap()
+            .properties()
+            .meta
+            .entries,
+        10
+    );
+}
+
+#[test]
+fn a_table_that_is_not_the_one_the_manifest_means_is_damage() {
+    let shelf = Shelf::new(1 << 20);
+    let options = TableOptions::default();
+    let meta = shelf.write(5, &options, &numbered(10, 10));
+    let other = shelf.write(6, &options, &numbered(10, 10));
+    let tables = shelf.tables(10);
+    let cases = [
+        TableMeta {
+            file_bytes: meta.file_bytes + 1,
+            ..meta.clone()
+        },
+        TableMeta {
+            checksum: meta.checksum ^ 1,
+            ..meta.clone()
+        },
+        TableMeta {
+            number: 99,
+            ..meta.clone()
+        },
+    ];
+    for case in cases {
+        let error = tables.handle(Arc::new(case)).table().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert!(error.file().is_some());
+    }
+    shelf.replace(6, &shelf.contents(5));
+    let error = tables.handle(Arc::new(other)).table().unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("table 5 stands where table 6 should"),
+        "{error}"
+    );
+    assert_eq!(tables.open_tables(), 0);
+}
+
+#[test]
+fn many_threads_open_read_and_close() {
+    let shelf = Shelf::new(5_000);
+    let tables = shelf.tables(2);
+    let (handles, records) = run(&shelf, &tables);
+    std::thread::scope(|scope| {
+        for thread in 0..4usize {
+            let (handles, records) = (Arc::clone(&handles), &records);
+            scope.spawn(move || {
+                for step in 0..600usize {
+                    let at = (step * 37 + thread * 11) % records.len();
+                    let (key, trailer, stored) = &records[at];
+                    let handle = handles
+                        .iter()
+                        .find(|h| h.meta().entries > 0 && h.meta().bounds.contains(key))
+                        .unwrap();
+                    if step % 50 == thread {
+                        handle.evict();
+                    }
+                    let table = handle.table().unwrap();
+                    let found = table.get_with(key, key_hash(key), 1 << 40, |t, v| (t, v.to_vec()));
+                    assert_eq!(found.unwrap(), Some((*trailer, stored.clone())));
+                }
+            });
+        }
+    });
+    assert!(tables.open_tables() <= 3);
+    assert!(shelf.blocks.used_bytes() <= 5_000);
+    drop(handles);
+    assert_eq!((tables.open_tables(), shelf.blocks.used_bytes()), (0, 0));
+}
