@@ -24,7 +24,11 @@ pub mod picker;
 pub mod plan;
 pub mod retention;
 pub mod shape;
+#[cfg(test)]
+mod simulation;
 mod subcompaction;
+#[cfg(test)]
+mod vec_iter;
 
 pub use executor::{Executor, Job, Lane, ManualExecutor, RayonExecutor};
 pub use flush::flush;

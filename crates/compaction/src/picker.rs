@@ -400,26 +400,35 @@ impl<'a> Picker<'a> {
         (!selection.touches(self.input.busy)).then_some(selection)
     }
 
-    /// Merges downwards while what lies above the oldest run, and overlaps it, outweighs it: then
-    /// most of it is presumably overwritten data.
+    /// Merges downwards while the tables that overlap something older outweigh those that do not:
+    /// then most of what they overlap is presumably overwritten.
     fn pick_overwritten(&self) -> Option<Plan> {
         let runs: Vec<_> = self.version.runs_newest_first().collect();
-        let ((oldest_level, oldest), newer) = runs.split_last()?;
+        let (oldest_level, oldest) = *runs.last()?;
+        let allowed = |ground: u64| ground as f64 * self.options.space_amplification;
+        // The oldest run overlaps nothing older: mostly this settles it without looking further.
+        if self.version.total_bytes() - oldest.bytes() <= allowed(oldest.bytes()) as u64 {
+            return None;
+        }
         let mut above = vec![0_u64; self.version.levels.len()];
-        for (level, run) in newer {
+        for (position, (level, run)) in runs.iter().enumerate() {
+            let older = &runs[position + 1..];
             for table in &run.tables {
-                if !oldest.overlapping(&table.bounds).is_empty() {
+                if older
+                    .iter()
+                    .any(|(_, run)| !run.overlapping(&table.bounds).is_empty())
+                {
                     above[*level] += table.file_bytes;
                 }
             }
         }
         let total: u64 = above.iter().sum();
-        if total as f64 <= oldest.bytes() as f64 * self.options.space_amplification {
+        if total as f64 <= allowed(self.version.total_bytes() - total) {
             return None;
         }
         if self.options.shape == CompactionShape::Tiered {
             let into = OutputRun::Within(oldest.id);
-            return self.merge_whole(&runs, *oldest_level, into, Reason::Overwritten);
+            return self.merge_whole(&runs, oldest_level, into, Reason::Overwritten);
         }
         let mut levels: Vec<usize> = (0..above.len()).filter(|level| above[*level] > 0).collect();
         levels.sort_by_key(|level| std::cmp::Reverse(above[*level]));

@@ -7,7 +7,7 @@
 //! Invariant: a merge for garbage ends it. In place, it is planned only when no snapshot can make
 //! retention keep what was counted as garbage; downwards, the bytes move down.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use esker_base::SequenceNumber;
@@ -170,36 +170,80 @@ fn older_tables<'r>(
 
 /// The merge that frees most for what it reads, if that is worth it.
 pub(super) fn pick_garbage(picker: &Picker<'_>) -> Option<Plan> {
+    let freed = freed_by_table(picker);
+    if freed.is_empty() {
+        return None;
+    }
     let worth = picker.options.garbage_ratio;
+    let mut best: Option<(f64, Plan)> = None;
+    let mut consider = |plan: Plan| {
+        let bytes: f64 = plan.files().filter_map(|number| freed.get(&number)).sum();
+        let gain = bytes / plan.input_bytes().max(1) as f64;
+        if gain >= worth && best.as_ref().is_none_or(|(most, _)| gain > *most) {
+            best = Some((gain, plan));
+        }
+    };
     let leveled: Vec<_> = picker.version.runs_newest_first().collect();
     let runs: Vec<&Arc<Run>> = leveled.iter().map(|(_, run)| *run).collect();
-    let mut best: Option<(f64, Plan)> = None;
+    let mut whole_levels = HashSet::new();
     for (position, (level, run)) in leveled.iter().enumerate() {
+        for table in &run.tables {
+            let Some(freed) = freed.get(&table.number) else {
+                continue;
+            };
+            let alone = *freed >= worth * table.file_bytes as f64;
+            if older_tables(&runs, position, table).next().is_none() {
+                if alone {
+                    consider(rewrite(picker, *level, run, table));
+                }
+            } else if goes_whole(picker, *level) {
+                if whole_levels.insert(*level) {
+                    picker
+                        .push_level(*level, Reason::Garbage)
+                        .into_iter()
+                        .for_each(&mut consider);
+                }
+            } else if alone {
+                push(picker, *level, table)
+                    .into_iter()
+                    .for_each(&mut consider);
+            }
+        }
+    }
+    best.map(|(_, plan)| plan)
+}
+
+/// About how many bytes go once each table with garbage is merged with what it hides. Tables that
+/// are busy, and those that snapshots may keep as they are, are left out.
+fn freed_by_table(picker: &Picker<'_>) -> HashMap<FileNumber, f64> {
+    let runs: Vec<&Arc<Run>> = picker
+        .version
+        .runs_newest_first()
+        .map(|(_, run)| run)
+        .collect();
+    let mut freed = HashMap::new();
+    for (position, run) in runs.iter().enumerate() {
         for table in &run.tables {
             let own = share(table, picker.input.now_millis);
             let kept = table.largest_sequence > picker.input.oldest_snapshot;
             if own == 0.0 || kept || picker.is_busy(table) {
                 continue;
             }
-            let bytes = table.file_bytes as f64;
-            let (freed, plan) = if older_tables(&runs, position, table).next().is_none() {
-                let plan = (own >= worth).then(|| rewrite(picker, *level, run, table));
-                (own * bytes, plan)
+            let bytes = if older_tables(&runs, position, table).next().is_none() {
+                own * table.file_bytes as f64
             } else {
-                let freed = freed_below(picker, &runs, position, table);
-                let plan = (freed >= worth * bytes)
-                    .then(|| push(picker, *level, table))
-                    .flatten();
-                (freed, plan)
+                freed_below(picker, &runs, position, table)
             };
-            let Some(plan) = plan else { continue };
-            let gain = freed / plan.input_bytes().max(1) as f64;
-            if gain >= worth && best.as_ref().is_none_or(|(most, _)| gain > *most) {
-                best = Some((gain, plan));
-            }
+            freed.insert(table.number, bytes);
         }
     }
-    best.map(|(_, plan)| plan)
+    freed
+}
+
+/// Whether a level can only be merged down as a whole.
+fn goes_whole(picker: &Picker<'_>, level: usize) -> bool {
+    let next = next_level(&picker.layout, level);
+    level == next || !picker.layout.is_sorted(next)
 }
 
 /// About how many bytes go when `table` has met everything older that it hides.
@@ -266,12 +310,9 @@ fn rewrite(picker: &Picker<'_>, level: usize, run: &Run, table: &Arc<TableMeta>)
     )
 }
 
-/// Merges a table, and what must go with it, one level down.
+/// Merges a table, and what must go with it, into the sorted level below.
 fn push(picker: &Picker<'_>, level: usize, table: &Arc<TableMeta>) -> Option<Plan> {
     let next = next_level(&picker.layout, level);
-    if level == next || !picker.layout.is_sorted(next) {
-        return picker.push_level(level, Reason::Garbage);
-    }
     let selection: Selection<'_> = if picker.layout.is_sorted(level) {
         picker.part_of_sorted(level, next, table)?
     } else {
