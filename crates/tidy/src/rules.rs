@@ -1,5 +1,5 @@
-//! The rules, one file each. A rule is a pure function from the repository (or the dependency
-//! edges) to the places that break it.
+//! The rules, one file each. A rule is a pure function from the repository, or from what cargo says
+//! of its packages, to the places that break it.
 
 pub mod commented_out_code;
 pub mod confined_crates;
@@ -12,6 +12,7 @@ pub mod machine_paths;
 pub mod panics;
 pub mod unfinished_work;
 pub mod unsafe_rooms;
+pub mod unused_dependencies;
 
 use crate::{Repository, Violation};
 

@@ -10,7 +10,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("bloomfilter", &["crates/sstable/src/filter"]),
     ("crossbeam_skiplist", &["crates/memtable/"]),
     ("crossbeam_epoch", &["crates/memtable/"]),
-    ("rustix", &["crates/vfs/"]),
+    // Files in vfs; the advice on huge pages in the arena.
+    ("rustix", &["crates/vfs/", "crates/memtable/src/arena.rs"]),
     ("rayon", &["crates/compaction/"]),
 ];
 

@@ -1,10 +1,14 @@
-//! A relative link in a page leads to a file that exists, and its fragment to a heading.
+//! A relative link in a page leads to a file that exists, and its fragment to a heading; a path of
+//! the repository that a page names in code type exists as well.
 
 use std::collections::HashSet;
 
 use crate::{Repository, Violation};
 
-/// Every relative link in a Markdown file that leads nowhere.
+/// Folders whose paths are checked wherever they stand between backticks.
+const NAMED_FOLDERS: &[&str] = &["benches/", "crates/", "docs/", "fuzz/", "testdata/", ".ci/"];
+
+/// Every relative link and every named path in a Markdown file that leads nowhere.
 #[must_use]
 pub fn check(repository: &Repository) -> Vec<Violation> {
     let mut known: HashSet<&str> = HashSet::new();
@@ -22,6 +26,12 @@ pub fn check(repository: &Repository) -> Vec<Violation> {
         .iter()
         .filter(|file| file.path.ends_with(".md"))
     {
+        for (line, path) in named_paths(&file.text) {
+            if !known.contains(path.trim_end_matches('/')) {
+                let message = format!("there is no `{path}`");
+                violations.push(Violation::new(&file.path, line, message));
+            }
+        }
         for (line, target) in link_targets(&file.text) {
             if target.contains("://") || target.starts_with("mailto:") {
                 continue;
@@ -74,6 +84,20 @@ fn link_targets(text: &str) -> Vec<(usize, &str)> {
     targets
 }
 
+/// Paths between backticks, with their lines. Patterns and placeholders are no paths.
+fn named_paths(text: &str) -> Vec<(usize, &str)> {
+    let mut paths = Vec::new();
+    for (number, line) in prose_lines(text) {
+        for code in line.split('`').skip(1).step_by(2) {
+            let is_path = NAMED_FOLDERS.iter().any(|folder| code.starts_with(folder));
+            if is_path && !code.contains(['*', '<', '{', ' ', '…', '$']) {
+                paths.push((number, code));
+            }
+        }
+    }
+    paths
+}
+
 /// `target` as seen from the folder of `page`; `None` where it is absolute or leaves the root.
 fn resolve(page: &str, target: &str) -> Option<String> {
     let mut parts: Vec<&str> = page.split('/').collect();
@@ -120,7 +144,7 @@ mod tests {
 
     #[test]
     fn links_that_lead_nowhere_are_found() {
-        let cases: [(&str, usize); 14] = [
+        let cases: [(&str, usize); 17] = [
             ("[a](wal.md)", 0),
             ("[a](./wal.md#the-end-of-a-segment)", 0),
             ("[a](wal.md#nowhere)", 1),
@@ -134,6 +158,9 @@ mod tests {
             ("```\n[a](missing.md)\n```\n", 0),
             ("```\n```\n[a](missing.md)\n", 1),
             ("[a](wal.md \"title\")", 0),
+            ("`docs/format/wal.md`, `docs/format/` and `docs/*.md`", 0),
+            ("`docs/format/table.md`", 1),
+            ("```\n`docs/format/table.md`\n```", 0),
             ("# Here\n[a](#here) [b](#there)", 1),
         ];
         for (text, expected) in cases {
