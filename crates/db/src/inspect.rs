@@ -103,9 +103,6 @@ fn dump_edit(edit: &VersionEdit, out: &mut dyn Write) -> Result<()> {
             say(out, format_args!("  {name} {number}"))?;
         }
     }
-    if *is_published {
-        say(out, format_args!("  CURRENT names this manifest"))?;
-    }
     if let Some(id) = database_id {
         say(
             out,
