@@ -7,11 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod range_tombstones;
+mod table;
 mod version_edit;
 mod wal_reader;
 mod write_batch;
 
 pub use range_tombstones::range_tombstones;
+pub use table::table;
 pub use version_edit::{manifest_recovery, version_edit};
 pub use wal_reader::wal_reader;
 pub use write_batch::write_batch;
@@ -23,6 +25,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("manifest_recovery", manifest_recovery),
     ("range_tombstones", range_tombstones),
+    ("table", table),
     ("version_edit", version_edit),
     ("wal_reader", wal_reader),
     ("write_batch", write_batch),

@@ -6,7 +6,7 @@ use std::path::Path;
 use esker_fuzz::TARGETS;
 
 /// Seeds longer than this are replayed as they are.
-const MUTATED_BYTES: usize = 512;
+const MUTATED_BYTES: usize = 2048;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
