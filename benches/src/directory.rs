@@ -3,7 +3,7 @@
 //! Invariant: only what this run created is removed. A temporary directory is removed when its
 //! owner is dropped, and by the interrupt handler if the owner does not get that far.
 
-use esker_vfs::{FileSystem, OsFileSystem};
+use esker::vfs::{FileSystem, OsFileSystem};
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;

@@ -5,7 +5,7 @@
 
 use crate::directory::clear;
 use crate::exit::INTERRUPTED;
-use esker_vfs::{FileSystem, OsFileSystem};
+use esker::vfs::{FileSystem, OsFileSystem};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;

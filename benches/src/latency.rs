@@ -10,7 +10,7 @@
 //! Invariant: after `finish`, the number of operations is exact, whatever N was.
 
 use crate::phase::Signals;
-use esker_base::clock::{Clock, SystemClock};
+use esker::{Clock, SystemClock};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::sync::OnceLock;

@@ -3,6 +3,7 @@
 
 use esker_benches::cli::{Entry, main as run};
 use esker_benches::engine::btree::BTreeEngine;
+use esker_benches::engine::esker::EskerEngine;
 use std::process::ExitCode;
 
 #[cfg(feature = "mimalloc")]
@@ -10,5 +11,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    run(&[Entry::of::<BTreeEngine>("btreemap")])
+    run(&[
+        Entry::of::<EskerEngine<false>>("esker"),
+        Entry::of::<EskerEngine<true>>("esker-memory"),
+        Entry::of::<BTreeEngine>("btreemap"),
+    ])
 }
