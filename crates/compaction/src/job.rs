@@ -248,3 +248,6 @@ fn cut_rules(plan: &Plan, version: &Version, target_file_bytes: u64) -> CutRules
         align_bytes: target_file_bytes / share,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,11 +297,9 @@ impl<'a> Picker<'a> {
                 continue;
             }
             let source = selection.bytes_in(level);
-            if selection.bytes_in(next) == 0 && selection.is_disjoint() {
-                if self.keeps_compression(level, next) {
-                    merge_inputs(&mut movable, selection.into_inputs());
-                    continue;
-                }
+            if self.is_movable(&selection, level, next) {
+                merge_inputs(&mut movable, selection.into_inputs());
+                continue;
             }
             let gain = source as f64 / selection.bytes().max(1) as f64;
             if best.as_ref().is_none_or(|(most, _)| gain > *most) {
@@ -372,9 +370,7 @@ impl<'a> Picker<'a> {
         next: usize,
         reason: Reason,
     ) -> Plan {
-        let movable = selection.is_disjoint()
-            && selection.bytes_in(next) == 0
-            && self.keeps_compression(level, next);
+        let movable = self.is_movable(&selection, level, next);
         if !movable && self.layout.is_sorted(level) {
             selection.fill_first_run(self.input.busy);
         }
@@ -435,6 +431,13 @@ impl<'a> Picker<'a> {
         levels
             .into_iter()
             .find_map(|level| self.push_level(level, Reason::Overwritten))
+    }
+
+    /// Whether the selection can go down as it is.
+    fn is_movable(&self, selection: &Selection<'a>, level: usize, next: usize) -> bool {
+        selection.bytes_in(next) == 0
+            && selection.is_disjoint()
+            && self.keeps_compression(level, next)
     }
 
     /// Whether tables of one level may stand in the other without being rewritten.

@@ -128,7 +128,7 @@ impl Plan {
         let run = self.placement(current);
         let add = |meta: &Arc<TableMeta>| AddedTable {
             level: self.output_level,
-            run: run.clone(),
+            run,
             meta: Arc::clone(meta),
         };
         KeyspaceEdit {

@@ -319,54 +319,9 @@ impl Simulation {
         meta
     }
 
-    /// Applies an edit as the version set does, and checks what must then hold.
     fn apply(&mut self, edit: &KeyspaceEdit) {
-        let mut version = (*self.version).clone();
-        for level in &mut version.levels {
-            for run in &mut level.runs {
-                let stays = |t: &Arc<TableMeta>| !edit.removed.contains(&t.number);
-                let tables = run
-                    .tables
-                    .iter()
-                    .filter(|table| stays(table))
-                    .cloned()
-                    .collect();
-                *run = Arc::new(Run { id: run.id, tables });
-            }
-        }
         let new_run = self.new_number();
-        for added in &edit.added {
-            if version.levels.len() <= added.level {
-                version.levels.resize(added.level + 1, Level::default());
-            }
-            let runs = &mut version.levels[added.level].runs;
-            let id = match added.run {
-                RunPlacement::Existing(id) => id,
-                _ => new_run,
-            };
-            if id == new_run && runs.iter().all(|run| run.id != id) {
-                runs.insert(
-                    0,
-                    Arc::new(Run {
-                        id,
-                        tables: Vec::new(),
-                    }),
-                );
-            }
-            let run = runs
-                .iter_mut()
-                .find(|run| run.id == id)
-                .expect("the run is still there");
-            let run = Arc::make_mut(run);
-            run.tables.push(Arc::clone(&added.meta));
-            run.tables
-                .sort_by(|a, b| a.bounds.smallest.cmp(&b.bounds.smallest));
-        }
-        for level in &mut version.levels {
-            level.runs.retain(|run| !run.tables.is_empty());
-        }
-        version.check_invariants().unwrap();
-        self.version = Arc::new(version);
+        self.version = Arc::new(apply(&self.version, edit, new_run));
         if !self.reshaping {
             self.check_shape();
         }
@@ -466,10 +421,54 @@ impl Simulation {
                     }
                 }
             }
-            if self.running.len() == 1 && before % 2 == 0 {
+            if self.running.len() == 1 && before.is_multiple_of(2) {
                 self.finish(0);
             }
         }
         panic!("a requested compaction does not end: {:?}", self.version);
     }
+}
+
+/// Applies an edit as the version set does; a new run gets the id `new_run`.
+pub(crate) fn apply(version: &Version, edit: &KeyspaceEdit, new_run: u64) -> Version {
+    let mut version = version.clone();
+    for level in &mut version.levels {
+        for run in &mut level.runs {
+            let stays = |t: &&Arc<TableMeta>| !edit.removed.contains(&t.number);
+            let tables = run.tables.iter().filter(stays).cloned().collect();
+            *run = Arc::new(Run { id: run.id, tables });
+        }
+    }
+    for added in &edit.added {
+        if version.levels.len() <= added.level {
+            version.levels.resize(added.level + 1, Level::default());
+        }
+        let runs = &mut version.levels[added.level].runs;
+        let id = match added.run {
+            RunPlacement::Existing(id) => id,
+            _ => new_run,
+        };
+        if id == new_run && runs.iter().all(|run| run.id != id) {
+            runs.insert(
+                0,
+                Arc::new(Run {
+                    id,
+                    tables: Vec::new(),
+                }),
+            );
+        }
+        let run = runs
+            .iter_mut()
+            .find(|run| run.id == id)
+            .expect("the run is still there");
+        let run = Arc::make_mut(run);
+        run.tables.push(Arc::clone(&added.meta));
+        run.tables
+            .sort_by(|a, b| a.bounds.smallest.cmp(&b.bounds.smallest));
+    }
+    for level in &mut version.levels {
+        level.runs.retain(|run| !run.tables.is_empty());
+    }
+    version.check_invariants().unwrap();
+    version
 }

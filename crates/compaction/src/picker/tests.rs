@@ -99,7 +99,7 @@ fn run(options: ShapeOptions, steps: &[Step], shows_tombstones: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     /// The invariant of the order of runs, for plans that run at the same time, and that
     /// picking comes to an end, for each shape.
