@@ -102,7 +102,10 @@ impl BTree {
         let mut inner = self.root()?;
         loop {
             match inner.find_child(probe) {
-                Child::Inner(child) => inner = child,
+                Child::Inner(child) => {
+                    Slots::prefetch_words(&raw const child.slots);
+                    inner = child;
+                }
                 Child::Leaf(leaf) => {
                     Slots::prefetch(&raw const leaf.slots);
                     return Some(leaf);

@@ -6,7 +6,7 @@ use esker_base::Trailer;
 use esker_base::internal_key::{compare, key_prefix};
 use std::cmp::Ordering;
 
-/// How many 8-byte words of its key a probe carries.
+/// How many 8-byte words of its key a probe carries: what most searches compare.
 pub(crate) const HEAD_WORDS: usize = 3;
 
 /// A position in internal-key order.

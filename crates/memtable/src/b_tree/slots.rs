@@ -14,14 +14,20 @@
 //! Callers: `node`, for leaves and inner nodes.
 
 use crate::arena::{Record, RecordRef, prefetch_line};
-use crate::probe::{HEAD_WORDS, Probe, common_prefix_bytes, word_at};
+use crate::probe::{Probe, common_prefix_bytes, word_at};
 use std::cmp::Ordering::{Equal, Greater, Less};
+use std::hint::select_unpredictable;
+use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
 
 /// Slots of a node. Few under Miri, so that small tests make deep trees.
 pub(crate) const SLOTS: usize = if cfg!(miri) { 8 } else { 64 };
+
+/// How many 8-byte words of what its keys have in common a node carries. A longer common prefix
+/// costs a search another cache miss.
+const COMMON_WORDS: usize = 8;
 
 /// How often a reader looks again at a node that is being changed before it lets others run.
 const SPINS_BEFORE_YIELD: u32 = 64;
@@ -34,7 +40,7 @@ pub(super) struct Slots {
     /// Bytes that all keys of the node have in common (not necessarily all that they have).
     skip: AtomicU32,
     /// The first of these bytes.
-    common: [AtomicU64; HEAD_WORDS],
+    common: [AtomicU64; COMMON_WORDS],
     /// A record whose key begins with all of them; null while `skip` is zero.
     witness: AtomicPtr<u8>,
     words: [AtomicU64; SLOTS],
@@ -59,7 +65,7 @@ impl Slots {
             version: AtomicU64::new(0),
             count: AtomicU32::new(0),
             skip: AtomicU32::new(0),
-            common: [const { AtomicU64::new(0) }; HEAD_WORDS],
+            common: [const { AtomicU64::new(0) }; COMMON_WORDS],
             witness: AtomicPtr::new(ptr::null_mut()),
             words: [const { AtomicU64::new(0) }; SLOTS],
             records: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
@@ -181,16 +187,15 @@ impl Slots {
     /// keys are smaller than the probe, `Greater` if all are larger.
     #[inline]
     fn order_of_common(&self, probe: &Probe<'_>, skip: usize) -> std::cmp::Ordering {
-        for (index, common) in self.common.iter().enumerate() {
-            let (common, head) = (
-                common.load(Relaxed),
-                probe.head[index] & covered(skip, index),
-            );
-            if common != head {
-                return common.cmp(&head);
+        for (index, common) in self.common.iter().take(skip.div_ceil(8)).enumerate() {
+            let word = probe.head.get(index).copied();
+            let word = word.unwrap_or_else(|| word_at(probe.key, 8 * index));
+            let (common, word) = (common.load(Relaxed), word & covered(skip, index));
+            if common != word {
+                return common.cmp(&word);
             }
         }
-        if skip > 8 * HEAD_WORDS {
+        if skip > 8 * COMMON_WORDS {
             return self.order_of_long_common(probe, skip);
         }
         if probe.key.len() < skip {
@@ -207,7 +212,7 @@ impl Slots {
         let Some(witness) = self.witness() else {
             return Equal;
         };
-        let tail = |key: &[u8]| (8 * HEAD_WORDS).min(key.len())..skip.min(key.len());
+        let tail = |key: &[u8]| (8 * COMMON_WORDS).min(key.len())..skip.min(key.len());
         let common = witness.key.get(tail(witness.key)).unwrap_or_default();
         common.cmp(probe.key.get(tail(probe.key)).unwrap_or_default())
     }
@@ -219,7 +224,7 @@ impl Slots {
         while size > 1 {
             let half = size / 2;
             let below = self.words[(base + half - 1) % SLOTS].load(Relaxed) < word;
-            base += if below { half } else { 0 };
+            base = select_unpredictable(below, base + half, base);
             size -= half;
         }
         base + usize::from(size == 1 && self.words[base % SLOTS].load(Relaxed) < word)
@@ -370,7 +375,18 @@ impl Slots {
     /// Begins to load the node's cache lines, so that a search waits for memory once.
     #[inline]
     pub(super) fn prefetch(this: *const Self) {
-        for line in 0..size_of::<Self>() / 64 {
+        Self::prefetch_bytes(this, size_of::<Self>());
+    }
+
+    /// Begins to load what a search of an inner node reads for sure.
+    #[inline]
+    pub(super) fn prefetch_words(this: *const Self) {
+        Self::prefetch_bytes(this, offset_of!(Self, records));
+    }
+
+    #[inline]
+    fn prefetch_bytes(this: *const Self, bytes: usize) {
+        for line in 0..bytes.div_ceil(64) {
             prefetch_line(this.cast::<u8>().wrapping_add(64 * line));
         }
     }
