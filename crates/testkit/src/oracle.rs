@@ -350,19 +350,15 @@ impl Oracle {
     /// # Errors
     /// A [`Violation`] with the reasons, if not.
     pub fn check(&self, found: &State, crash: &Crash) -> Result<Outcome, Violation> {
-        let most = self
-            .writes
-            .partition_point(|write| write.begun < crash.moment);
-        let flushed = self
-            .flushes
-            .iter()
-            .filter(|(moment, _)| *moment <= crash.moment);
+        let flushes = self.flushes.iter();
+        let flushed = flushes.filter(|(moment, _)| *moment <= crash.moment);
         let flushed = flushed.map(|(_, writes)| *writes).max().unwrap_or(0);
-        let surviving = self
-            .writes
-            .iter()
-            .rposition(|write| write.must_survive(crash));
+        let mut writes = self.writes.iter();
+        let surviving = writes.rposition(|write| write.must_survive(crash));
         let least = surviving.map_or(0, |index| index + 1).max(flushed);
+        // A write whose first operation would come after the crash has left nothing.
+        let begun = |write: &Write| write.begun < crash.moment;
+        let most = self.writes.partition_point(begun).max(least);
 
         let mut universe: BTreeSet<Key> = found.keys().chain(self.base.keys()).cloned().collect();
         universe.extend(self.writes[..most].iter().flat_map(Write::puts));
@@ -443,12 +439,12 @@ impl Oracle {
     pub fn recovered(&self, outcome: &Outcome) -> Self {
         let mut base = self.base.clone();
         for (index, write) in self.writes[..outcome.prefix].iter().enumerate() {
-            let lost = match write.answer {
-                Answer::Failed => !outcome.failed.contains(&WriteId(index)),
+            let lost = match (write.answer, write.durability) {
+                (Answer::Failed, _) if !outcome.failed.contains(&WriteId(index)) => true,
+                (_, Durability::Volatile) => index >= outcome.volatile_prefix,
                 _ => false,
             };
-            let volatile = write.durability == Durability::Volatile;
-            if !lost && !(volatile && index >= outcome.volatile_prefix) {
+            if !lost {
                 apply(&mut base, &write.actions, write.now_millis);
             }
         }

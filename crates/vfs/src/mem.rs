@@ -6,16 +6,19 @@
 //! within the capacity. One lock guards the tree of names and is held only for a look-up or a change
 //! of names; each file has its own for its bytes.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsStr;
+mod inode;
+mod tree;
+
+use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use self::inode::{Inode, Space};
+pub(crate) use self::tree::{Directory, Node, names};
+use self::tree::{Found, check_rename, copy_directory, dir_entry, find, insert_file, parent_mut};
 use crate::fs::{
     DirEntry, FileLock, FileSystem, MappedWriter, RandomAccessFile, WritableFile, outside_window,
 };
@@ -50,135 +53,6 @@ struct Shared {
     locked: Mutex<HashSet<PathBuf>>,
 }
 
-/// A directory: its names and what they stand for.
-pub(crate) type Directory = BTreeMap<String, Node>;
-
-/// What a name stands for.
-#[derive(Debug)]
-pub(crate) enum Node {
-    File(Arc<Inode>),
-    Directory(Directory),
-}
-
-/// A file: its bytes, whatever its names are.
-#[derive(Debug)]
-pub(crate) struct Inode {
-    pages: RwLock<Pages>,
-    space: Arc<Space>,
-}
-
-/// The capacity of the file system and how much of it is in use. A file is charged its length.
-#[derive(Debug)]
-pub(crate) struct Space {
-    capacity_bytes: AtomicU64,
-    used_bytes: AtomicU64,
-}
-
-impl Default for Space {
-    fn default() -> Self {
-        Self {
-            capacity_bytes: AtomicU64::new(u64::MAX),
-            used_bytes: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Space {
-    fn take(&self, bytes: u64) -> io::Result<()> {
-        let capacity = self.capacity_bytes.load(Ordering::Relaxed);
-        let taken = self
-            .used_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes)
-                    .filter(|used| *used <= capacity || bytes == 0)
-            });
-        taken
-            .map(drop)
-            .map_err(|_| io::ErrorKind::StorageFull.into())
-    }
-
-    /// A file with these contents, which may lie beyond the capacity: they are there already.
-    pub(crate) fn inode(self: &Arc<Self>, pages: Pages) -> Arc<Inode> {
-        self.used_bytes.fetch_add(pages.len(), Ordering::Relaxed);
-        Arc::new(Inode {
-            pages: RwLock::new(pages),
-            space: Arc::clone(self),
-        })
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let capacity = self.capacity_bytes.load(Ordering::Relaxed);
-        capacity.saturating_sub(self.used_bytes.load(Ordering::Relaxed))
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-impl Inode {
-    /// The bytes as they are now.
-    pub(crate) fn contents(&self) -> Pages {
-        self.pages.read().clone()
-    }
-
-    fn len(&self) -> u64 {
-        self.pages.read().len()
-    }
-
-    /// Writes `data`; where the space ends before it, the part that fits, as a disk does.
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut pages = self.pages.write();
-        let end = Pages::checked_end(offset, data.len() as u64)?;
-        let before = pages.len();
-        let growth = if data.is_empty() {
-            0
-        } else {
-            end.saturating_sub(before)
-        };
-        if self.space.take(growth).is_ok() {
-            return pages.write_at(offset, data);
-        }
-        // A writer that lost the race for the last bytes writes less than would have fitted.
-        let free = self.space.free_bytes().min(growth);
-        let fits = usize::try_from((before + free).saturating_sub(offset)).unwrap_or(usize::MAX);
-        let part = &data[..fits.min(data.len())];
-        if self.space.take(free).is_ok() {
-            pages.write_at(offset, part)?;
-            // What the part did not reach of the space goes back.
-            self.space.give_back(before + free - pages.len());
-        }
-        Err(io::ErrorKind::StorageFull.into())
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        let mut pages = self.pages.write();
-        let before = pages.len();
-        Pages::checked_end(0, bytes)?;
-        self.space.take(bytes.saturating_sub(before))?;
-        pages.set_len(bytes)?;
-        self.space.give_back(before.saturating_sub(bytes));
-        Ok(())
-    }
-
-    fn extend_to(&self, bytes: u64) -> io::Result<()> {
-        let mut pages = self.pages.write();
-        let before = pages.len();
-        if bytes <= before {
-            return Ok(());
-        }
-        Pages::checked_end(0, bytes)?;
-        self.space.take(bytes - before)?;
-        pages.set_len(bytes)
-    }
-}
-
-impl Drop for Inode {
-    fn drop(&mut self) {
-        self.space.give_back(self.pages.get_mut().len());
-    }
-}
-
 impl MemFileSystem {
     /// An empty file system without a limit.
     #[must_use]
@@ -196,23 +70,20 @@ impl MemFileSystem {
 
     /// Changes the capacity; below what is in use, only growth is refused.
     pub fn set_capacity(&self, capacity_bytes: u64) {
-        self.shared
-            .space
-            .capacity_bytes
-            .store(capacity_bytes, Ordering::Relaxed);
+        self.shared.space.set_capacity(capacity_bytes);
     }
 
     /// The lengths of all files together, bytes; those without a name but with a handle too.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.shared.space.used_bytes.load(Ordering::Relaxed)
+        self.shared.space.used_bytes()
     }
 
     /// An independent copy of everything that has a name. Costs memory only for what either side
     /// writes afterwards. Locks and open handles stay with the original.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let capacity = self.shared.space.capacity_bytes.load(Ordering::Relaxed);
+        let capacity = self.shared.space.capacity_bytes();
         let mut links = HashMap::new();
         let root = self.shared.root.read();
         Self::build(capacity, |space| copy_directory(&root, space, &mut links))
@@ -236,131 +107,6 @@ impl MemFileSystem {
             Found::File(inode) => Ok(Arc::clone(inode)),
             Found::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
         }
-    }
-}
-
-fn copy_directory(
-    directory: &Directory,
-    space: &Arc<Space>,
-    links: &mut HashMap<*const Inode, Arc<Inode>>,
-) -> Directory {
-    let copy_node = |node: &Node, links: &mut HashMap<_, _>| match node {
-        Node::Directory(inner) => Node::Directory(copy_directory(inner, space, links)),
-        Node::File(inode) => {
-            let copy = links
-                .entry(Arc::as_ptr(inode))
-                .or_insert_with(|| space.inode(inode.contents()));
-            Node::File(Arc::clone(copy))
-        }
-    };
-    directory
-        .iter()
-        .map(|(name, node)| (name.clone(), copy_node(node, links)))
-        .collect()
-}
-
-enum Found<'a> {
-    File(&'a Arc<Inode>),
-    Directory(&'a Directory),
-}
-
-/// The names on the way from the root to `path`; `..` is resolved by its text.
-pub(crate) fn names(path: &Path) -> io::Result<Vec<&str>> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name_of(name)?),
-            Component::ParentDir => {
-                names.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    Ok(names)
-}
-
-fn name_of(name: &OsStr) -> io::Result<&str> {
-    name.to_str()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file name that is not UTF-8"))
-}
-
-fn find<'a>(root: &'a Directory, names: &[&str]) -> io::Result<Found<'a>> {
-    let mut at = Found::Directory(root);
-    for name in names {
-        let Found::Directory(directory) = at else {
-            return Err(io::ErrorKind::NotADirectory.into());
-        };
-        at = match directory.get(*name) {
-            Some(Node::File(inode)) => Found::File(inode),
-            Some(Node::Directory(inner)) => Found::Directory(inner),
-            None => return Err(io::ErrorKind::NotFound.into()),
-        };
-    }
-    Ok(at)
-}
-
-fn directory_mut<'a>(root: &'a mut Directory, names: &[&str]) -> io::Result<&'a mut Directory> {
-    let mut at = root;
-    for name in names {
-        at = match at.get_mut(*name) {
-            Some(Node::Directory(inner)) => inner,
-            Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
-            None => return Err(io::ErrorKind::NotFound.into()),
-        };
-    }
-    Ok(at)
-}
-
-/// The directory that holds the last of `names`, and that name.
-fn parent_mut<'a, 'n>(
-    root: &'a mut Directory,
-    names: &[&'n str],
-) -> io::Result<(&'a mut Directory, &'n str)> {
-    let Some((name, parents)) = names.split_last() else {
-        return Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "the root directory",
-        ));
-    };
-    Ok((directory_mut(root, parents)?, name))
-}
-
-fn insert_file(root: &mut Directory, path: &Path, inode: &Arc<Inode>) -> io::Result<()> {
-    let names = names(path)?;
-    if names.is_empty() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    let (parent, name) = parent_mut(root, &names)?;
-    match parent.entry(name.to_owned()) {
-        Entry::Occupied(_) => Err(io::ErrorKind::AlreadyExists.into()),
-        Entry::Vacant(slot) => {
-            slot.insert(Node::File(Arc::clone(inode)));
-            Ok(())
-        }
-    }
-}
-
-/// Whether `from` may be renamed over `to`; false where both are the same file already.
-fn check_rename(root: &Directory, from: &[&str], to: &[&str]) -> io::Result<bool> {
-    let source = find(root, from)?;
-    if to.len() > from.len() && to.starts_with(from) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a directory into itself",
-        ));
-    }
-    match (source, find(root, to)) {
-        (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        (_, Err(error)) => Err(error),
-        (_, Ok(_)) if from == to => Ok(false),
-        // POSIX: renaming one name of a file to another name of it does nothing.
-        (Found::File(from), Ok(Found::File(to))) => Ok(!Arc::ptr_eq(from, to)),
-        (Found::File(_), Ok(Found::Directory(_))) => Err(io::ErrorKind::IsADirectory.into()),
-        (Found::Directory(_), Ok(Found::File(_))) => Err(io::ErrorKind::NotADirectory.into()),
-        (Found::Directory(_), Ok(Found::Directory(to))) if !to.is_empty() => {
-            Err(io::ErrorKind::DirectoryNotEmpty.into())
-        }
-        (Found::Directory(_), Ok(Found::Directory(_))) => Ok(true),
     }
 }
 
@@ -517,18 +263,6 @@ impl FileSystem for MemFileSystem {
     }
 }
 
-fn dir_entry(name: &str, node: &Node) -> DirEntry {
-    let (bytes, is_dir) = match node {
-        Node::File(inode) => (inode.len(), false),
-        Node::Directory(_) => (0, true),
-    };
-    DirEntry {
-        name: name.to_owned(),
-        bytes,
-        is_dir,
-    }
-}
-
 #[derive(Debug)]
 struct MemLock {
     shared: Arc<Shared>,
@@ -550,7 +284,7 @@ struct MemReadable {
 
 impl RandomAccessFile for MemReadable {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.inode.pages.read().read_exact_at(buffer, offset)
+        self.inode.read_exact_at(buffer, offset)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -614,5 +348,78 @@ impl MappedWriter for MemMapped {
             Some(end) if end <= self.bytes => self.inode.write_at(offset, data),
             _ => Err(outside_window()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(fs: &MemFileSystem, path: &str, data: &[u8]) -> io::Result<Arc<dyn WritableFile>> {
+        let file = fs.create(Path::new(path))?;
+        file.write_at(0, data)?;
+        Ok(file)
+    }
+
+    fn is_full<T>(result: io::Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+    }
+
+    #[test]
+    fn the_capacity_is_that_of_all_lengths_and_comes_back() -> io::Result<()> {
+        let fs = MemFileSystem::with_capacity(100);
+        let a = write(&fs, "/a", &[1; 60])?;
+        let b = write(&fs, "/b", b"")?;
+        assert!(is_full(b.write_at(30, &[2; 20])));
+        assert_eq!(
+            (b.len()?, fs.used_bytes()),
+            (40, 100),
+            "the part that fits is written"
+        );
+        assert!(is_full(b.write_at(40, b"x")));
+        assert!(is_full(b.write_at(1000, b"x")));
+        assert!(is_full(b.allocate(41)));
+        assert!(is_full(b.set_len(41)));
+        assert_eq!((b.len()?, fs.used_bytes()), (40, 100));
+        b.write_at(0, &[3; 40])?;
+        fs.create(Path::new("/empty files cost nothing"))?;
+        b.set_len(10)?;
+        assert_eq!(fs.used_bytes(), 70);
+        fs.remove_file(Path::new("/a"))?;
+        assert_eq!(fs.used_bytes(), 70, "an open file keeps its space");
+        drop(a);
+        assert_eq!(fs.used_bytes(), 10);
+        fs.rename(Path::new("/b"), Path::new("/c"))?;
+        fs.hard_link(Path::new("/c"), Path::new("/d"))?;
+        assert_eq!(fs.used_bytes(), 10);
+        fs.set_capacity(5);
+        assert!(is_full(b.write_at(10, b"x")));
+        b.write_at(0, b"x")?;
+        fs.set_capacity(u64::MAX);
+        b.write_at(10, b"x")
+    }
+
+    #[test]
+    fn a_fork_is_apart_but_for_memory() -> io::Result<()> {
+        let fs = MemFileSystem::with_capacity(10);
+        fs.create_dir_all(Path::new("/d"))?;
+        let file = write(&fs, "/d/a", b"12345678")?;
+        fs.hard_link(Path::new("/d/a"), Path::new("/b"))?;
+        let lock = fs.lock(Path::new("/LOCK"))?;
+        let fork = fs.fork();
+        file.write_at(0, b"original")?;
+        fork.open_write(Path::new("/b"))?.write_at(0, b"forked")?;
+        let mut bytes = [0; 8];
+        fork.open_read(Path::new("/d/a"))?
+            .read_exact_at(&mut bytes, 0)?;
+        assert_eq!(&bytes, b"forked78", "links are still links");
+        fs.open_read(Path::new("/b"))?
+            .read_exact_at(&mut bytes, 0)?;
+        assert_eq!(&bytes, b"original");
+        fork.lock(Path::new("/LOCK"))?;
+        drop(lock);
+        assert_eq!(fork.used_bytes(), 8);
+        assert!(is_full(write(&fork, "/more", b"123")));
+        Ok(())
     }
 }

@@ -73,7 +73,7 @@ fn a_synced_write_has_to_be_there_with_all_before_it() {
     let cases = [
         ("", 0, true),
         ("a=1", 0, false),
-        ("", 15, true),
+        ("", 15, false),
         ("a=1", 4, true),
         ("a=1", 14, true),
         ("a=1 b=2", 14, true),
@@ -87,8 +87,6 @@ fn a_synced_write_has_to_be_there_with_all_before_it() {
         ("a=1 b=2 d=4", 100, false),
     ];
     for (found, moment, legal) in cases {
-        // At moment 15 the first write alone is too little, and nothing likewise.
-        let legal = legal && !(moment == 15 && found.is_empty());
         let result = oracle.check(&state(found), &power(moment));
         assert_eq!(result.is_ok(), legal, "{found:?} at {moment}: {result:?}");
     }
