@@ -3,7 +3,7 @@
 //! A table ends where it has reached its target size; where going on would make it overlap too
 //! many bytes of the level below, so that merging it down later would cost too much; and at the
 //! file boundaries of the level below once it is worth a file, so that what is merged together
-//! later starts and ends together (Spooky, SIGMOD 2022).
+//! later starts and ends together (Spooky, PVLDB 2022).
 //!
 //! Invariant: tables are cut only between user keys, and each gets the range tombstones between
 //! the cut before it and the cut after it. So tables are disjoint, and their tombstones together
