@@ -1,8 +1,11 @@
 //! The engine against a sorted map: random operations under limits so small that every flush,
 //! split, merge, level and log rotation happens, on both engines and in every shape.
 //!
+//! "On disk" is the disk engine over a simulated disk, which is fast enough for thousands of syncs.
+//!
 //! A failing case prints its seed and shrinks; proptest keeps it in `model.proptest-regressions`.
 
+use esker::vfs::MemFileSystem;
 use esker::{
     Clock, CompactionShape, Db, Durability, ManualClock, MemtableKind, Options, Snapshot,
     WriteBatch, WriteOptions,
@@ -140,7 +143,7 @@ fn visible(map: &Map, now: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
 }
 
 struct Test {
-    dir: Option<tempfile::TempDir>,
+    on_disk: bool,
     options: Options,
     clock: Arc<ManualClock>,
     db: Db,
@@ -163,14 +166,15 @@ impl Test {
             .wal_size_limit_bytes(64 << 10)
             .wal_segment_bytes(16 << 10)
             .cache_bytes(8 << 10)
-            .max_open_files(4);
-        let dir = on_disk.then(|| tempfile::tempdir().unwrap());
-        let db = match &dir {
-            Some(dir) => options.clone().open(dir.path()).unwrap(),
-            None => options.clone().open_in_memory().unwrap(),
+            .max_open_files(4)
+            .file_system(Arc::new(MemFileSystem::new()));
+        let db = if on_disk {
+            options.clone().open("/model").unwrap()
+        } else {
+            options.clone().open_in_memory().unwrap()
         };
         Self {
-            dir,
+            on_disk,
             options,
             clock,
             db,
@@ -232,8 +236,8 @@ impl Test {
             Op::Compact => self.db.compact().unwrap(),
             Op::CompactRange(a, b) => self.db.compact_range(key(*a)..key(*b)).unwrap(),
             Op::Settle => self.db.wait_for_background_work().unwrap(),
-            Op::RotateLog if self.dir.is_some() => self.db.wal().rotate().unwrap(),
-            Op::ClearLog if self.dir.is_some() => self.db.wal().clear().unwrap(),
+            Op::RotateLog if self.on_disk => self.db.wal().rotate().unwrap(),
+            Op::ClearLog if self.on_disk => self.db.wal().clear().unwrap(),
             Op::RotateLog | Op::ClearLog => {}
             Op::Reopen => self.reopen(),
             reading => self.read(reading),
@@ -262,10 +266,12 @@ impl Test {
     }
 
     fn reopen(&mut self) {
-        let Some(dir) = &self.dir else { return };
+        if !self.on_disk {
+            return;
+        }
         self.snapshots.clear();
         self.db.close().unwrap();
-        self.db = self.options.clone().open(dir.path()).unwrap();
+        self.db = self.options.clone().open("/model").unwrap();
     }
 
     fn read(&self, op: &Op) {
@@ -420,10 +426,15 @@ fn check(on_disk: bool, shape: CompactionShape, memtable: MemtableKind, ops: &[O
     test.db.close().unwrap();
 }
 
+/// `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
+    let cases = asked.unwrap_or(64);
     ProptestConfig {
-        cases: 48,
-        max_shrink_iters: 2000,
+        cases,
+        max_shrink_time: 20_000,
         ..ProptestConfig::default()
     }
 }
