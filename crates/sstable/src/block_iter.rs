@@ -188,7 +188,7 @@ impl BlockIter {
                 let bytes = block.bytes();
                 let entry = shape.entry(bytes, index);
                 let suffix_at = self.common_bytes;
-                self.keys[suffix_at..suffix_at + 8].copy_from_slice(&entry.prefix);
+                self.keys[suffix_at..suffix_at + 8].copy_from_slice(&entry.prefix.to_be_bytes());
                 self.key_end = suffix_at + entry.suffix_bytes;
                 if entry.suffix_bytes > 8 {
                     let tail = &bytes[entry.tail_at..entry.tail_at + entry.suffix_bytes - 8];

@@ -269,7 +269,7 @@ pub(crate) fn encode(entries: &Entries, out: &mut Vec<u8>) {
     if let Some(trailer) = uniform {
         out.extend_from_slice(&trailer.raw().to_le_bytes());
     }
-    // Upper bound of the entries' bytes: which offsets are needed must be known before the entries.
+    // An upper bound of the entries' bytes: how wide offsets are must be known before the entries.
     let wide = offsets_are_wide(entries.iter().fold(0, |sum, entry| {
         sum + 15 + entry.key.len() + TRAILER_BYTES + entry.value.len()
     }));

@@ -1,17 +1,18 @@
-//! The slot layout of a data block: an array of 8-byte key prefixes, an array of offsets, and the
-//! entries one after the other. A lookup touches the few lines of the prefix array and one entry.
+//! The slot layout of a data block: an array of 8-byte key prefixes, each with the offset of its
+//! entry, and the entries one after the other. A lookup touches the few lines of the array, which
+//! it reads independently of each other, and one entry.
 //!
 //! ```text
 //! layout u8 = 1 | flags u8 | 0 u16 | entries u32 | common bytes u32 | [trailer u64, if uniform]
-//! | prefix u64 big-endian, for each entry | offset u16 (u32 if wide), for each entry
-//! | common bytes | entries
+//! | common bytes | slot for each entry | entries
+//! slot: prefix u64 | offset u16 (u32 if wide)
 //! entry: suffix length varint | suffix bytes from the ninth on | [trailer u64, unless uniform]
 //!      | value, to the next entry
 //! ```
 //!
 //! The common bytes begin every user key of the block; what follows them is an entry's suffix. Its
-//! first eight bytes (padded with zeros) are its prefix and stand in the array alone. Offsets count
-//! from the first entry. Specified in `docs/format/block.md`.
+//! first eight bytes (padded with zeros), read as a big-endian number, are its prefix and stand in
+//! the slot alone. Offsets count from the first entry. Specified in `docs/format/block.md`.
 //!
 //! Invariant: a [`SlotShape`] exists only for bytes that [`SlotShape::parse`] has walked from end
 //! to end, so that the accessors, given those bytes, never leave them. Used by `block` (lookups),
@@ -20,7 +21,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use esker_base::coding::{get_varint, put_varint, u32_at, u64_at};
+use esker_base::coding::{get_varint, put_varint, u16_at, u32_at, u64_at};
 use esker_base::internal_key::{TRAILER_BYTES, key_prefix};
 use esker_base::limits::MAX_KEY_BYTES;
 use esker_base::{Error, Result, Trailer};
@@ -30,13 +31,18 @@ use crate::block_builder::Entries;
 
 const HEADER_BYTES: usize = 12;
 const PREFIX_BYTES: usize = 8;
+/// A slot whose offset takes two bytes, and one whose offset takes four.
+const NARROW: usize = PREFIX_BYTES + 2;
+const WIDE: usize = PREFIX_BYTES + 4;
+/// Up to so many slots are compared one and all: that costs less than the cache misses that a
+/// binary search, whose loads wait for each other, takes one after the other.
+const COUNTED_SLOTS: usize = 64;
 
 /// Where the parts of a slot block lie.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotShape {
     entries: u32,
-    prefixes_at: u32,
-    offsets_at: u32,
+    slots_at: u32,
     entries_at: u32,
     common_bytes: u32,
     longest_suffix: u32,
@@ -48,8 +54,8 @@ pub(crate) struct SlotShape {
 /// One entry, as ranges of the block's bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotEntry {
-    /// The first eight bytes after the common ones, as they stand in the array.
-    pub(crate) prefix: [u8; PREFIX_BYTES],
+    /// The first eight bytes after the common ones, as a big-endian number.
+    pub(crate) prefix: u64,
     /// Bytes of the key after the common ones.
     pub(crate) suffix_bytes: usize,
     /// Where the suffix's bytes from the ninth on lie.
@@ -58,6 +64,32 @@ pub(crate) struct SlotEntry {
     pub(crate) trailer: Trailer,
     /// Where the value lies.
     pub(crate) value: Range<usize>,
+}
+
+/// The prefix in a slot.
+#[inline]
+fn prefix_of<const N: usize>(slot: &[u8; N]) -> u64 {
+    u64_at(slot, 0).unwrap_or_default()
+}
+
+/// How many slots at the front have a prefix below `wanted`; prefixes ascend.
+#[inline]
+fn count_below<const N: usize>(mut slots: &[[u8; N]], wanted: u64) -> usize {
+    let mut skipped = 0;
+    while slots.len() > COUNTED_SLOTS {
+        let middle = slots.len() / 2;
+        if prefix_of(&slots[middle]) < wanted {
+            skipped += middle;
+            slots = &slots[middle..];
+        } else {
+            slots = &slots[..middle];
+        }
+    }
+    skipped
+        + slots
+            .iter()
+            .map(|slot| usize::from(prefix_of(slot) < wanted))
+            .sum::<usize>()
 }
 
 impl SlotEntry {
@@ -108,11 +140,10 @@ impl SlotShape {
                     .ok_or_else(damaged)
             })
             .transpose()?;
-        let prefixes_at = HEADER_BYTES as u64 + if uniform.is_some() { 8 } else { 0 };
-        let offsets_at = prefixes_at + PREFIX_BYTES as u64 * u64::from(entries);
-        let offset_bytes = if wide { 4 } else { 2 };
-        let common_at = offsets_at + offset_bytes * u64::from(entries);
-        let entries_at = common_at + u64::from(common_bytes);
+        let common_at = HEADER_BYTES as u64 + if uniform.is_some() { 8 } else { 0 };
+        let slots_at = common_at + u64::from(common_bytes);
+        let slot_bytes = if wide { WIDE } else { NARROW };
+        let entries_at = slots_at + slot_bytes as u64 * u64::from(entries);
         let known_flags = flags & !(FLAG_WIDE_OFFSETS | FLAG_UNIFORM_TRAILER) == 0;
         if entries == 0
             || !known_flags
@@ -125,8 +156,7 @@ impl SlotShape {
         }
         let mut shape = Self {
             entries,
-            prefixes_at: prefixes_at as u32,
-            offsets_at: offsets_at as u32,
+            slots_at: slots_at as u32,
             entries_at: entries_at as u32,
             common_bytes,
             longest_suffix: 0,
@@ -151,14 +181,14 @@ impl SlotShape {
         if self.offset(bytes, 0) != start {
             return None;
         }
-        for (index, prefix) in self.prefixes(bytes).iter().enumerate() {
+        for index in 0..self.entries() {
+            let prefix = self.prefix(bytes, index);
             let end = self.end(bytes, index);
             let entry = bytes.get(start..end)?;
             let (suffix_bytes, varint_bytes) = get_varint(entry)?;
             let suffix_bytes = usize::try_from(suffix_bytes).ok()?;
             let tail_bytes = suffix_bytes.saturating_sub(PREFIX_BYTES);
             let key_bytes = suffix_bytes.checked_add(self.common_bytes as usize)?;
-            let prefix = u64::from_be_bytes(*prefix);
             // The padding of a short suffix is zero, or two spellings would name one key.
             let is_padded = suffix_bytes >= PREFIX_BYTES || prefix << (8 * suffix_bytes) == 0;
             if key_bytes == 0
@@ -185,7 +215,7 @@ impl SlotShape {
     /// The bytes that begin every user key.
     #[inline]
     pub(crate) fn common<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        let end = self.entries_at as usize;
+        let end = self.slots_at as usize;
         &bytes[end - self.common_bytes as usize..end]
     }
 
@@ -196,21 +226,32 @@ impl SlotShape {
     }
 
     #[inline]
-    fn prefixes<'a>(&self, bytes: &'a [u8]) -> &'a [[u8; PREFIX_BYTES]] {
-        bytes[self.prefixes_at as usize..self.offsets_at as usize]
-            .as_chunks()
-            .0
+    fn slots<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.slots_at as usize..self.entries_at as usize]
+    }
+
+    #[inline]
+    fn slot_at(&self, index: usize) -> usize {
+        self.slots_at as usize
+            + if self.wide {
+                WIDE * index
+            } else {
+                NARROW * index
+            }
+    }
+
+    #[inline]
+    fn prefix(&self, bytes: &[u8], index: usize) -> u64 {
+        u64_at(bytes, self.slot_at(index)).unwrap_or_default()
     }
 
     #[inline]
     fn offset(&self, bytes: &[u8], index: usize) -> usize {
-        let at = self.offsets_at as usize;
+        let at = self.slot_at(index) + PREFIX_BYTES;
         let offset = if self.wide {
-            let at = at + 4 * index;
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as usize
+            u32_at(bytes, at).unwrap_or_default() as usize
         } else {
-            let at = at + 2 * index;
-            u16::from_le_bytes([bytes[at], bytes[at + 1]]) as usize
+            usize::from(u16_at(bytes, at).unwrap_or_default())
         };
         offset + self.entries_at as usize
     }
@@ -227,7 +268,7 @@ impl SlotShape {
     /// Entry `index`, which is below [`SlotShape::entries`].
     #[inline]
     pub(crate) fn entry(&self, bytes: &[u8], index: usize) -> SlotEntry {
-        let prefix = self.prefixes(bytes)[index];
+        let prefix = self.prefix(bytes, index);
         let start = self.offset(bytes, index);
         let end = self.end(bytes, index);
         let (suffix_bytes, varint_bytes) = match bytes[start] {
@@ -278,7 +319,7 @@ impl SlotShape {
             return None;
         }
         let entry = self.entry(bytes, index);
-        let is_same_key = entry.prefix == key_prefix(target.suffix).to_be_bytes()
+        let is_same_key = entry.prefix == key_prefix(target.suffix)
             && target.key_order_of(bytes, &entry) == Ordering::Equal;
         is_same_key.then_some((entry.trailer, entry.value))
     }
@@ -296,29 +337,32 @@ impl SlotShape {
     #[inline]
     fn lower_bound(&self, bytes: &[u8], target: &Target<'_>) -> usize {
         let wanted = key_prefix(target.suffix);
-        let prefixes = self.prefixes(bytes);
-        let first = prefixes.partition_point(|prefix| u64::from_be_bytes(*prefix) < wanted);
-        let is_wanted = |prefix: &[u8; PREFIX_BYTES]| u64::from_be_bytes(*prefix) == wanted;
-        match &prefixes[first..] {
-            [one, rest @ ..] if is_wanted(one) => {
-                let is_before =
-                    |index| target.order_of(bytes, &self.entry(bytes, index)) == Ordering::Less;
-                if !rest.first().is_some_and(is_wanted) {
-                    return first + usize::from(is_before(first));
-                }
-                let (mut low, mut high) = (first, first + 1 + rest.partition_point(is_wanted));
-                while low < high {
-                    let middle = low + (high - low) / 2;
-                    if is_before(middle) {
-                        low = middle + 1
-                    } else {
-                        high = middle
-                    }
-                }
-                low
-            }
-            _ => first,
+        let slots = self.slots(bytes);
+        let first = if self.wide {
+            count_below(slots.as_chunks::<WIDE>().0, wanted)
+        } else {
+            count_below(slots.as_chunks::<NARROW>().0, wanted)
+        };
+        let is_equal = |index| index < self.entries() && self.prefix(bytes, index) == wanted;
+        let is_before = |index| target.order_of(bytes, &self.entry(bytes, index)).is_lt();
+        if !is_equal(first) {
+            return first;
         }
+        if !is_equal(first + 1) {
+            return first + usize::from(is_before(first));
+        }
+        // Several keys or versions share the prefix: the entries themselves decide.
+        let (mut low, mut high) = (first, self.entries());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let before = self.prefix(bytes, middle) == wanted && is_before(middle);
+            if before {
+                low = middle + 1
+            } else {
+                high = middle
+            }
+        }
+        low
     }
 }
 
@@ -333,31 +377,30 @@ pub(crate) fn encode(entries: &Entries, out: &mut Vec<u8>) {
     if let Some(trailer) = uniform {
         out.extend_from_slice(&trailer.raw().to_le_bytes());
     }
-    for entry in entries.iter() {
-        out.extend_from_slice(&key_prefix(&entry.key[common_bytes..]).to_be_bytes());
+    if let Some(first) = entries.iter().next() {
+        out.extend_from_slice(&first.key[..common_bytes]);
     }
-    // Upper bound of the entries' bytes: which offsets are needed must be known before the entries.
+    // An upper bound of the entries' bytes: how wide offsets are must be known before the entries.
     let wide = offsets_are_wide(entries.iter().fold(0, |sum, entry| {
         sum + 5 + entry.key.len() + TRAILER_BYTES + entry.value.len()
     }));
-    let offsets_at = out.len();
-    let offset_bytes = if wide { 4 } else { 2 };
-    out.resize(offsets_at + offset_bytes * entries.len(), 0);
     out[start + 1] = if wide { FLAG_WIDE_OFFSETS } else { 0 }
         | if uniform.is_some() {
             FLAG_UNIFORM_TRAILER
         } else {
             0
         };
-    if let Some(first) = entries.iter().next() {
-        out.extend_from_slice(&first.key[..common_bytes]);
-    }
+    let slot_bytes = if wide { WIDE } else { NARROW };
+    let mut slot_at = out.len();
+    out.resize(slot_at + slot_bytes * entries.len(), 0);
     let entries_at = out.len();
-    for (index, entry) in entries.iter().enumerate() {
-        let offset = ((out.len() - entries_at) as u32).to_le_bytes();
-        let at = offsets_at + offset_bytes * index;
-        out[at..at + offset_bytes].copy_from_slice(&offset[..offset_bytes]);
+    for entry in entries.iter() {
         let suffix = &entry.key[common_bytes..];
+        let offset = ((out.len() - entries_at) as u32).to_le_bytes();
+        let slot = &mut out[slot_at..slot_at + slot_bytes];
+        slot[..PREFIX_BYTES].copy_from_slice(&key_prefix(suffix).to_le_bytes());
+        slot[PREFIX_BYTES..].copy_from_slice(&offset[..slot_bytes - PREFIX_BYTES]);
+        slot_at += slot_bytes;
         put_varint(out, suffix.len() as u64);
         out.extend_from_slice(suffix.get(PREFIX_BYTES..).unwrap_or_default());
         if uniform.is_none() {
