@@ -5,8 +5,8 @@
 //!   [`disk::FaultFileSystem`], [`disk::TraceFileSystem`]). It knows nothing of esker.
 //! * [`oracle`]: an ordered map that remembers what was acknowledged and how durably, and judges the
 //!   state that was found after a crash.
-//! * [`workload`]: steps to do, from a seed ([`step`] says what they are); [`minimize`] makes a failing
-//!   list of them short.
+//! * [`workload`]: steps to do, from a seed ([`step`] says what they are); [`mod@minimize`] makes a
+//!   failing list of them short.
 //! * [`seed`]: numbers that are the same on every machine, and which seeds a test should try.
 //!
 //! Invariant: everything is a function of its seed (I12). Imports base and vfs only, so that each

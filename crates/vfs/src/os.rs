@@ -29,8 +29,9 @@ static LOCKED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
 /// [`WritableFile::map`] gives a window only on Linux, on file systems that rewrite allocated blocks
 /// in place (ext4, XFS, tmpfs, and overlays, whose upper layer is taken to be one of these), after
 /// [`WritableFile::allocate`] on the same handle has really reserved the space. While a window is
-/// open, the file refuses to be cut below it. What remains is a device that fails under a store, or
-/// another program that cuts the file in spite of the lock: either ends the process with SIGBUS.
+/// open, its handle refuses to cut the file below it. What remains is a device that fails under a
+/// store, or somebody who cuts the file through another handle in spite of the directory's lock:
+/// either ends the process with SIGBUS.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsFileSystem;
 
@@ -330,5 +331,50 @@ impl MappedWriter for OsMapped {
         } else {
             Err(outside_window())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_another_handle_holds_is_refused() -> io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("LOCK");
+        // As another process would hold it: without an entry in this one's register.
+        let other = File::create(&path)?;
+        other.lock()?;
+        let refused = OsFileSystem::new().lock(&path).map(drop);
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        other.unlock()?;
+        let held = OsFileSystem::new().lock(&path)?;
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(held);
+        other.lock()
+    }
+
+    #[test]
+    fn a_lock_is_one_by_whichever_path() -> io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(directory.path(), &link)?;
+        let fs = OsFileSystem::new();
+        let held = fs.lock(&directory.path().join("LOCK"))?;
+        let refused = fs.lock(&link.join("LOCK")).map(drop);
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+        fs.lock(&link.join("LOCK")).map(drop)
+    }
+
+    #[test]
+    fn contents_are_not_changed_by_locking() -> io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("LOCK");
+        let fs = OsFileSystem::new();
+        fs.create(&path)?.write_at(0, b"kept")?;
+        fs.lock(&path)?;
+        assert_eq!(fs.metadata(&path)?.bytes, 4);
+        Ok(())
     }
 }
