@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use esker_base::filename::FileNumber;
 use esker_base::limits::MAX_KEYSPACE_NAME_BYTES;
+use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result, SequenceNumber};
 
@@ -100,7 +101,6 @@ impl ManifestState {
             .next_file_number
             .max(edit.next_file_number.unwrap_or(0));
         self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
-        self.largest_keyspace = self.largest_keyspace.max(edit.largest_keyspace);
         self.database_id = edit.database_id.unwrap_or(self.database_id);
         if let Some(options) = &edit.options {
             self.options = Arc::new(options.clone());
@@ -125,6 +125,8 @@ impl ManifestState {
             }
             self.apply_keyspace(keyspace, index)?;
         }
+        // Last: the keyspaces of a snapshot are created below it.
+        self.largest_keyspace = self.largest_keyspace.max(edit.largest_keyspace);
         Ok(())
     }
 
@@ -179,11 +181,8 @@ impl ManifestState {
         if !edit.removed.is_empty() || !edit.added.is_empty() {
             version_builder::apply(Arc::make_mut(&mut keyspace.version), edit, index)?;
         }
-        let largest = edit
-            .added
-            .iter()
-            .map(|added| added.meta.largest_sequence)
-            .max();
+        let sequences = |meta: &TableMeta| meta.largest_sequence.max(meta.ingested_sequence);
+        let largest = edit.added.iter().map(|added| sequences(&added.meta)).max();
         self.last_sequence = self.last_sequence.max(largest.unwrap_or(0));
         Ok(())
     }

@@ -16,7 +16,7 @@ const LARGEST_IS_EXCLUSIVE: u64 = 5;
 const CHECKSUM: u64 = 17;
 
 /// The number of the field of each plain number of a description.
-fn numbers(meta: &mut TableMeta) -> [(u64, &mut u64); 13] {
+fn numbers(meta: &mut TableMeta) -> [(u64, &mut u64); 14] {
     [
         (1, &mut meta.number),
         (2, &mut meta.file_bytes),
@@ -31,6 +31,7 @@ fn numbers(meta: &mut TableMeta) -> [(u64, &mut u64); 13] {
         (14, &mut meta.earliest_expiry_millis),
         (15, &mut meta.latest_expiry_millis),
         (16, &mut meta.created_millis),
+        (18, &mut meta.ingested_sequence),
     ]
 }
 

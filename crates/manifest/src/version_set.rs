@@ -27,6 +27,8 @@ use crate::recovery;
 use crate::version::Version;
 use crate::version_edit::{KeyspaceEdit, RunPlacement, VersionEdit};
 
+/// The number of the MANIFEST that a new database begins with.
+const FIRST_MANIFEST: FileNumber = 1;
 /// How much a record may grow when numbers drawn for a rotation enter it.
 const ROTATION_SLACK_BYTES: usize = 64;
 
@@ -68,7 +70,7 @@ struct Inner {
 
 impl VersionSet {
     /// Makes a new database in `directory`, which exists: a MANIFEST that begins with `initial`
-    /// (and keyspace 0, if that does not make it), and `CURRENT`.
+    /// (and keyspace 0, if that does not make it), and `CURRENT`. New runs are not for `initial`.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] where there is a database or `initial` cannot be applied;
@@ -93,13 +95,16 @@ impl VersionSet {
                 },
             );
         }
-        let log = ManifestLog::new(fs, directory, options.rotate_bytes, Position::Next, None);
-        let state = ManifestState {
-            next_file_number: 1,
+        let mut log = ManifestLog::new(fs, directory, options.rotate_bytes, Position::Next, None);
+        let mut state = ManifestState {
+            next_file_number: FIRST_MANIFEST + 1,
             ..ManifestState::default()
         };
-        let set = Self::new(state, LiveIndex::default(), Some(log), 0);
-        set.log_and_apply(initial)?;
+        let mut index = LiveIndex::default();
+        state.apply(&initial, &index)?;
+        index.note(&initial);
+        log.rotate(FIRST_MANIFEST, &state, 0)?;
+        let set = Self::new(state, index, Some(log), FIRST_MANIFEST);
         Ok(set)
     }
 
@@ -356,6 +361,3 @@ fn files_of(edit: &VersionEdit) -> impl Iterator<Item = FileNumber> {
     let tables = tables.map(|added| added.meta.number);
     tables.chain(edit.added_segments.iter().copied())
 }
-
-#[cfg(test)]
-mod tests;

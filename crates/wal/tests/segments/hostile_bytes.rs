@@ -56,7 +56,8 @@ fn a_watermark_that_lies_below_is_no_damage_and_one_above_is() {
 fn a_type_of_a_later_version_is_skipped_or_refused_as_its_number_says() {
     use esker_base::checksum::checksum;
     for (record_type, skipped) in [(4u8, false), (127, false), (128, true), (255, true)] {
-        let mut first = encode_record_header(NUMBER, 4096, RecordType::Data, b"123456789abc").to_vec();
+        let mut first =
+            encode_record_header(NUMBER, 4096, RecordType::Data, b"123456789abc").to_vec();
         first[8] = record_type;
         let check = checksum(&first[4..20], NUMBER ^ 4096u64.rotate_left(32)) as u32;
         first[..4].copy_from_slice(&check.to_le_bytes());

@@ -1,0 +1,120 @@
+//! Damaged files: the right state, or an error that names the file. Never another state.
+
+use esker_base::ErrorKind;
+use esker_base::filename::{current_path, manifest_path};
+
+use super::workload::Workload;
+use super::*;
+
+/// A database with a few edits in its MANIFEST, and the path of that.
+fn database() -> (MemFileSystem, VersionSet, std::path::PathBuf) {
+    let fs = empty();
+    let set = create(&fs).unwrap();
+    let mut workload = Workload::new(3, &set);
+    for _ in 0..6 {
+        set.log_and_apply(workload.draw(&set)).unwrap();
+    }
+    let path = manifest_path(directory(), set.manifest_number());
+    (fs, set, path)
+}
+
+fn bytes_of(fs: &MemFileSystem, path: &Path) -> Vec<u8> {
+    let file = fs.open_read(path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// Opens a copy in which the file at `path` holds `bytes`.
+fn open_with(fs: &MemFileSystem, path: &Path, bytes: &[u8]) -> Result<VersionSet> {
+    let copy = fs.fork();
+    let file = copy.open_write(path).unwrap();
+    file.set_len(0).unwrap();
+    file.write_at(0, bytes).unwrap();
+    recover(&copy)
+}
+
+#[test]
+fn every_flipped_bit_of_a_manifest() {
+    let (fs, set, path) = database();
+    let bytes = bytes_of(&fs, &path);
+    let end = set.manifest_bytes() as usize;
+    let (mut right, mut refused) = (0, 0);
+    for bit in (4000 * 8..(end + 64) * 8).chain(0..64 * 8) {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        match open_with(&fs, &path, &damaged) {
+            Ok(found) => {
+                assert_eq!(found.state().keyspaces, set.state().keyspaces, "bit {bit}");
+                assert_eq!(found.state().segments, set.state().segments, "bit {bit}");
+                right += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corruption, "bit {bit}");
+                assert!(
+                    error.file() == Some(&path) && error.offset().is_some(),
+                    "bit {bit}"
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(right > 64 * 8 && refused > 1000, "{right} {refused}");
+}
+
+#[test]
+fn every_cut_of_a_manifest_is_refused() {
+    let (fs, set, path) = database();
+    let bytes = bytes_of(&fs, &path);
+    let end = set.manifest_bytes() as usize;
+    for length in (0..end + 16).chain([bytes.len() - 1]) {
+        let error = open_with(&fs, &path, &bytes[..length]).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.file()),
+            (ErrorKind::Corruption, Some(path.as_path())),
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn a_current_that_is_damaged_or_names_what_is_not_there() {
+    let (fs, _, path) = database();
+    let current = current_path(directory());
+    let bytes = bytes_of(&fs, &current);
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let error = open_with(&fs, &current, &damaged).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.file()),
+            (ErrorKind::Corruption, Some(current.as_path()))
+        );
+    }
+    for length in 0..bytes.len() {
+        assert!(open_with(&fs, &current, &bytes[..length]).is_err());
+    }
+    assert!(open_with(&fs, &current, &[0; 1 << 20]).is_err());
+    fs.remove_file(&path).unwrap();
+    let error = recover(&fs).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.file()),
+        (ErrorKind::Corruption, Some(path.as_path()))
+    );
+    assert!(VersionSet::exists(&fs, directory()).unwrap());
+}
+
+#[test]
+fn a_manifest_under_another_name_is_refused() {
+    let (fs, set, path) = database();
+    let older = set.manifest_number();
+    while set.manifest_number() == older {
+        set.log_and_apply(flush(&set)).unwrap();
+    }
+    let newer = manifest_path(directory(), set.manifest_number());
+    let error = open_with(&fs, &newer, &bytes_of(&fs, &path)).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.file()),
+        (ErrorKind::Corruption, Some(newer.as_path()))
+    );
+}
