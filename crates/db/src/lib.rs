@@ -73,3 +73,8 @@ pub use stats::{LevelStats, Stats};
 pub use validate::{Issue, Severity, ValidationProgress, ValidationReport};
 pub use value::Value;
 pub use wal_control::Wal;
+
+/// Keeps the program in the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
