@@ -2,6 +2,7 @@
 //! comes back after clean ends, torn ends, damage, recycling and failures.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod crashes;
 mod damage;
 mod failures;
 mod golden;
