@@ -152,6 +152,12 @@ impl<'a> Picker<'a> {
             }
         }
         if !movable.is_empty() {
+            let age = |part: &PlanRun| {
+                self.runs(level)
+                    .iter()
+                    .position(|run| run.id == part.run_id)
+            };
+            movable.sort_by_key(age);
             return Some(self.plan(movable, next, OutputRun::Only, reason, true));
         }
         let (_, selection) = best?;
@@ -183,7 +189,7 @@ impl<'a> Picker<'a> {
             run.find(&seed.bounds.smallest)
                 .is_some_and(|at| run.tables[at].number == seed.number)
         })?;
-        let limit = self.options.max_merge_bytes;
+        let limit = self.merge_limit(level);
         let mut selection = Selection::connected(&stack, seed);
         if selection.bytes() > limit && !self.runs(next).is_empty() {
             selection = Selection::connected_above(&stack, seed);
@@ -192,6 +198,22 @@ impl<'a> Picker<'a> {
             selection = Selection::downward(&stack, position, seed);
         }
         Some(selection)
+    }
+
+    /// About how many bytes a merge out of `level` takes at most. Level 0 overlaps everything, and
+    /// taking it piece by piece would rewrite what lies below as often: what it holds in the
+    /// ordinary course of things, and what that meets in a last level without tiers, goes as one.
+    fn merge_limit(&self, level: usize) -> u64 {
+        let ordinary = self
+            .options
+            .base_bytes
+            .saturating_mul(self.options.tier_runs as u64 + 2);
+        let limit = self.options.max_merge_bytes;
+        if level == 0 {
+            limit.max(ordinary)
+        } else {
+            limit
+        }
     }
 
     /// The table of a sorted level that costs least for what it brings, and what overlaps below.
