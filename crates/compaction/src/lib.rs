@@ -3,7 +3,7 @@
 //! Two halves. The pure one decides, over plain data: [`shape`] (how large levels should be),
 //! [`picker`] (what to compact next), [`plan`] (which tables become which), [`retention`] (which
 //! records stay), [`pacing`] (how writers are slowed). The other acts: [`mod@flush`] and [`job`] read,
-//! merge and write tables, [`subcompaction`] cuts a job into parts, [`executor`] runs them.
+//! merge and write tables, `subcompaction` cuts a job into parts, [`executor`] runs them.
 //!
 //! Invariants: newer data never ends below older data of the same key; nothing that a snapshot can
 //! see is dropped and nothing dropped comes back (I6); a job either hands over finished, synced,
