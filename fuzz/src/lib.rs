@@ -1,17 +1,19 @@
-//! What each fuzz target does with its bytes: a decoder of hostile input (I10), and what must hold
-//! whatever the input is. The targets in `fuzz_targets/` hand libFuzzer's bytes to these functions;
-//! `tests/corpus.rs` hands them the corpus.
+//! What each fuzz target does with its bytes: a decoder of hostile input (I10) or the engine as a
+//! whole, and what must hold whatever the input is. The targets in `fuzz_targets/` hand libFuzzer's
+//! bytes to these functions; `tests/corpus.rs` hands them the corpus.
 //!
-//! Invariant: a run is a pure function of its bytes, fails by panicking, and takes time and memory
-//! in proportion to the bytes.
+//! Invariant: what a run answers depends on its bytes alone; it fails by panicking, and takes time
+//! and memory in proportion to the bytes.
 #![forbid(unsafe_code)]
 
+mod operations;
 mod range_tombstones;
 mod table;
 mod version_edit;
 mod wal_reader;
 mod write_batch;
 
+pub use operations::operations;
 pub use range_tombstones::range_tombstones;
 pub use table::table;
 pub use version_edit::{manifest_recovery, version_edit};
@@ -24,6 +26,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("manifest_recovery", manifest_recovery),
+    ("operations", operations),
     ("range_tombstones", range_tombstones),
     ("table", table),
     ("version_edit", version_edit),
