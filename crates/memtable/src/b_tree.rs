@@ -79,20 +79,16 @@ impl BTree {
         let mut leaf = self.find_leaf(probe)?;
         loop {
             let slots = &leaf.slots;
-            let (record, next) = slots.read(|| {
-                let position = slots.position(probe);
-                if position < slots.count() {
-                    (slots.record(position), None)
-                } else {
-                    (None, leaf.next())
+            let found = slots.read(|| slots.find(probe).ok_or_else(|| leaf.next()));
+            match found {
+                Ok(record) => {
+                    record.prefetch();
+                    // SAFETY: a record of `self.records`, loaded with acquire.
+                    let record = unsafe { record.view() };
+                    return (record.key == probe.key).then_some(record);
                 }
-            });
-            if let Some(record) = record {
-                // SAFETY: a record of `self.records`, loaded with acquire.
-                let record = unsafe { record.view() };
-                return (record.key == probe.key).then_some(record);
+                Err(next) => leaf = next?,
             }
-            leaf = next?;
         }
     }
 
@@ -127,7 +123,7 @@ impl BTree {
             return;
         }
         let (leaf, path) = self.find_leaf_to_insert(&probe);
-        let position = leaf.slots.position(&probe);
+        let position = leaf.slots.position(&probe, leaf.slots.count());
         if leaf.slots.count() < SLOTS {
             // SAFETY: as above.
             unsafe { leaf.slots.insert(position, record, &probe, || ()) };
@@ -318,7 +314,7 @@ unsafe impl EntrySource for BTree {
         batch.clear();
         let mut leaf = self.find_leaf(probe);
         while let Some(here) = leaf {
-            let position = copy(here, batch, |slots| slots.position(probe));
+            let position = copy(here, batch, |slots, count| slots.position(probe, count));
             if position < batch.len() {
                 return position;
             }
@@ -336,14 +332,14 @@ unsafe impl EntrySource for BTree {
         batch.clear();
         let mut leaf = self.rightmost();
         while let Some(here) = leaf {
-            copy(here, batch, |_| ());
+            copy(here, batch, |_, _| ());
             leaf = self.behind(batch);
         }
     }
 
     fn next_batch(&self, batch: &mut Batch<LeafPlace>) {
         match self.behind(batch) {
-            Some(leaf) => copy(leaf, batch, |_| ()),
+            Some(leaf) => copy(leaf, batch, |_, _| ()),
             None => batch.clear(),
         }
     }
@@ -355,7 +351,7 @@ unsafe impl EntrySource for BTree {
         };
         let mut leaf = here.previous();
         while let Some(before) = leaf {
-            copy(before, batch, |_| ());
+            copy(before, batch, |_, _| ());
             leaf = self.behind(batch);
             // Leaves that `before` has just split into stand between it and `here`.
             if leaf.is_some_and(|next| ptr::eq(next, here)) {
@@ -375,13 +371,14 @@ impl BTree {
 }
 
 /// Copies `leaf` as it is at one moment, and what `look` sees at that moment.
-fn copy<T>(leaf: &Leaf, batch: &mut Batch<LeafPlace>, look: impl Fn(&Slots) -> T) -> T {
+fn copy<T>(leaf: &Leaf, batch: &mut Batch<LeafPlace>, look: impl Fn(&Slots, usize) -> T) -> T {
     let (seen, next) = leaf.slots.read(|| {
+        let count = leaf.slots.count();
         batch.clear();
-        for record in (0..leaf.slots.count()).filter_map(|index| leaf.slots.record(index)) {
+        for record in (0..count).filter_map(|index| leaf.slots.record(index)) {
             batch.push_back(record);
         }
-        (look(&leaf.slots), leaf.next().map(Leaf::remember))
+        (look(&leaf.slots, count), leaf.next().map(Leaf::remember))
     });
     batch.place = LeafPlace {
         leaf: Some(leaf.remember()),

@@ -142,7 +142,7 @@ impl Inner {
     /// now.
     #[inline]
     pub(super) fn child_index(&self, probe: &Probe<'_>) -> usize {
-        self.slots.position(probe)
+        self.slots.position(probe, self.slots.count())
     }
 
     #[inline]

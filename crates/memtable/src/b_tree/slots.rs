@@ -162,11 +162,23 @@ impl Slots {
         unsafe { self.filled_ref(index).view() }
     }
 
-    /// The first slot whose record is at or after `probe`; `count` if there is none. Meaningless
-    /// while the node changes.
+    /// The first record at or after `probe`. To be read within `read`.
     #[inline]
-    pub(super) fn position(&self, probe: &Probe<'_>) -> usize {
+    pub(super) fn find(&self, probe: &Probe<'_>) -> Option<RecordRef> {
+        // The count is looked at once: an append changes it without changing the version.
         let count = self.count();
+        let position = self.position(probe, count);
+        if position < count {
+            self.record(position)
+        } else {
+            None
+        }
+    }
+
+    /// The first of `count` slots whose record is at or after `probe`; `count` if there is none.
+    /// Meaningless while the node changes.
+    #[inline]
+    pub(super) fn position(&self, probe: &Probe<'_>, count: usize) -> usize {
         let skip = self.skip.load(Relaxed) as usize;
         if skip > 0 {
             match self.order_of_common(probe, skip) {
