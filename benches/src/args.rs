@@ -100,7 +100,7 @@ pub struct Args {
         long,
         value_delimiter = ',',
         value_name = "ENGINE,...",
-        conflicts_with = "engine"
+        conflicts_with_all = ["engine", "db", "use_existing_db"]
     )]
     pub engines: Vec<String>,
     /// Rounds of a comparison
@@ -379,6 +379,7 @@ mod tests {
             "--benchmarks nonsense",
             "--compression zstd",
             "--engine esker --engines esker,btreemap",
+            "--engines esker,btreemap --db /nonexistent/nowhere",
             "--rounds 3",
             "--cache_size many",
             "stray",

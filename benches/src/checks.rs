@@ -7,7 +7,7 @@
 use crate::expectations::{ABSENT, Expectations, MAX_KEYS, UNKNOWN};
 use crate::keys::parse_key;
 use crate::values::{Defect, Values};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One value in this many is compared whole.
 pub const WHOLE_EVERY: u32 = 64;
@@ -15,7 +15,7 @@ pub const WHOLE_EVERY: u32 = 64;
 const DESCRIBED_FAILURES: usize = 5;
 
 /// What the checks of a phase found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckReport {
     /// Answers that were checked.
     pub checked: u64,
@@ -237,15 +237,12 @@ impl ScanChecks {
         checks.value(index, state, value);
     }
 
-    /// The scan came to the end of the database: whatever lies between its last entry and `bound`
-    /// (forwards; one above the largest index ever written) or the first key must be absent.
+    /// The scan came to its end: whatever lies between its last entry and `bound` must be absent.
+    /// Forwards, `bound` is one above the last index of the scan's part; backwards, the first one.
     pub fn end(&mut self, checks: &mut Checks<'_>, bound: u64) {
-        if self.forward {
-            Self::gap(checks, self.edge..bound);
-            self.edge = self.edge.max(bound);
-        } else {
-            Self::gap(checks, 0..self.edge);
-            self.edge = 0;
+        match self.forward {
+            true => Self::gap(checks, self.edge..bound),
+            false => Self::gap(checks, bound..self.edge),
         }
     }
 
@@ -320,7 +317,7 @@ mod tests {
                 for &index in indexes {
                     scan.entry(checks, key.set(index), &self.value(index, 3));
                 }
-                scan.end(checks, 10);
+                scan.end(checks, if forward { 10 } else { 0 });
             })
         }
     }

@@ -52,7 +52,8 @@ pub fn main(registry: &[Entry]) -> ExitCode {
     }))
 }
 
-type Refusal = (u8, String);
+/// An exit code and the sentence that explains it.
+pub(crate) type Refusal = (u8, String);
 
 fn run(args: &Args, registry: &[Entry]) -> Result<u8, Refusal> {
     let config = Config::from_args(args).map_err(|message| (USAGE, message))?;
@@ -66,7 +67,7 @@ fn run(args: &Args, registry: &[Entry]) -> Result<u8, Refusal> {
     if args.engines.is_empty() {
         measure(args, &config, find(registry, &args.engine)?)
     } else {
-        compare::run(args).map_err(|message| (FAILED, message))
+        compare::run(args)
     }
 }
 

@@ -9,7 +9,7 @@ pub mod btree;
 pub mod esker;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use std::path::Path;
 pub type EngineResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What a write has survived when it returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// It is on stable storage.
@@ -29,7 +29,7 @@ pub enum Durability {
 }
 
 /// How tables are merged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CompactionShape {
     /// One sorted run per level: least space and fastest scans.
@@ -41,7 +41,7 @@ pub enum CompactionShape {
 }
 
 /// Block compression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// As it stands.
@@ -51,7 +51,7 @@ pub enum Compression {
 }
 
 /// How an engine is to be set up. `None` leaves the engine its default.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EngineSettings {
     /// The cache of blocks or pages, bytes.
     pub cache_bytes: u64,

@@ -12,7 +12,7 @@
 use crate::phase::Signals;
 use esker::{Clock, SystemClock};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(20);
 const SPIN: Duration = Duration::from_micros(120);
 
 /// Latency percentiles of a phase, microseconds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LatencyReport {
     /// The median.
     pub p50_micros: f64,

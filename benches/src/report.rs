@@ -8,13 +8,13 @@ use crate::checks::CheckReport;
 use crate::engine::EngineSettings;
 use crate::latency::LatencyReport;
 use crate::resources::Machine;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The version of the JSON document.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The result of one run over one engine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunReport {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -43,7 +43,7 @@ pub struct RunReport {
 }
 
 /// The settings of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SettingsReport {
     /// Keys.
     pub num: u64,
@@ -93,7 +93,7 @@ impl SettingsReport {
 }
 
 /// The result of one verb.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PhaseReport {
     /// The verb, or `load` where keys had to be loaded for it first.
     pub name: String,
@@ -156,10 +156,10 @@ pub struct PhaseReport {
 }
 
 /// The thread that works beside the measured ones.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BesideReport {
     /// What it did.
-    pub name: &'static str,
+    pub name: String,
     /// Operations that ended.
     pub operations: u64,
     /// Operations a second.

@@ -264,7 +264,7 @@ fn summarize(name: &str, threads: usize, outcome: &Outcome) -> PhaseReport {
         missed: tally.missed,
         latency: outcome.recording.report(),
         beside: outcome.beside.as_ref().map(|(recording, _)| BesideReport {
-            name: "writer",
+            name: "writer".into(),
             operations: recording.operations,
             operations_per_second: per_second(recording.operations),
             latency: recording.report(),

@@ -6,7 +6,7 @@ use super::{
     CompactionShape, Compression, Direction, Durability, Engine, EngineResult, EngineSettings,
     EngineStats, Scanner,
 };
-use esker::{Cursor, Db, Options, WriteBatch, WriteOptions};
+use esker::{Cursor, Db, Options, Stats, WriteBatch, WriteOptions};
 use std::path::Path;
 
 /// An esker database in a directory, or in memory: the same engine without a disk.
@@ -178,13 +178,49 @@ impl<const IN_MEMORY: bool> Engine for EskerEngine<IN_MEMORY> {
         EngineStats {
             device_bytes_written: Some(stats.device_bytes_written()),
             device_bytes_read: None,
-            text: format!("{stats:#?}"),
+            text: describe(&stats),
         }
     }
 
     fn close(self) -> EngineResult<()> {
         Ok(self.db.close()?)
     }
+}
+
+/// The counters, one a line, and the levels that hold something.
+fn describe(stats: &Stats) -> String {
+    let mut lines = vec![
+        format!("user bytes written: {}", stats.user_bytes_written()),
+        format!(
+            "log bytes written: {} ({} syncs)",
+            stats.log_bytes_written(),
+            stats.log_syncs()
+        ),
+        format!(
+            "flush bytes written: {} ({} flushes)",
+            stats.flush_bytes_written(),
+            stats.flushes()
+        ),
+        format!(
+            "compaction bytes read and written: {} and {} ({} compactions)",
+            stats.compaction_bytes_read(),
+            stats.compaction_bytes_written(),
+            stats.compactions()
+        ),
+        format!("write amplification: {:.2}", stats.write_amplification()),
+        format!("writers held back for: {} us", stats.stall_micros()),
+        format!("memtable bytes: {}", stats.memtable_bytes()),
+        format!("block cache bytes: {}", stats.block_cache_bytes()),
+    ];
+    for (number, level) in stats.levels().iter().enumerate() {
+        if level.tables > 0 {
+            lines.push(format!(
+                "level {number}: {} runs, {} tables, {} bytes, {} entries",
+                level.runs, level.tables, level.bytes, level.entries
+            ));
+        }
+    }
+    lines.join("\n")
 }
 
 /// A cursor.
