@@ -34,8 +34,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// The deepest level: where the bulk of the data ends up.
 pub(crate) const LAST_LEVEL: usize = 6;
-/// The size at which a manifest is replaced by a snapshot of what it says.
-const MANIFEST_ROTATE_BYTES: u64 = 4 << 20;
 
 pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
     let settings = options.settle()?;
@@ -46,7 +44,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
         .map_err(|e| io_error("resolve", directory, e))?;
     let lock = lock(&*fs, &directory)?;
     let manifest = ManifestOptions {
-        rotate_bytes: MANIFEST_ROTATE_BYTES,
+        rotate_bytes: settings.manifest_bytes(),
     };
     let exists = VersionSet::exists(&*fs, &directory)?;
     let versions = if exists {
@@ -74,6 +72,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
         fs,
         directory,
         clock: options.clock,
+        executor: options.executor,
     };
     parts.open(versions, Some(lock), !exists)
 }
@@ -85,7 +84,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
     fs.create_dir_all(&directory)
         .map_err(|e| io_error("create", &directory, e))?;
     let manifest = ManifestOptions {
-        rotate_bytes: MANIFEST_ROTATE_BYTES,
+        rotate_bytes: settings.manifest_bytes(),
     };
     let initial = VersionEdit::default();
     let versions = VersionSet::create(Arc::clone(&fs), &directory, manifest, initial)?;
@@ -95,6 +94,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
         fs,
         directory,
         clock: options.clock,
+        executor: options.executor,
     };
     parts.open(versions, None, true)
 }
@@ -124,6 +124,7 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
         fs,
         directory,
         clock: options.clock,
+        executor: options.executor,
     };
     parts.open(versions, None, false)
 }
@@ -249,6 +250,7 @@ struct Parts {
     fs: Arc<dyn FileSystem>,
     directory: PathBuf,
     clock: Arc<dyn Clock>,
+    executor: Option<Arc<dyn Executor>>,
 }
 
 impl Parts {
@@ -326,8 +328,9 @@ impl Parts {
             Error::corruption("the manifest has no default keyspace").with_file(&self.directory)
         })?;
         let background = Background::default();
-        let executor: Arc<dyn Executor> =
-            Arc::new(RayonExecutor::new(settings.background_threads()));
+        let executor = self
+            .executor
+            .unwrap_or_else(|| Arc::new(RayonExecutor::new(settings.background_threads())));
         let jobs = JobContext {
             fs: Arc::clone(&self.fs),
             directory: self.directory.clone(),

@@ -8,7 +8,7 @@ use crate::open;
 use esker_base::clock::{Clock, SystemClock};
 use esker_base::limits;
 use esker_base::{Error, Result};
-use esker_compaction::CompactionShape;
+use esker_compaction::{CompactionShape, Executor};
 use esker_memtable::MemtableKind;
 use esker_sstable::{Compression, FilterKind};
 use esker_vfs::FileSystem;
@@ -141,6 +141,9 @@ settings! {
     max_key_bytes: usize = limits::MAX_KEY_BYTES;
     /// The longest value, bytes. Default and upper bound 1 GiB.
     max_value_bytes: usize = limits::MAX_VALUE_BYTES;
+    /// The size of a manifest, bytes: it is replaced by a snapshot of what it says when it is full.
+    /// Default 4 MiB; at least 4 KiB.
+    manifest_bytes: u64 = 4 << 20;
     /// The structure of memtables.
     memtable: MemtableKind = MemtableKind::default();
     /// What to do about a damaged log. Default: refuse.
@@ -165,6 +168,7 @@ pub struct Options {
     pub(crate) settings: Settings,
     pub(crate) file_system: Option<Arc<dyn FileSystem>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) executor: Option<Arc<dyn Executor>>,
 }
 
 impl Default for Options {
@@ -181,6 +185,7 @@ impl Options {
             settings: Settings::defaults(),
             file_system: None,
             clock: Arc::new(SystemClock::new()),
+            executor: None,
         }
     }
 
@@ -195,6 +200,16 @@ impl Options {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Runs background jobs elsewhere than on threads of the database's own: one at a time in an
+    /// order that a seed decides, for instance, so that a simulation can be run again. An executor
+    /// serves one open database.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
+        self.executor = Some(executor);
         self
     }
 
@@ -244,6 +259,7 @@ impl Options {
                 1 << 50,
             ),
             ("wal_segment_bytes", s.wal_segment_bytes, 16 << 10, 1 << 30),
+            ("manifest_bytes", s.manifest_bytes, 4 << 10, 1 << 30),
             ("block_bytes", s.block_bytes as u64, 256, 1 << 20),
             ("target_file_bytes", s.target_file_bytes, 4 << 10, 1 << 40),
             ("level0_runs", s.level0_runs as u64, 1, 64),
