@@ -274,7 +274,7 @@ impl Engine {
         ShapeOptions {
             shape: settings.compaction_shape(),
             level0_runs: settings.level0_runs(),
-            tier_runs: settings.size_ratio(),
+            tier_runs: settings.tier_runs(),
             size_ratio: settings.size_ratio(),
             base_bytes: flush_bytes * settings.level0_runs() as u64,
             target_file_bytes: settings.target_file_bytes(),

@@ -11,13 +11,14 @@ use crate::range_spec::KeyRange;
 use crate::read::{Visibility, judge};
 use crate::snapshot::Snapshot;
 use crate::super_version::SuperVersion;
-use esker_base::internal_key::Trailer;
+use crate::transaction::OVERLAY_BASE;
+use esker_base::internal_key::{MAX_SEQUENCE, Trailer};
 use esker_base::iterator::InternalIterator;
 use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::{Result, SequenceNumber};
-use esker_memtable::MemtableIter;
+use esker_memtable::{Memtable, MemtableIter};
 use esker_sstable::{FillCache, LevelIter};
 use std::fmt;
 use std::sync::Arc;
@@ -120,6 +121,13 @@ struct Cover {
 }
 
 impl Cover {
+    fn new(tombstones: FragmentedTombstones) -> Self {
+        Self {
+            tombstones,
+            ..Self::default()
+        }
+    }
+
     /// Whether a tombstone visible at `visible` hides a record of `key` with `sequence`.
     #[inline]
     fn hides(&mut self, key: &[u8], sequence: SequenceNumber, visible: SequenceNumber) -> bool {
@@ -140,12 +148,21 @@ impl Cover {
     }
 }
 
+/// The writes of a transaction, seen over its snapshot. Their sequence numbers lie above all others.
+#[derive(Clone)]
+pub(crate) struct Overlay {
+    pub(crate) memtable: Arc<Memtable>,
+    /// The last of them that is seen: a cursor does not see what was written after it was made.
+    pub(crate) visible: SequenceNumber,
+}
+
 /// What a cursor or iterator looks at: a super-version and the sequence to see it at.
 #[derive(Clone)]
 pub(crate) struct View {
-    pub(crate) keyspace: Keyspace,
-    pub(crate) super_version: Arc<SuperVersion>,
-    pub(crate) sequence: SequenceNumber,
+    keyspace: Keyspace,
+    super_version: Arc<SuperVersion>,
+    sequence: SequenceNumber,
+    overlay: Option<Overlay>,
     /// Keeps the snapshot listed while it is read.
     _snapshot: Option<Snapshot>,
 }
@@ -157,12 +174,75 @@ impl View {
             Some(snapshot) => snapshot.sequence(),
             None => keyspace.engine().visible_sequence(),
         };
+        let (keyspace, overlay) = (keyspace.clone(), None);
         Self {
-            keyspace: keyspace.clone(),
+            keyspace,
             super_version,
             sequence,
+            overlay,
             _snapshot: snapshot,
         }
+    }
+
+    pub(crate) fn with_overlay(
+        keyspace: &Keyspace,
+        snapshot: Snapshot,
+        overlay: Option<Overlay>,
+    ) -> Self {
+        Self {
+            overlay,
+            ..Self::new(keyspace, Some(snapshot))
+        }
+    }
+
+    /// Whether a record of this sequence is to be seen.
+    #[inline]
+    fn sees(&self, sequence: SequenceNumber) -> bool {
+        sequence <= self.sequence || (sequence >= OVERLAY_BASE && self.overlay_sees(sequence))
+    }
+
+    #[cold]
+    fn overlay_sees(&self, sequence: SequenceNumber) -> bool {
+        self.overlay
+            .as_ref()
+            .is_some_and(|overlay| sequence <= overlay.visible)
+    }
+
+    fn merge(&self) -> MergingIterator<Source> {
+        let overlay = self
+            .overlay
+            .iter()
+            .map(|overlay| Source::Memtable(overlay.memtable.iter()));
+        MergingIterator::new(overlay.chain(sources(&self.super_version, 0)).collect())
+    }
+
+    /// The range tombstones of the super-version and those of the overlay, which are seen at sequence
+    /// numbers of their own.
+    fn covers(&self) -> Result<Covers> {
+        let overlay = self
+            .overlay
+            .as_ref()
+            .map(|overlay| overlay.memtable.range_tombstones());
+        Ok(Covers {
+            base: Cover::new(all_range_tombstones(&self.super_version)?),
+            overlay: Cover::new(overlay.unwrap_or_default()),
+        })
+    }
+}
+
+/// All range tombstones of a view.
+#[derive(Default)]
+struct Covers {
+    base: Cover,
+    overlay: Cover,
+}
+
+impl Covers {
+    #[inline]
+    fn hide(&mut self, view: &View, key: &[u8], sequence: SequenceNumber) -> bool {
+        let overlay = view.overlay.as_ref();
+        self.base.hides(key, sequence, view.sequence)
+            || overlay.is_some_and(|o| self.overlay.hides(key, sequence, o.visible))
     }
 }
 
@@ -197,7 +277,7 @@ pub struct Cursor {
     view: View,
     range: KeyRange,
     merge: MergingIterator<Source>,
-    cover: Option<Cover>,
+    covers: Option<Covers>,
     position: Position,
     /// The key of the entry stood on (backwards), or the key whose older versions are skipped.
     key: Vec<u8>,
@@ -210,13 +290,13 @@ impl Cursor {
     }
 
     pub(crate) fn over(view: View, range: KeyRange) -> Self {
-        let merge = MergingIterator::new(sources(&view.super_version, 0));
+        let merge = view.merge();
         let position = Position::Nowhere;
         Self {
             view,
             range,
             merge,
-            cover: None,
+            covers: None,
             position,
             key: Vec::new(),
             value: Vec::new(),
@@ -272,7 +352,7 @@ impl Cursor {
             self.merge.seek_to_first()?;
         } else {
             self.merge
-                .seek(self.range.start(), Trailer::seek(self.view.sequence))?;
+                .seek(self.range.start(), Trailer::seek(MAX_SEQUENCE))?;
         }
         self.settle_forwards(false)
     }
@@ -307,7 +387,7 @@ impl Cursor {
         if self.range.is_empty() {
             return Ok(());
         }
-        self.merge.seek(key, Trailer::seek(self.view.sequence))?;
+        self.merge.seek(key, Trailer::seek(MAX_SEQUENCE))?;
         self.settle_forwards(false)
     }
 
@@ -388,22 +468,16 @@ impl Cursor {
     fn begin(&mut self) -> Result<()> {
         self.position = Position::Nowhere;
         self.view.keyspace.engine().check_open()?;
-        if self.cover.is_none() {
-            let tombstones = all_range_tombstones(&self.view.super_version)?;
-            self.cover = Some(Cover {
-                tombstones,
-                ..Cover::default()
-            });
+        if self.covers.is_none() {
+            self.covers = Some(self.view.covers()?);
         }
         Ok(())
     }
 
     /// Stands the merge on the last record of a key below the exclusive end of the range.
     fn seek_merge_before_end(&mut self) -> Result<()> {
-        self.merge.seek(
-            self.range.end(),
-            Trailer::seek(esker_base::internal_key::MAX_SEQUENCE),
-        )?;
+        self.merge
+            .seek(self.range.end(), Trailer::seek(MAX_SEQUENCE))?;
         if self.merge.valid() {
             self.merge.prev()
         } else {
@@ -415,19 +489,18 @@ impl Cursor {
     /// the key in the buffer are passed over.
     #[inline]
     fn settle_forwards(&mut self, mut skip_key: bool) -> Result<()> {
-        let visible = self.view.sequence;
         while self.merge.valid() {
             let trailer = self.merge.trailer();
             let key = self.merge.user_key();
-            if trailer.sequence() > visible || (skip_key && key == self.key.as_slice()) {
+            if !self.view.sees(trailer.sequence()) || (skip_key && key == self.key.as_slice()) {
                 self.merge.next()?;
                 continue;
             }
             if !end_is_above(self.range.end(), key) {
                 return Ok(());
             }
-            let cover = self.cover.get_or_insert_default();
-            if !cover.hides(key, trailer.sequence(), visible) {
+            let covers = self.covers.get_or_insert_default();
+            if !covers.hide(&self.view, key, trailer.sequence()) {
                 let clock = self.view.keyspace.engine().clock();
                 if let Visibility::Visible { skip, .. } = judge(trailer, self.merge.value(), clock)?
                 {
@@ -449,7 +522,6 @@ impl Cursor {
     #[inline]
     fn settle_backwards(&mut self) -> Result<()> {
         self.position = Position::Nowhere;
-        let visible = self.view.sequence;
         while self.merge.valid() {
             if self.merge.user_key() < self.range.start() {
                 return Ok(());
@@ -459,9 +531,9 @@ impl Cursor {
             let mut stands = false;
             while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
                 let trailer = self.merge.trailer();
-                if trailer.sequence() <= visible {
-                    let cover = self.cover.get_or_insert_default();
-                    stands = !cover.hides(&self.key, trailer.sequence(), visible);
+                if self.view.sees(trailer.sequence()) {
+                    let covers = self.covers.get_or_insert_default();
+                    stands = !covers.hide(&self.view, &self.key, trailer.sequence());
                     if stands {
                         let clock = self.view.keyspace.engine().clock();
                         match judge(trailer, self.merge.value(), clock)? {

@@ -12,6 +12,7 @@ use crate::options::{Options, Settings, WriteOptions};
 use crate::range_spec::KeyRange;
 use crate::snapshot::Snapshot;
 use crate::stats::{LevelStats, Stats};
+use crate::transaction::{self, Transaction, TransactionOptions};
 use crate::validate::{self, ValidationProgress, ValidationReport};
 use crate::wal_control::Wal;
 use esker_base::key_bounds::KeyBounds;
@@ -105,6 +106,58 @@ impl Db {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self)
+    }
+
+    /// Begins a serializable transaction.
+    ///
+    /// # Errors
+    /// `ReadOnly` and `Closed` as the names say.
+    pub fn begin(&self) -> Result<Transaction> {
+        self.begin_with(&TransactionOptions::new())
+    }
+
+    /// Begins a transaction with options of its own.
+    ///
+    /// # Errors
+    /// As [`Db::begin`].
+    pub fn begin_with(&self, options: &TransactionOptions) -> Result<Transaction> {
+        Transaction::new(self, options)
+    }
+
+    /// Runs `body` in a serializable transaction and commits it; after a conflict, runs it again, up
+    /// to a hundred times with growing, jittered pauses.
+    ///
+    /// # Errors
+    /// What `body` returns, `Conflict` after the last attempt, and otherwise as
+    /// [`Transaction::commit`].
+    ///
+    /// ```
+    /// # fn main() -> esker::Result<()> {
+    /// let db = esker::Options::new().open_in_memory()?;
+    /// let taken = db.transact(|tx| {
+    ///     let free = tx.get("seat:7")?.is_none();
+    ///     if free {
+    ///         tx.put("seat:7", "Ada")?;
+    ///     }
+    ///     Ok(free)
+    /// })?;
+    /// assert!(taken);
+    /// # Ok(()) }
+    /// ```
+    pub fn transact<T>(&self, body: impl FnMut(&mut Transaction) -> Result<T>) -> Result<T> {
+        transaction::transact(self, &TransactionOptions::new(), body)
+    }
+
+    /// As [`Db::transact`], with options of its own.
+    ///
+    /// # Errors
+    /// As [`Db::transact`].
+    pub fn transact_with<T>(
+        &self,
+        options: &TransactionOptions,
+        body: impl FnMut(&mut Transaction) -> Result<T>,
+    ) -> Result<T> {
+        transaction::transact(self, options, body)
     }
 
     /// The write-ahead log: its size, its limit, and what can be done with it.

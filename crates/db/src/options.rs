@@ -132,9 +132,10 @@ settings! {
     target_file_bytes: u64 = 64 << 20;
     /// Flush runs that gather before they are merged. Default 4; 1 to 64.
     level0_runs: usize = 4;
-    /// How much larger each level is than the one above, or how many runs make a tier. Default 8; 2 to
-    /// 64.
-    size_ratio: usize = 8;
+    /// How many times larger each level is than the one above (leveled). Default 10; 2 to 64.
+    size_ratio: usize = 10;
+    /// Runs that gather in a tier before they are merged (tiered, lazy-leveled). Default 4; 2 to 64.
+    tier_runs: usize = 4;
     /// Tables kept open at once. Default 512; at least 4.
     max_open_files: usize = 512;
     /// The longest key, bytes. Default and upper bound 1 MiB.
@@ -264,6 +265,7 @@ impl Options {
             ("target_file_bytes", s.target_file_bytes, 4 << 10, 1 << 40),
             ("level0_runs", s.level0_runs as u64, 1, 64),
             ("size_ratio", s.size_ratio as u64, 2, 64),
+            ("tier_runs", s.tier_runs as u64, 2, 64),
             ("max_open_files", s.max_open_files as u64, 4, 1 << 20),
             (
                 "max_key_bytes",

@@ -38,6 +38,16 @@ impl KeyRange {
         }
     }
 
+    /// The keys from `start` to `end`, excluded (empty: no end).
+    pub(crate) fn half_open(start: &[u8], end: &[u8]) -> Self {
+        Self {
+            start: start.to_vec(),
+            end: end.to_vec(),
+            inverted: false,
+            empty: false,
+        }
+    }
+
     /// Every key that begins with `prefix`.
     pub(crate) fn prefix(prefix: &[u8]) -> Self {
         let end = prefix_end(prefix);

@@ -80,7 +80,7 @@ impl Found<'_> {
 
     /// The user's value, unless it is deleted or expired.
     #[inline]
-    fn value(&self, clock: &dyn Clock) -> Result<Option<Value>> {
+    pub(crate) fn value(&self, clock: &dyn Clock) -> Result<Option<Value>> {
         match judge(self.trailer(), self.stored(), clock)? {
             Visibility::Hidden => Ok(None),
             Visibility::Visible { skip, .. } => Ok(Some(match self {

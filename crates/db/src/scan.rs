@@ -35,9 +35,13 @@ pub struct Entries {
 
 impl Entries {
     pub(crate) fn new(keyspace: &Keyspace, range: KeyRange, snapshot: Option<Snapshot>) -> Self {
+        Self::over(View::new(keyspace, snapshot), range)
+    }
+
+    pub(crate) fn over(view: View, range: KeyRange) -> Self {
         let done = range.is_empty();
         Self {
-            view: View::new(keyspace, snapshot),
+            view,
             range,
             front: None,
             back: None,

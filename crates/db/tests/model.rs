@@ -163,6 +163,7 @@ impl Test {
             .block_bytes(256)
             .level0_runs(2)
             .size_ratio(2)
+            .tier_runs(2)
             .wal_size_limit_bytes(64 << 10)
             .wal_segment_bytes(16 << 10)
             .cache_bytes(8 << 10)

@@ -178,6 +178,54 @@ fn wal_is_visible_and_controllable() -> esker::Result<()> {
 }
 
 #[test]
+fn transactions_are_atomic_isolated_and_serializable() -> esker::Result<()> {
+    let db = Options::new().open_in_memory()?;
+    db.put("balance:a", "100")?;
+
+    let mut tx = db.begin()?;
+    tx.put("key1", "value1")?;
+    assert_eq!(tx.get("key1")?.as_deref(), Some(&b"value1"[..])); // reads its own writes
+    assert_eq!(db.get("key1")?.as_deref(), None); // nobody else does
+    let point = tx.savepoint();
+    tx.delete("balance:a")?;
+    tx.rollback_to(point)?;
+    tx.commit()?;
+    assert_eq!(db.get("key1")?.as_deref(), Some(&b"value1"[..]));
+
+    let mut tx = db.begin()?;
+    tx.put("key2", "never")?;
+    tx.rollback()?;
+    assert_eq!(db.get("key2")?.as_deref(), None);
+
+    // Write skew: both read what the other writes; one must fail.
+    let mut first = db.begin()?;
+    let mut second = db.begin()?;
+    assert!(first.get("skew:b")?.is_none() && second.get("skew:a")?.is_none());
+    first.put("skew:a", "1")?;
+    second.put("skew:b", "1")?;
+    first.commit()?;
+    assert_eq!(second.commit().unwrap_err().kind(), ErrorKind::Conflict);
+
+    // A phantom: a range that was read grows.
+    let mut reader = db.begin()?;
+    assert_eq!(reader.range("p:".."p;").count(), 0);
+    reader.put("seen", "none")?;
+    db.put("p:1", "new")?;
+    assert_eq!(reader.commit().unwrap_err().kind(), ErrorKind::Conflict);
+
+    // Retried until it commits.
+    let after: u64 = db.transact(|tx| {
+        let now: u64 = tx
+            .get("n")?
+            .map_or(0, |v| String::from_utf8_lossy(&v).parse().unwrap());
+        tx.put("n", (now + 1).to_string())?;
+        Ok(now + 1)
+    })?;
+    assert_eq!(after, 1);
+    db.close()
+}
+
+#[test]
 fn keyspaces_are_separate_and_batches_span_them() -> esker::Result<()> {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path())?;
