@@ -5,6 +5,30 @@
 //! memory only after the edit is on stable storage (I1). Everything else here is pure data and pure
 //! functions over it. What is in a MANIFEST is specified in `docs/format/manifest.md`.
 //!
+//! ```
+//! use std::{path::Path, sync::Arc};
+//! use esker_base::{key_bounds::KeyBounds, table_meta::TableMeta};
+//! use esker_manifest::{AddedTable, KeyspaceEdit, ManifestOptions, RunPlacement, VersionEdit, VersionSet};
+//! use esker_vfs::{FileSystem, MemFileSystem};
+//!
+//! let (fs, directory) = (MemFileSystem::new(), Path::new("/db"));
+//! fs.create_dir_all(directory).unwrap();
+//! let options = ManifestOptions::default();
+//! let set = VersionSet::create(Arc::new(fs.clone()), directory, options, VersionEdit::default())?;
+//!
+//! // What a flush of the default keyspace logs.
+//! let number = set.new_file_number();
+//! let bounds = KeyBounds::inclusive("a", "z");
+//! let meta = Arc::new(TableMeta { number, bounds, entries: 1, ..TableMeta::default() });
+//! let added = vec![AddedTable { level: 0, run: RunPlacement::New, meta }];
+//! let keyspaces = vec![KeyspaceEdit { id: 0, added, ..KeyspaceEdit::default() }];
+//! set.log_and_apply(VersionEdit { keyspaces, ..VersionEdit::default() })?;
+//!
+//! let again = VersionSet::recover(Arc::new(fs), directory, options)?;
+//! assert_eq!(again.current(0).map(|version| version.table_count()), Some(1));
+//! # Ok::<(), esker_base::Error>(())
+//! ```
+//!
 //! | file | concept |
 //! |---|---|
 //! | [`version`] | one keyspace's tables, by level and run |

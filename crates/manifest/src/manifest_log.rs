@@ -111,9 +111,7 @@ impl ManifestLog {
             .append_one(record, SyncMode::Sync)
             .and_then(|()| writer.sync());
         self.bytes = writer.bytes();
-        if outcome.is_err() {
-            self.position = Position::Next;
-        }
+        // A writer that failed is poisoned, and so has no room for the next edit.
         outcome
     }
 

@@ -104,8 +104,7 @@ impl VersionSet {
         state.apply(&initial, &index)?;
         index.note(&initial);
         log.rotate(FIRST_MANIFEST, &state, 0)?;
-        let set = Self::new(state, index, Some(log), FIRST_MANIFEST);
-        Ok(set)
+        Ok(Self::new(state, index, Some(log), FIRST_MANIFEST))
     }
 
     /// Opens the database in `directory`. Writes nothing after a clean end; otherwise it may begin

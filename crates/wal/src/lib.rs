@@ -5,9 +5,30 @@
 //! a prefix of them that contains all that was synced, or says that it cannot. What is in a segment
 //! is specified in `docs/format/wal.md`.
 //!
+//! ```
+//! use std::path::Path;
+//! use esker_vfs::MemFileSystem;
+//! use esker_wal::{SegmentEnd, SegmentHeader, SegmentOptions, SegmentReader, SegmentWriter, SyncMode};
+//!
+//! let fs = MemFileSystem::new();
+//! let path = Path::new("000007.wal");
+//! let header = SegmentHeader { number: 7, first_sequence: 1, previous: 0 };
+//! let options = SegmentOptions { segment_bytes: 1 << 16, ..SegmentOptions::default() };
+//! let mut writer = SegmentWriter::create(&fs, path, header, options)?;
+//! writer.append(&[b"a group", b"of records"], SyncMode::Sync)?;
+//! writer.sync()?;
+//!
+//! let mut reader = SegmentReader::open(&fs, path, 7)?;
+//! assert_eq!(reader.next()?, Some(&b"a group"[..]));
+//! assert_eq!(reader.next()?, Some(&b"of records"[..]));
+//! assert_eq!(reader.next()?, None);
+//! assert_eq!(reader.outcome(), Some(&SegmentEnd::Clean));
+//! # Ok::<(), esker_base::Error>(())
+//! ```
+//!
 //! | file | concept |
 //! |---|---|
-//! | [`format`] | the bytes: header page, record header, checksums bound to their place |
+//! | [`mod@format`] | the bytes: header page, record header, checksums bound to their place |
 //! | [`segment`] | a segment's header and how a segment comes to be: new, recycled, reopened |
 //! | [`writer`] | appending, syncing, sealing; a failure is final (I3) |
 //! | [`reader`] | streaming the records back with a bounded buffer |

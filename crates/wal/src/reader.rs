@@ -143,13 +143,13 @@ impl SegmentReader {
                 self.outcome = Some(self.judge()?);
                 break;
             };
+            let end_offset = at + header.record_bytes();
             self.offset = at;
-            self.end_offset = at + header.record_bytes();
             if header.record_type == RecordType::Data as u8 {
+                self.end_offset = end_offset;
                 return Ok(Some(self.payload(at, &header)));
             }
-            let payload = self.payload(at, &header);
-            match SyncedRecord::decode(header.record_type, payload) {
+            match SyncedRecord::decode(header.record_type, self.payload(at, &header)) {
                 Some(record) => {
                     self.synced_bytes = self.synced_bytes.max(record.synced_bytes);
                     self.outcome = record.end.map(|next| SegmentEnd::Sealed { next });
@@ -157,6 +157,7 @@ impl SegmentReader {
                 None if header.record_type >= FIRST_SKIPPABLE_TYPE => {}
                 None => return Err(self.unknown(header.record_type)),
             }
+            self.end_offset = end_offset;
         }
         Ok(None)
     }

@@ -1,7 +1,10 @@
 //! Power loss at every operation of a workload with rotations: what is found is the state after the
 //! edits that were acknowledged, with or without the one under way; never anything else.
 
-use esker_vfs::{CrashFileSystem, ImagePolicy, UnsyncedData, UnsyncedNames};
+use esker_vfs::{
+    CrashFileSystem, DeviceError, Fault, FaultFileSystem, FaultRule, ImagePolicy, UnsyncedData,
+    UnsyncedNames,
+};
 
 use super::workload::{Naive, Workload, trimmed};
 use super::*;
@@ -132,6 +135,45 @@ fn crashes_while_recovering_from_crashes() {
                 let allowed = later.allows(again.max(opened), state.as_ref());
                 assert!(allowed, "{context}");
             }
+        }
+    }
+}
+
+/// The process ends at some operation (perhaps because that failed, a sync among them, whose pages
+/// then count as clean), another one opens the database out of the operating system's memory, and
+/// power is lost. Whoever opened it may have acted on what it read: so that must still be there.
+#[test]
+fn what_an_opening_has_read_survives_a_power_loss() {
+    let mut tried = 0;
+    for index in 0.. {
+        let disk = CrashFileSystem::new(empty());
+        let fs = FaultFileSystem::new(shared(&disk));
+        fs.add_rule(FaultRule::new(Fault::Refuse(DeviceError::Io)).after(index));
+        let mut survived = true;
+        if let Ok(set) = create(&fs) {
+            let mut workload = Workload::new(9, &set);
+            survived = (0..12).all(|_| set.log_and_apply(workload.draw(&set)).is_ok());
+        } else {
+            survived &= fs.faults() == 0;
+        }
+        if survived {
+            assert!(tried > 100, "the workload was too short: {tried}");
+            break;
+        }
+        if !VersionSet::exists(&disk, directory()).unwrap() {
+            continue;
+        }
+        let set = recover(&disk).unwrap();
+        let opened = Naive::of(&set.state());
+        for policy in policies(index) {
+            let context = format!("ended at {index}, {policy:?}");
+            let found = open(&disk.image(disk.operations(), &policy), &context);
+            assert_eq!(
+                found.map(|set| Naive::of(&set.state())),
+                Some(opened.clone()),
+                "{context}"
+            );
+            tried += 1;
         }
     }
 }

@@ -3,6 +3,8 @@
 use esker_base::ErrorKind;
 use esker_base::filename::{current_path, manifest_path};
 
+use esker_wal::{SegmentHeader, SegmentOptions, SegmentWriter, SyncMode};
+
 use super::workload::Workload;
 use super::*;
 
@@ -117,4 +119,55 @@ fn a_manifest_under_another_name_is_refused() {
         (error.kind(), error.file()),
         (ErrorKind::Corruption, Some(newer.as_path()))
     );
+}
+
+#[test]
+fn no_edit_follows_a_torn_one_in_the_same_file() {
+    let (fs, set, path) = database();
+    let mut bytes = bytes_of(&fs, &path);
+    let end = set.manifest_bytes() as usize;
+    bytes[end + 40] = 1;
+    let file = fs.open_write(&path).unwrap();
+    file.write_at(0, &bytes).unwrap();
+    let again = recover(&fs).unwrap();
+    assert_eq!(
+        again.manifest_number(),
+        set.manifest_number(),
+        "all of it was synced"
+    );
+    assert_eq!(again.state(), set.state());
+    again.log_and_apply(flush(&again)).unwrap();
+    assert_ne!(again.manifest_number(), set.manifest_number());
+    assert_eq!(recover(&fs).unwrap().state(), again.state());
+}
+
+#[test]
+fn a_snapshot_without_its_end_is_no_state() {
+    let (fs, set, path) = database();
+    let header = SegmentHeader {
+        number: set.manifest_number(),
+        ..SegmentHeader::default()
+    };
+    let whole = set.state().snapshot();
+    let part = VersionEdit {
+        completes_snapshot: false,
+        ..whole[0].clone()
+    };
+    for (edit, is_refused) in [(None, true), (Some(&part), true), (Some(&whole[0]), false)] {
+        fs.remove_file(&path).unwrap();
+        let options = SegmentOptions {
+            segment_bytes: 1 << 14,
+            ..SegmentOptions::default()
+        };
+        let mut writer = SegmentWriter::create(&fs, &path, header, options).unwrap();
+        if let Some(edit) = edit {
+            writer
+                .append_one(&edit.encode().unwrap(), SyncMode::Sync)
+                .unwrap();
+            writer.sync().unwrap();
+        }
+        let found = VersionSet::recover_read_only(shared(&fs), directory());
+        let refused = found.err().map(|error| error.kind());
+        assert_eq!(refused, is_refused.then_some(ErrorKind::Corruption));
+    }
 }
