@@ -29,7 +29,9 @@ impl StreamingChecksum {
     /// Begins with nothing.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { state: Box::new(xxhash_rust::xxh3::Xxh3::with_seed(seed)) }
+        Self {
+            state: Box::new(xxhash_rust::xxh3::Xxh3::with_seed(seed)),
+        }
     }
 
     /// Adds `bytes`.

@@ -30,7 +30,10 @@ impl SystemClock {
     /// A clock that starts now.
     #[must_use]
     pub fn new() -> Self {
-        Self { start: Instant::now(), latest_millis: AtomicU64::new(0) }
+        Self {
+            start: Instant::now(),
+            latest_millis: AtomicU64::new(0),
+        }
     }
 }
 
@@ -42,9 +45,13 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now_millis(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        self.latest_millis.fetch_max(millis, Ordering::Relaxed).max(millis)
+        self.latest_millis
+            .fetch_max(millis, Ordering::Relaxed)
+            .max(millis)
     }
 
     fn monotonic_micros(&self) -> u64 {
@@ -67,7 +74,10 @@ impl ManualClock {
     /// A clock that shows `millis` since 1970.
     #[must_use]
     pub fn at_millis(millis: u64) -> Self {
-        Self { wall_millis: AtomicU64::new(millis), monotonic_micros: AtomicU64::new(0) }
+        Self {
+            wall_millis: AtomicU64::new(millis),
+            monotonic_micros: AtomicU64::new(0),
+        }
     }
 
     /// Moves both times forwards.

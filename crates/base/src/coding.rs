@@ -64,21 +64,30 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 #[must_use]
 #[inline]
 pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk::<8>().map(|chunk| u64::from_le_bytes(*chunk))
+    bytes
+        .get(at..)?
+        .first_chunk::<8>()
+        .map(|chunk| u64::from_le_bytes(*chunk))
 }
 
 /// The little-endian `u32` at `at`, or `None` beyond the end.
 #[must_use]
 #[inline]
 pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk::<4>().map(|chunk| u32::from_le_bytes(*chunk))
+    bytes
+        .get(at..)?
+        .first_chunk::<4>()
+        .map(|chunk| u32::from_le_bytes(*chunk))
 }
 
 /// The little-endian `u16` at `at`, or `None` beyond the end.
 #[must_use]
 #[inline]
 pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk::<2>().map(|chunk| u16::from_le_bytes(*chunk))
+    bytes
+        .get(at..)?
+        .first_chunk::<2>()
+        .map(|chunk| u16::from_le_bytes(*chunk))
 }
 
 /// Reads numbers and slices off the front of untrusted bytes, and knows how far it is.
@@ -215,7 +224,16 @@ mod tests {
 
     #[test]
     fn varints_at_their_edges() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+        for value in [
+            0,
+            1,
+            127,
+            128,
+            16_383,
+            16_384,
+            u64::from(u32::MAX),
+            u64::MAX,
+        ] {
             let mut bytes = Vec::new();
             put_varint(&mut bytes, value);
             assert_eq!(bytes.len(), varint_bytes(value));

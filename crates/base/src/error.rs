@@ -65,8 +65,16 @@ impl Error {
     /// An error of `kind` whose sentence is `message`.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        let inner = Inner { kind, message: message.into(), file: None, offset: None, source: None };
-        Self { inner: Box::new(inner) }
+        let inner = Inner {
+            kind,
+            message: message.into(),
+            file: None,
+            offset: None,
+            source: None,
+        };
+        Self {
+            inner: Box::new(inner),
+        }
     }
 
     /// Damage: stored bytes that are not what was written.
@@ -90,7 +98,9 @@ impl Error {
             | io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
             _ => ErrorKind::Io,
         };
-        Self::new(kind, format!("could not {action}")).with_file(path).with_source(source)
+        Self::new(kind, format!("could not {action}"))
+            .with_file(path)
+            .with_source(source)
     }
 
     /// Names the file concerned, unless a deeper layer named one already.
@@ -109,10 +119,7 @@ impl Error {
 
     /// Attaches the cause.
     #[must_use]
-    pub fn with_source(
-        mut self,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
+    pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.inner.source = Some(Arc::new(source));
         self
     }
@@ -166,7 +173,10 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.inner.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+        self.inner
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -180,13 +190,19 @@ mod tests {
             .with_file(Path::new("000007.sst"))
             .with_offset(4096)
             .with_file(Path::new("outer"));
-        assert_eq!(error.to_string(), "block checksum mismatch (000007.sst at byte 4096)");
+        assert_eq!(
+            error.to_string(),
+            "block checksum mismatch (000007.sst at byte 4096)"
+        );
         assert_eq!(error.kind(), ErrorKind::Corruption);
     }
 
     #[test]
     fn a_full_device_is_its_own_kind() {
         let source = io::Error::from(io::ErrorKind::StorageFull);
-        assert_eq!(Error::io("append", Path::new("x"), source).kind(), ErrorKind::NoSpace);
+        assert_eq!(
+            Error::io("append", Path::new("x"), source).kind(),
+            ErrorKind::NoSpace
+        );
     }
 }

@@ -111,7 +111,10 @@ mod tests {
         let directory = Path::new("d");
         let cases = [
             (table_path(directory, 7), FileKind::Table(7)),
-            (wal_path(directory, 1_234_567), FileKind::WalSegment(1_234_567)),
+            (
+                wal_path(directory, 1_234_567),
+                FileKind::WalSegment(1_234_567),
+            ),
             (manifest_path(directory, 1), FileKind::Manifest(1)),
             (current_path(directory), FileKind::Current),
             (lock_path(directory), FileKind::Lock),
@@ -121,7 +124,15 @@ mod tests {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap();
             assert_eq!(FileKind::parse(name), Some(kind));
         }
-        for name in ["", "12.sst", "00001x.sst", "MANIFEST-", "README", "+00012.wal", ".sst"] {
+        for name in [
+            "",
+            "12.sst",
+            "00001x.sst",
+            "MANIFEST-",
+            "README",
+            "+00012.wal",
+            ".sst",
+        ] {
             assert_eq!(FileKind::parse(name), None, "{name}");
         }
     }

@@ -160,7 +160,10 @@ mod tests {
         assert_eq!(compare(b"a", old, b"b", new), Ordering::Less);
         assert!(Trailer::seek(8) < old && Trailer::seek(8) > new);
         assert!(Trailer::seek(9) < new && Trailer::OLDEST > old);
-        assert_eq!((new.sequence(), new.kind()), (9, Some(ValueKind::Tombstone)));
+        assert_eq!(
+            (new.sequence(), new.kind()),
+            (9, Some(ValueKind::Tombstone))
+        );
     }
 
     #[test]

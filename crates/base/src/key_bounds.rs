@@ -13,7 +13,11 @@ pub fn end_is_above(end: &[u8], key: &[u8]) -> bool {
 /// The smaller of two exclusive upper bounds (empty: none).
 #[must_use]
 pub fn min_end<'a>(a: &'a [u8], b: &'a [u8]) -> &'a [u8] {
-    if a.is_empty() || (!b.is_empty() && b < a) { b } else { a }
+    if a.is_empty() || (!b.is_empty() && b < a) {
+        b
+    } else {
+        a
+    }
 }
 
 /// The user keys that something covers: from `smallest`, inclusive, to `largest`.
@@ -31,13 +35,21 @@ impl KeyBounds {
     /// All keys from `smallest` to `largest`, both included.
     #[must_use]
     pub fn inclusive(smallest: impl Into<Vec<u8>>, largest: impl Into<Vec<u8>>) -> Self {
-        Self { smallest: smallest.into(), largest: largest.into(), largest_is_exclusive: false }
+        Self {
+            smallest: smallest.into(),
+            largest: largest.into(),
+            largest_is_exclusive: false,
+        }
     }
 
     /// All keys from `start`, included, to `end`, excluded (empty: no end).
     #[must_use]
     pub fn half_open(start: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) -> Self {
-        Self { smallest: start.into(), largest: end.into(), largest_is_exclusive: true }
+        Self {
+            smallest: start.into(),
+            largest: end.into(),
+            largest_is_exclusive: true,
+        }
     }
 
     /// Whether every covered key is smaller than `key`.

@@ -70,9 +70,15 @@ mod tests {
             ..TableMeta::default()
         };
         assert!(expired.is_wholly_expired(10) && !expired.is_wholly_expired(9));
-        let mixed = TableMeta { entries: 3, ..expired.clone() };
+        let mixed = TableMeta {
+            entries: 3,
+            ..expired.clone()
+        };
         assert!(!mixed.is_wholly_expired(10));
-        let hiding = TableMeta { range_tombstones: 1, ..expired };
+        let hiding = TableMeta {
+            range_tombstones: 1,
+            ..expired
+        };
         assert!(!hiding.is_wholly_expired(10));
     }
 }

@@ -55,7 +55,10 @@ impl BatchEncoder {
     /// An empty batch.
     #[must_use]
     pub fn new() -> Self {
-        Self { bytes: vec![0; HEADER_BYTES], count: 0 }
+        Self {
+            bytes: vec![0; HEADER_BYTES],
+            count: 0,
+        }
     }
 
     /// Forgets every record and keeps the memory.
@@ -147,7 +150,10 @@ impl BatchEncoder {
     #[must_use]
     #[inline]
     pub fn records(&self) -> Records<'_> {
-        Records { decoder: Decoder::new(&self.bytes[HEADER_BYTES..]), remaining: self.count }
+        Records {
+            decoder: Decoder::new(&self.bytes[HEADER_BYTES..]),
+            remaining: self.count,
+        }
     }
 
     /// Appends all records of `other`.
@@ -184,14 +190,22 @@ impl<'a> BatchView<'a> {
     /// [`Corruption`](crate::ErrorKind::Corruption) where the bytes cannot be a batch.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let (Some(sequence), Some(count)) = (u64_at(bytes, 0), u32_at(bytes, 8)) else {
-            return Err(Error::corruption("a write batch is shorter than its header"));
+            return Err(Error::corruption(
+                "a write batch is shorter than its header",
+            ));
         };
         let records = (bytes.len() - HEADER_BYTES) as u64;
         let last = sequence.checked_add(u64::from(count));
         if u64::from(count) > records || last.is_none_or(|last| last > MAX_SEQUENCE) {
-            return Err(Error::corruption("a write batch's header contradicts its length"));
+            return Err(Error::corruption(
+                "a write batch's header contradicts its length",
+            ));
         }
-        Ok(Self { bytes, sequence, count })
+        Ok(Self {
+            bytes,
+            sequence,
+            count,
+        })
     }
 
     /// The sequence number of the first record.
@@ -209,7 +223,10 @@ impl<'a> BatchView<'a> {
     /// The records, in their order.
     #[must_use]
     pub fn records(&self) -> Records<'a> {
-        Records { decoder: Decoder::new(&self.bytes[HEADER_BYTES..]), remaining: self.count }
+        Records {
+            decoder: Decoder::new(&self.bytes[HEADER_BYTES..]),
+            remaining: self.count,
+        }
     }
 }
 
@@ -225,16 +242,33 @@ impl<'a> Records<'a> {
     fn record(&mut self) -> Result<Record<'a>> {
         let tag = self.decoder.u8()?;
         let Some(kind) = ValueKind::from_byte(tag & !KEYSPACE_FOLLOWS) else {
-            return Err(Error::corruption("a write batch holds a record of an unknown kind")
-                .with_offset(self.decoder.position() as u64));
+            return Err(
+                Error::corruption("a write batch holds a record of an unknown kind")
+                    .with_offset(self.decoder.position() as u64),
+            );
         };
-        let keyspace = if tag & KEYSPACE_FOLLOWS == 0 { 0 } else { self.decoder.varint_u32()? };
+        let keyspace = if tag & KEYSPACE_FOLLOWS == 0 {
+            0
+        } else {
+            self.decoder.varint_u32()?
+        };
         let key = self.decoder.bytes()?;
-        let value = if has_value(kind) { self.decoder.bytes()? } else { &[] };
+        let value = if has_value(kind) {
+            self.decoder.bytes()?
+        } else {
+            &[]
+        };
         if kind == ValueKind::ValueWithExpiry && value.len() < 8 {
-            return Err(Error::corruption("an expiring value is too short for its expiry"));
+            return Err(Error::corruption(
+                "an expiring value is too short for its expiry",
+            ));
         }
-        Ok(Record { keyspace, kind, key, value })
+        Ok(Record {
+            keyspace,
+            kind,
+            key,
+            value,
+        })
     }
 }
 
@@ -248,7 +282,9 @@ impl<'a> Iterator for Records<'a> {
                 return None;
             }
             self.decoder = Decoder::new(&[]);
-            return Some(Err(Error::corruption("a write batch has bytes after its last record")));
+            return Some(Err(Error::corruption(
+                "a write batch has bytes after its last record",
+            )));
         }
         self.remaining -= 1;
         let record = self.record();
