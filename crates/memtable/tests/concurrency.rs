@@ -184,40 +184,57 @@ fn one_writer_many_readers(kind: MemtableKind) {
     }
 }
 
-#[test]
-fn one_writer_many_readers_of_a_skip_list() {
-    one_writer_many_readers(MemtableKind::SkipList);
-}
-
-#[test]
-fn one_writer_many_readers_of_a_b_tree() {
-    one_writer_many_readers(MemtableKind::BTree);
-}
-
-#[test]
-fn many_writers_at_once_lose_nothing() {
+fn many_writers_at_once_lose_nothing(kind: MemtableKind) {
     const WRITERS: u64 = 3;
-    for kind in [MemtableKind::SkipList, MemtableKind::BTree] {
-        for pattern in PATTERNS {
-            let memtable = Arc::new(Memtable::new(kind));
-            thread::scope(|scope| {
-                for writer in 0..WRITERS {
-                    let memtable = &memtable;
-                    scope.spawn(move || {
-                        for sequence in (1..=INSERTS).filter(|it| it % WRITERS == writer) {
-                            let trailer = Trailer::new(sequence, ValueKind::Value);
-                            memtable.insert(&key(pattern, sequence), trailer, &value(sequence));
-                        }
-                    });
-                }
-            });
-            check_scan(&memtable, INSERTS, true);
-            check_scan(&memtable, INSERTS, false);
-            let sequences = (memtable.smallest_sequence(), memtable.largest_sequence());
-            assert_eq!(
-                (memtable.entries(), sequences),
-                (INSERTS, (Some(1), Some(INSERTS)))
-            );
-        }
+    for pattern in PATTERNS {
+        let memtable = Arc::new(Memtable::new(kind));
+        thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let memtable = &memtable;
+                scope.spawn(move || {
+                    for sequence in (1..=INSERTS).filter(|it| it % WRITERS == writer) {
+                        let trailer = Trailer::new(sequence, ValueKind::Value);
+                        memtable.insert(&key(pattern, sequence), trailer, &value(sequence));
+                    }
+                });
+            }
+        });
+        check_scan(&memtable, INSERTS, true);
+        check_scan(&memtable, INSERTS, false);
+        let sequences = (memtable.smallest_sequence(), memtable.largest_sequence());
+        assert_eq!(
+            (memtable.entries(), sequences),
+            (INSERTS, (Some(1), Some(INSERTS)))
+        );
+    }
+}
+
+// For each kind in a module of its own: Miri checks the B+tree with all it has, but crossbeam's list
+// and epochs only without the aliasing rules, which they break.
+mod skip_list {
+    use super::*;
+
+    #[test]
+    fn one_writer_many_readers() {
+        super::one_writer_many_readers(MemtableKind::SkipList);
+    }
+
+    #[test]
+    fn many_writers_at_once_lose_nothing() {
+        super::many_writers_at_once_lose_nothing(MemtableKind::SkipList);
+    }
+}
+
+mod b_tree {
+    use super::*;
+
+    #[test]
+    fn one_writer_many_readers() {
+        super::one_writer_many_readers(MemtableKind::BTree);
+    }
+
+    #[test]
+    fn many_writers_at_once_lose_nothing() {
+        super::many_writers_at_once_lose_nothing(MemtableKind::BTree);
     }
 }
