@@ -110,18 +110,6 @@ impl<I: InternalIterator> MergingIterator<I> {
         &self.children[self.nodes[0].child]
     }
 
-    /// All children, in the order they were given in.
-    #[must_use]
-    pub fn children(&self) -> &[I] {
-        &self.children
-    }
-
-    /// All children, to be changed; the merge is invalid until its next seek.
-    pub fn children_mut(&mut self) -> &mut [I] {
-        self.live = 0;
-        &mut self.children
-    }
-
     /// Moves every child with `position` and rebuilds the tree for `direction`.
     fn position_all(
         &mut self,
