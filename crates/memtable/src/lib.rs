@@ -10,6 +10,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod arena;
+mod atomics;
 mod b_tree;
 mod entry_iter;
 mod memtable;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-const INSERTS: u64 = if cfg!(miri) { 120 } else { 60_000 };
-const READERS: u64 = 3;
+const INSERTS: u64 = if cfg!(miri) { 40 } else { 60_000 };
+const READERS: u64 = if cfg!(miri) { 2 } else { 3 };
 
 /// In which order keys are written, and how much they share.
 #[derive(Clone, Copy, Debug)]

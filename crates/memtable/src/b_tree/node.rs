@@ -9,6 +9,7 @@
 use super::slots::{SLOTS, Slots};
 use crate::arena::{Arena, RecordRef};
 use crate::probe::Probe;
+use std::mem::needs_drop;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -215,7 +216,7 @@ impl Child<'_> {
 
 /// Moves `node` into `arena`.
 fn place<T>(arena: &Arena, node: T) -> &T {
-    const { assert!(align_of::<T>() <= NODE_ALIGN && !std::mem::needs_drop::<T>()) };
+    const { assert!(align_of::<T>() <= NODE_ALIGN && (cfg!(loom) || !needs_drop::<T>())) };
     let address: NonNull<T> = arena.allocate(size_of::<T>(), NODE_ALIGN).cast();
     // SAFETY: the allocation is ours alone, large enough, aligned, and lives as long as the arena;
     // nothing ever hands out a `&mut` to it.

@@ -14,16 +14,23 @@
 //! Callers: `node`, for leaves and inner nodes.
 
 use crate::arena::{Record, RecordRef, prefetch_line};
+use crate::atomics::{AtomicPtr, AtomicU32, AtomicU64, fence, spin_loop, yield_now};
 use crate::probe::{Probe, common_prefix_bytes, word_at};
+use std::array::from_fn;
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::hint::select_unpredictable;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
 
-/// Slots of a node. Few under Miri, so that small tests make deep trees.
-pub(crate) const SLOTS: usize = if cfg!(miri) { 8 } else { 64 };
+/// Slots of a node. Few under Miri, so that small tests make deep trees, and fewer under loom.
+pub(crate) const SLOTS: usize = if cfg!(miri) {
+    8
+} else if cfg!(loom) {
+    4
+} else {
+    64
+};
 
 /// How many 8-byte words of what its keys have in common a node carries. A longer common prefix
 /// costs a search another cache miss.
@@ -65,10 +72,10 @@ impl Slots {
             version: AtomicU64::new(0),
             count: AtomicU32::new(0),
             skip: AtomicU32::new(0),
-            common: [const { AtomicU64::new(0) }; COMMON_WORDS],
+            common: from_fn(|_| AtomicU64::new(0)),
             witness: AtomicPtr::new(ptr::null_mut()),
-            words: [const { AtomicU64::new(0) }; SLOTS],
-            records: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
+            words: from_fn(|_| AtomicU64::new(0)),
+            records: from_fn(|_| AtomicPtr::new(ptr::null_mut())),
         }
     }
 
@@ -88,9 +95,9 @@ impl Slots {
             }
             spins += 1;
             if spins % SPINS_BEFORE_YIELD == 0 {
-                std::thread::yield_now();
+                yield_now();
             } else {
-                std::hint::spin_loop();
+                spin_loop();
             }
         }
     }
@@ -403,3 +410,6 @@ impl Slots {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;

@@ -1,0 +1,130 @@
+//! Every interleaving of a reader with a writer that changes the node it looks at.
+
+use super::{SLOTS, Slots};
+use crate::arena::{Arena, RecordRef};
+use crate::probe::Probe;
+use esker_base::{Trailer, ValueKind};
+use loom::sync::Arc;
+use loom::thread;
+
+/// A node over an arena, which the model does not watch: what readers see of it they reach through
+/// the node.
+struct Node {
+    slots: Slots,
+    arena: Arena,
+}
+
+impl Node {
+    fn with(keys: &[&str]) -> Arc<Self> {
+        let node = Self {
+            slots: Slots::new(),
+            arena: Arena::new(4096, None),
+        };
+        keys.iter().for_each(|key| node.insert(key));
+        Arc::new(node)
+    }
+
+    fn insert(&self, key: &str) {
+        let trailer = Trailer::new(7, ValueKind::Value);
+        let probe = Probe::new(key.as_bytes(), trailer);
+        let record = self.arena.store(key.as_bytes(), trailer, b"");
+        let position = self.slots.position(&probe, self.slots.count());
+        // SAFETY: the arena is dropped together with the slots.
+        unsafe { self.slots.insert(position, record, &probe, || ()) };
+    }
+
+    /// The first key at or after `key`.
+    fn find(&self, key: &str) -> Option<&str> {
+        let probe = Probe::new(key.as_bytes(), Trailer::seek(9));
+        let found = self.slots.read(|| self.slots.find(&probe));
+        found.map(|record| self.key(record))
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let records = self.slots.read(|| {
+            (0..self.slots.count())
+                .map(|index| self.slots.filled_ref(index))
+                .collect::<Vec<_>>()
+        });
+        records.into_iter().map(|record| self.key(record)).collect()
+    }
+
+    fn key(&self, record: RecordRef) -> &str {
+        // SAFETY: the record was stored in `self.arena`.
+        std::str::from_utf8(unsafe { record.view() }.key).unwrap()
+    }
+}
+
+/// Runs `write` beside `read` in every order that matters.
+fn explore(keys: &'static [&str], write: fn(&Node), read: fn(&Node)) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let node = Node::with(keys);
+        let writer = {
+            let node = Arc::clone(&node);
+            thread::spawn(move || write(&node))
+        };
+        read(&node);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn an_insert_before_them_hides_no_record() {
+    explore(
+        &["b", "c"],
+        |node| node.insert("a"),
+        |node| {
+            assert_eq!(node.find("b"), Some("b"));
+            assert_eq!(node.find("bb"), Some("c"));
+        },
+    );
+}
+
+#[test]
+fn an_append_hides_no_record_and_answers_no_other_question() {
+    explore(
+        &["b"],
+        |node| node.insert("c"),
+        |node| {
+            assert_eq!(node.find("b"), Some("b"));
+            assert_eq!(node.find("d"), None);
+        },
+    );
+}
+
+#[test]
+fn a_copy_is_a_state_between_two_inserts() {
+    explore(
+        &["b"],
+        |node| node.insert("a"),
+        |node| {
+            assert!([&["b"][..], &["a", "b"]].contains(&node.keys().as_slice()));
+        },
+    );
+}
+
+#[test]
+fn a_truncated_node_that_grows_again_shows_no_mixture() {
+    explore(
+        &["a", "c"],
+        |node| {
+            node.slots.change(|| node.slots.truncate(1));
+            node.insert("b");
+        },
+        |node| assert!([Some("c"), None].contains(&node.find("bb"))),
+    );
+}
+
+#[test]
+fn keys_that_share_less_than_before_stay_found() {
+    explore(
+        &["prefix a", "prefix b"],
+        |node| node.insert("pre"),
+        |node| {
+            assert_eq!(node.find("prefix b"), Some("prefix b"));
+        },
+    );
+    const { assert!(SLOTS >= 3) };
+}
