@@ -463,7 +463,7 @@ impl Engine {
     /// Flushes everything that memtables hold now and waits for it. Writers go on meanwhile.
     pub(crate) fn flush_all(self: &Arc<Self>) -> Result<()> {
         self.check_writable()?;
-        let mut writer = self.commit_queue.writer.lock();
+        let mut writer = self.commit_queue.lock();
         if self.health.has_failed() {
             return self.flush_and_cure(&mut writer);
         }

@@ -22,8 +22,9 @@ use esker_base::limits::MAX_BATCH_BYTES;
 use esker_base::write_batch::BatchEncoder;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
 use esker_wal::SyncMode;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread::{self, Thread};
@@ -93,9 +94,42 @@ pub(crate) struct Writer {
 
 /// The writer lock and the batches that wait for it.
 pub(crate) struct CommitQueue {
-    pub(crate) writer: Mutex<Writer>,
+    writer: Mutex<Writer>,
     waiting: Mutex<VecDeque<Arc<Waiter>>>,
     waiting_count: AtomicUsize,
+}
+
+/// The held writer lock. Giving it up wakes the first queued batch's thread, whoever held it: a
+/// thread that found the lock taken sleeps until somebody does.
+pub(crate) struct WriterGuard<'a> {
+    // Fields are dropped in their order: first the lock, then the look at the queue.
+    writer: MutexGuard<'a, Writer>,
+    _wake: WakeNext<'a>,
+}
+
+struct WakeNext<'a>(&'a CommitQueue);
+
+impl Drop for WakeNext<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.wake_next();
+    }
+}
+
+impl Deref for WriterGuard<'_> {
+    type Target = Writer;
+
+    #[inline]
+    fn deref(&self) -> &Writer {
+        &self.writer
+    }
+}
+
+impl DerefMut for WriterGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
 }
 
 impl CommitQueue {
@@ -109,6 +143,23 @@ impl CommitQueue {
             waiting: Mutex::default(),
             waiting_count: AtomicUsize::new(0),
         }
+    }
+
+    /// Waits for the writer lock: for flushes, log control and whatever else keeps writers out.
+    pub(crate) fn lock(&self) -> WriterGuard<'_> {
+        WriterGuard {
+            writer: self.writer.lock(),
+            _wake: WakeNext(self),
+        }
+    }
+
+    #[inline]
+    fn try_lock(&self) -> Option<WriterGuard<'_>> {
+        let writer = self.writer.try_lock()?;
+        Some(WriterGuard {
+            writer,
+            _wake: WakeNext(self),
+        })
     }
 
     fn take_waiting(&self) -> Vec<Arc<Waiter>> {
@@ -162,11 +213,10 @@ impl Engine {
             return Ok(());
         }
         let queue = &self.commit_queue;
-        if let Some(mut writer) = queue.writer.try_lock() {
+        if let Some(mut writer) = queue.try_lock() {
             if queue.waiting_count.load(Ordering::Acquire) == 0 {
                 self.commit_group(&mut writer, std::slice::from_mut(&mut member));
                 drop(writer);
-                queue.wake_next();
                 return member.outcome;
             }
         }
@@ -190,11 +240,10 @@ impl Engine {
         queue.queue(&waiter);
         let mut looks = 0;
         while !waiter.finished.load(Ordering::Acquire) {
-            if let Some(mut writer) = queue.writer.try_lock() {
+            if let Some(mut writer) = queue.try_lock() {
                 let group = queue.take_waiting();
                 self.lead(&mut writer, &group);
                 drop(writer);
-                queue.wake_next();
                 continue;
             }
             looks += 1;

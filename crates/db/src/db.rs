@@ -362,7 +362,7 @@ impl Db {
         };
         let version = {
             // The commit leader is kept out: no write of the keyspace comes after its end.
-            let _writer = engine.commit_queue.writer.lock();
+            let _writer = engine.commit_queue.lock();
             let _edits_one_at_a_time = state.edit.lock();
             if state.is_dropped() {
                 return Err(dropped(name));

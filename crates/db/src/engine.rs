@@ -205,7 +205,7 @@ impl Engine {
             return Ok(());
         }
         // No commit is under way once the lock was held: the next leader sees `closed` first.
-        let mut writer = self.commit_queue.writer.lock();
+        let mut writer = self.commit_queue.lock();
         let flushed = if self.mode == Mode::Disk {
             self.flush_and_cure(&mut writer)
         } else {

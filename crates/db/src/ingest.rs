@@ -108,7 +108,7 @@ impl Loader<'_> {
         let (engine, state) = (self.engine, keyspace.state());
         let synced = engine.fs.sync_dir(&engine.directory);
         synced.map_err(|error| Error::io("sync the directory", &engine.directory, error))?;
-        let mut writer = engine.commit_queue.writer.lock();
+        let mut writer = engine.commit_queue.lock();
         engine.check_writable()?;
         engine.health.check()?;
         if state.is_dropped() {

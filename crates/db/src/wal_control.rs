@@ -44,7 +44,7 @@ impl<'a> Wal<'a> {
     /// `Unsupported` in memory; `Io` and `NoSpace` from the file system.
     pub fn rotate(&self) -> Result<()> {
         self.engine.check_on_disk("write-ahead log")?;
-        let mut writer = self.engine.commit_queue.writer.lock();
+        let mut writer = self.engine.commit_queue.lock();
         self.engine.health.check()?;
         let sequence = writer.next_sequence;
         writer.log.roll(self.engine, sequence, 0)
@@ -56,7 +56,7 @@ impl<'a> Wal<'a> {
     /// As [`Wal::rotate`].
     pub fn sync(&self) -> Result<()> {
         self.engine.check_on_disk("write-ahead log")?;
-        let mut writer = self.engine.commit_queue.writer.lock();
+        let mut writer = self.engine.commit_queue.lock();
         self.engine.health.check()?;
         writer.log.sync(self.engine)
     }
@@ -67,7 +67,7 @@ impl<'a> Wal<'a> {
     /// As [`Wal::rotate`], and whatever keeps a flush from succeeding: the log is kept then.
     pub fn clear(&self) -> Result<()> {
         self.engine.check_on_disk("write-ahead log")?;
-        let mut writer = self.engine.commit_queue.writer.lock();
+        let mut writer = self.engine.commit_queue.lock();
         self.engine.flush_and_cure(&mut writer)?;
         self.engine.forget_log(&mut writer.log);
         Ok(())
