@@ -14,10 +14,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::{ArcSwapAny, Guard};
 use parking_lot::Mutex;
 
-use crate::block::Block;
+use crate::block::{Block, BlockParts};
 
 /// Queues, so that threads that miss at once seldom wait for each other.
 const SHARDS: usize = 16;
@@ -146,7 +146,7 @@ impl BlockCache {
     }
 
     /// Takes the first block of a shard that was not in use out of its slot, if there is one.
-    fn take_victim(&self, shard: usize) -> Option<(Arc<BlockSlots>, Arc<Block>)> {
+    fn take_victim(&self, shard: usize) -> Option<(Arc<BlockSlots>, Block)> {
         // Tables that end while the lock is held are dropped after it.
         let mut looked_at = Vec::new();
         let mut shard = self.shards[shard].lock();
@@ -193,7 +193,7 @@ impl BlockCache {
 /// The cached blocks of one table (or of one partition of its index): a slot for each block.
 #[derive(Debug)]
 pub(crate) struct BlockSlots {
-    slots: Box<[ArcSwapOption<Block>]>,
+    slots: Box<[ArcSwapAny<Option<Block>>]>,
     cache: Arc<BlockCache>,
     /// Spreads the first blocks of different tables over the shards.
     salt: usize,
@@ -202,13 +202,13 @@ pub(crate) struct BlockSlots {
 impl BlockSlots {
     /// Empty slots for `count` blocks.
     pub(crate) fn new(count: usize, salt: usize, cache: Arc<BlockCache>) -> Arc<Self> {
-        let slots = (0..count).map(|_| ArcSwapOption::empty()).collect();
+        let slots = (0..count).map(|_| ArcSwapAny::new(None)).collect();
         Arc::new(Self { slots, cache, salt })
     }
 
     /// The block in slot `index`, if one is kept.
     #[inline]
-    pub(crate) fn get(&self, index: usize) -> Guard<Option<Arc<Block>>> {
+    pub(crate) fn get(&self, index: usize) -> Guard<Option<Block>> {
         let guard = self.slots[index].load();
         if let Some(block) = &*guard {
             block.mark_referenced();
@@ -217,23 +217,23 @@ impl BlockSlots {
     }
 
     /// As [`BlockSlots::get`], without counting as a use.
-    pub(crate) fn peek(&self, index: usize) -> Guard<Option<Arc<Block>>> {
+    pub(crate) fn peek(&self, index: usize) -> Guard<Option<Block>> {
         self.slots[index].load()
     }
 
     /// Keeps `block` in slot `index` if there is room for it. Gives back the block to use: another
     /// thread's, if that was faster.
-    pub(crate) fn insert(self: &Arc<Self>, index: usize, block: Arc<Block>) -> Arc<Block> {
+    pub(crate) fn insert(self: &Arc<Self>, index: usize, block: Block) -> Block {
         self.cache.misses.fetch_add(1, Ordering::Relaxed);
         let bytes = block.memory_bytes();
         if !self.cache.reserve(bytes) {
             return block;
         }
-        let nothing: Option<Arc<Block>> = None;
-        let before = self.slots[index].compare_and_swap(&nothing, Some(Arc::clone(&block)));
+        let nothing: Option<Block> = None;
+        let before = self.slots[index].compare_and_swap(&nothing, Some(block.clone()));
         if let Some(faster) = &*before {
             self.cache.release(bytes);
-            return Arc::clone(faster);
+            return faster.clone();
         }
         self.cache.enqueue(self, index as u32);
         block
@@ -259,7 +259,7 @@ mod tests {
     use esker_base::{Trailer, ValueKind};
     use proptest::prelude::*;
 
-    fn block(value_bytes: usize) -> Arc<Block> {
+    fn block(value_bytes: usize) -> Block {
         let mut builder = BlockBuilder::new(BlockLayoutChoice::Slot);
         builder.add(
             b"k",
@@ -268,8 +268,7 @@ mod tests {
         );
         let mut bytes = Vec::new();
         builder.finish(&mut bytes);
-        bytes.shrink_to_fit();
-        Arc::new(Block::parse(bytes).unwrap())
+        crate::block::parse(&bytes).unwrap()
     }
 
     fn held_bytes(tables: &[Arc<BlockSlots>]) -> usize {

@@ -110,18 +110,20 @@ impl<'a> Verified<'a> {
         self.compression
     }
 
-    /// Replaces the contents of `out` by the payload, decompressed.
+    /// The payload, decompressed into `scratch` if it is compressed.
     ///
     /// # Errors
     /// Corruption.
-    pub(crate) fn unpack_into(&self, out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
+    pub(crate) fn unpack<'b>(&self, scratch: &'b mut Vec<u8>) -> Result<&'b [u8]>
+    where
+        'a: 'b,
+    {
         match self.compression {
-            Compression::None => {
-                out.extend_from_slice(self.payload);
-                Ok(())
+            Compression::None => Ok(self.payload),
+            Compression::Lz4 => {
+                compression::decompress(self.payload, self.uncompressed_bytes, scratch)?;
+                Ok(scratch)
             }
-            Compression::Lz4 => compression::decompress(self.payload, self.uncompressed_bytes, out),
         }
     }
 }
@@ -183,21 +185,26 @@ impl BlockFile<'_> {
             }
             Compression::Lz4 => {
                 let mut out = Vec::new();
-                verified.unpack_into(&mut out).map_err(in_place)?;
+                verified.unpack(&mut out).map_err(in_place)?;
                 Ok(out)
             }
         }
     }
 
-    /// The payload of the block that was read as `stored` from `offset`, in the memory of `reuse`.
+    /// The payload of the block that was read as `stored` from `offset`: a part of it, or, where it
+    /// is compressed, in `scratch`.
     ///
     /// # Errors
     /// Corruption.
-    pub(crate) fn unpack(&self, stored: &[u8], offset: u64, mut reuse: Vec<u8>) -> Result<Vec<u8>> {
+    pub(crate) fn unpack<'b>(
+        &self,
+        stored: &'b [u8],
+        offset: u64,
+        scratch: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8]> {
         Verified::check(stored, self.number, offset)
-            .and_then(|verified| verified.unpack_into(&mut reuse))
-            .map_err(|error| error.with_file(self.path).with_offset(offset))?;
-        Ok(reuse)
+            .and_then(|verified| verified.unpack(scratch))
+            .map_err(|error| error.with_file(self.path).with_offset(offset))
     }
 
     /// Damage at `offset`.
@@ -214,9 +221,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn unpack(stored: &[u8], number: u64, offset: u64) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
-        Verified::check(stored, number, offset)?.unpack_into(&mut out)?;
-        Ok(out)
+        let mut scratch = Vec::new();
+        Ok(Verified::check(stored, number, offset)?
+            .unpack(&mut scratch)?
+            .to_vec())
     }
 
     #[test]

@@ -6,12 +6,11 @@
 //! is kept from block to block. Used by `table_iter` and `verify`.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use esker_base::Trailer;
 use esker_base::internal_key::compare;
 
-use crate::block::{Block, PinnedValue, Shape};
+use crate::block::{Block, BlockParts, PinnedValue, Shape};
 
 /// An entry of the decoded interval of a restart block.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +25,7 @@ struct Decoded {
 /// A cursor over one block at a time.
 #[derive(Debug)]
 pub(crate) struct BlockIter {
-    block: Option<Arc<Block>>,
+    block: Option<Block>,
     /// The current entry, below `entries` while valid.
     index: usize,
     entries: usize,
@@ -65,7 +64,7 @@ impl BlockIter {
     }
 
     /// Goes over to `block`, standing on none of its entries.
-    pub(crate) fn enter(&mut self, block: Arc<Block>) {
+    pub(crate) fn enter(&mut self, block: Block) {
         self.entries = block.entries();
         self.index = self.entries;
         self.interval.clear();
@@ -82,11 +81,11 @@ impl BlockIter {
         self.block = Some(block);
     }
 
-    /// Leaves the block and gives it back.
-    pub(crate) fn leave(&mut self) -> Option<Arc<Block>> {
+    /// Leaves the block.
+    pub(crate) fn leave(&mut self) {
         self.index = 0;
         self.entries = 0;
-        self.block.take()
+        self.block = None;
     }
 
     /// Whether the cursor is over a block.
@@ -124,7 +123,7 @@ impl BlockIter {
 
     /// The value of the entry, pinned; `None` while the cursor is over no block.
     pub(crate) fn pinned_value(&self) -> Option<PinnedValue> {
-        let block = Arc::clone(self.block.as_ref()?);
+        let block = self.block.clone()?;
         Some(PinnedValue::new(block, self.value_start..self.value_end))
     }
 

@@ -45,6 +45,7 @@ pub(crate) fn decompress(input: &[u8], uncompressed_bytes: u64, out: &mut Vec<u8
             "a compressed block states an impossible length",
         ));
     }
+    out.clear();
     out.resize(length, 0);
     match lz4_flex::block::decompress_into(input, out) {
         Ok(written) if written == length => Ok(()),

@@ -27,6 +27,9 @@ use crate::block_builder::shared_prefix_bytes;
 use crate::block_cache::BlockSlots;
 use crate::format::BlockHandle;
 
+/// Prefixes from one sample to the next: two cache lines.
+const SAMPLE_STEP: usize = 16;
+
 /// A shortest key that is at or after `last` and before `next`, where `last` is before `next`.
 pub(crate) fn shortest_separator(last: &[u8], next: &[u8]) -> Vec<u8> {
     let shared = shared_prefix_bytes(last, next);
@@ -167,6 +170,9 @@ pub(crate) struct IndexBlock {
     common: Vec<u8>,
     /// The first eight bytes of each separator after the common ones.
     prefixes: Vec<u64>,
+    /// Every [`SAMPLE_STEP`]th of `prefixes`, from the first on: a search goes through these, which
+    /// stay in the nearest cache, and then through two lines of `prefixes` at once.
+    samples: Vec<u64>,
     /// All separators after the common bytes, in a row.
     suffixes: Vec<u8>,
     suffix_ends: Vec<u32>,
@@ -194,6 +200,7 @@ impl IndexBlock {
         let mut index = Self {
             common,
             prefixes: Vec::with_capacity(expected),
+            samples: Vec::with_capacity(expected.div_ceil(SAMPLE_STEP)),
             suffixes: Vec::with_capacity(bytes.len()),
             suffix_ends: Vec::with_capacity(expected),
             trailers: Vec::new(),
@@ -237,7 +244,11 @@ impl IndexBlock {
         } else if !self.trailers.is_empty() {
             self.trailers.push(trailer);
         }
-        self.prefixes.push(key_prefix(suffix));
+        let prefix = key_prefix(suffix);
+        if entries.is_multiple_of(SAMPLE_STEP) {
+            self.samples.push(prefix);
+        }
+        self.prefixes.push(prefix);
         self.suffixes.extend_from_slice(suffix);
         let suffix_end = u32::try_from(self.suffixes.len())
             .map_err(|_| Error::corruption("an index is larger than any that was written"))?;
@@ -299,7 +310,7 @@ impl IndexBlock {
             };
         };
         let wanted = key_prefix(suffix);
-        let first = self.prefixes.partition_point(|&prefix| prefix < wanted);
+        let first = self.first_not_below(wanted);
         match &self.prefixes[first..] {
             [one, rest @ ..] if *one == wanted => {
                 let run = match rest.first() {
@@ -312,6 +323,24 @@ impl IndexBlock {
             }
             _ => first,
         }
+    }
+
+    /// The first prefix that is not below `wanted`.
+    #[inline]
+    fn first_not_below(&self, wanted: u64) -> usize {
+        let Some(sample) = self
+            .samples
+            .partition_point(|&prefix| prefix < wanted)
+            .checked_sub(1)
+        else {
+            return 0;
+        };
+        let start = sample * SAMPLE_STEP;
+        let end = self.prefixes.len().min(start + SAMPLE_STEP);
+        let below = self.prefixes[start..end]
+            .iter()
+            .map(|&prefix| usize::from(prefix < wanted));
+        start + below.sum::<usize>()
     }
 
     fn find_among_equals(
@@ -336,7 +365,8 @@ impl IndexBlock {
     /// Bytes of memory that the index takes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.common.capacity()
-            + 8 * (self.prefixes.capacity() + self.trailers.capacity() + self.offsets.capacity())
+            + 8 * (self.prefixes.capacity() + self.samples.capacity())
+            + 8 * (self.trailers.capacity() + self.offsets.capacity())
             + self.suffixes.capacity()
             + 4 * self.suffix_ends.capacity()
     }

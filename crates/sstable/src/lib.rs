@@ -30,7 +30,7 @@ mod table_writer;
 mod tally;
 mod verify;
 
-pub use block::{Block, PinnedValue};
+pub use block::PinnedValue;
 pub use block_cache::BlockCache;
 pub use level_iter::LevelIter;
 pub use options::{BlockLayoutChoice, Compression, FilterKind, TableOptions};

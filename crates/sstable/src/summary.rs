@@ -5,7 +5,7 @@
 
 use esker_base::Result;
 
-use crate::block::Shape;
+use crate::block::{BlockParts, Shape};
 use crate::block_io::Verified;
 use crate::format::BlockHandle;
 use crate::index::TableIndex;
@@ -58,12 +58,13 @@ impl Table {
     pub fn block_summaries(&self) -> Result<Vec<BlockSummary>> {
         let mut summaries = Vec::new();
         let mut read_ahead = ReadAhead::new(true);
+        let mut scratch = Vec::new();
         let mut describe = |kind, handle: BlockHandle, entries: Option<u64>| -> Result<()> {
             let file = self.block_file();
             let stored = read_ahead.stored(file, handle, handle.offset + handle.bytes)?;
             let verified = Verified::check(stored, file.number, handle.offset)
                 .map_err(|error| error.with_file(self.path()))?;
-            let contents = file.unpack(stored, handle.offset, Vec::new())?;
+            let contents = file.unpack(stored, handle.offset, &mut scratch)?;
             let mut summary = BlockSummary {
                 kind,
                 offset: handle.offset,

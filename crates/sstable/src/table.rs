@@ -15,7 +15,7 @@ use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result, SequenceNumber, Trailer};
 use esker_vfs::fs::{FileSystem, RandomAccessFile};
 
-use crate::block::{Block, PinnedValue};
+use crate::block::{self, Block, BlockParts, PinnedValue};
 use crate::block_cache::{BlockCache, BlockSlots};
 use crate::block_io::BlockFile;
 use crate::filter::Filter;
@@ -164,7 +164,7 @@ impl Table {
         let leaf = self.leaf(leaf)?;
         let guard = leaf.slots.get(index);
         let block = match &*guard {
-            Some(block) => Arc::clone(block),
+            Some(block) => block.clone(),
             None => self.load_block(leaf, index)?,
         };
         Ok(block.find(key, trailer).map(|(trailer, range)| TableHit {
@@ -405,16 +405,16 @@ impl Table {
 
     /// Reads, checks and keeps block `index` of `leaf`.
     #[cold]
-    fn load_block(&self, leaf: &Leaf, index: usize) -> Result<Arc<Block>> {
+    fn load_block(&self, leaf: &Leaf, index: usize) -> Result<Block> {
         let handle = leaf.index.handle(index);
         let contents = self.block_file().read_block(handle)?;
-        let block = self.parse_block(contents, handle)?;
-        Ok(leaf.slots.insert(index, Arc::new(block)))
+        let block = self.parse_block(&contents, handle)?;
+        Ok(leaf.slots.insert(index, block))
     }
 
     /// Makes a block of its contents.
-    pub(crate) fn parse_block(&self, contents: Vec<u8>, handle: BlockHandle) -> Result<Block> {
-        Block::parse(contents)
+    pub(crate) fn parse_block(&self, contents: &[u8], handle: BlockHandle) -> Result<Block> {
+        block::parse(contents)
             .map_err(|error| error.with_file(&self.path).with_offset(handle.offset))
     }
 }
@@ -482,7 +482,8 @@ impl Parts {
         let read = |handle: BlockHandle| match handle.offset.checked_sub(tail_start) {
             Some(at) => {
                 let stored = &tail[at as usize..at as usize + handle.bytes as usize];
-                file.unpack(stored, handle.offset, Vec::new())
+                file.unpack(stored, handle.offset, &mut Vec::new())
+                    .map(<[u8]>::to_vec)
             }
             None => file.read_block(handle),
         };

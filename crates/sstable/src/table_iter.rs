@@ -35,8 +35,8 @@ pub struct TableIter {
     block: usize,
     entries: BlockIter,
     read_ahead: ReadAhead,
-    /// The memory of the block before, for the next one that is not cached.
-    spare: Vec<u8>,
+    /// Where blocks are decompressed.
+    scratch: Vec<u8>,
 }
 
 impl TableIter {
@@ -58,7 +58,7 @@ impl TableIter {
             block: 0,
             entries: BlockIter::new(),
             read_ahead: ReadAhead::new(fill == FillCache::No),
-            spare: Vec::new(),
+            scratch: Vec::new(),
         }
     }
 
@@ -76,12 +76,7 @@ impl TableIter {
 
     /// Leaves the current block; the iterator is invalid then.
     fn leave(&mut self) {
-        let block = self.entries.leave();
-        if self.fill == FillCache::No
-            && let Some(Ok(block)) = block.map(Arc::try_unwrap)
-        {
-            self.spare = block.into_bytes();
-        }
+        self.entries.leave();
     }
 
     /// Enters a block unless it is the current one; stands on none of its records afterwards.
@@ -96,21 +91,20 @@ impl TableIter {
         Ok(())
     }
 
-    fn load(&mut self, leaf: usize, index: usize) -> Result<Arc<Block>> {
+    fn load(&mut self, leaf: usize, index: usize) -> Result<Block> {
         let leaf = self.table.leaf(leaf)?;
         let cached = match self.fill {
             FillCache::Yes => leaf.slots.get(index),
             FillCache::No => leaf.slots.peek(index),
         };
         if let Some(block) = &*cached {
-            return Ok(Arc::clone(block));
+            return Ok(block.clone());
         }
         let handle = leaf.index.handle(index);
         let (file, limit) = (self.table.block_file(), leaf.index.end_offset());
         let stored = self.read_ahead.stored(file, handle, limit)?;
-        let memory = std::mem::take(&mut self.spare);
-        let contents = file.unpack(stored, handle.offset, memory)?;
-        let block = Arc::new(self.table.parse_block(contents, handle)?);
+        let contents = file.unpack(stored, handle.offset, &mut self.scratch)?;
+        let block = self.table.parse_block(contents, handle)?;
         Ok(match self.fill {
             FillCache::Yes => leaf.slots.insert(index, block),
             FillCache::No => block,

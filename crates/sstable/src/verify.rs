@@ -5,8 +5,6 @@
 //! passes the filter, and what the properties count is what is there. Memory is one piece of
 //! read-ahead and one block. Called by `db`'s validation and by the `esker verify` command.
 
-use std::sync::Arc;
-
 use esker_base::checksum::{StreamingChecksum, key_hash};
 use esker_base::internal_key::compare;
 use esker_base::table_meta::TableMeta;
@@ -117,6 +115,7 @@ impl<'a> Verification<'a> {
     fn data_blocks(&mut self) -> Result<()> {
         let mut read_ahead = ReadAhead::new(true);
         let mut entries = BlockIter::new();
+        let mut scratch = Vec::new();
         for position in 0..self.table.leaves() {
             let leaf = self.table.leaf(position)?;
             let limit = leaf.index.end_offset();
@@ -131,12 +130,12 @@ impl<'a> Verification<'a> {
                 let file = self.table.block_file();
                 let stored = read_ahead.stored(file, handle, limit)?;
                 self.checksum.update(stored);
-                let contents = file.unpack(stored, handle.offset, Vec::new())?;
+                let contents = file.unpack(stored, handle.offset, &mut scratch)?;
                 self.uncompressed_bytes += contents.len() as u64;
                 self.blocks += 1;
                 let block = self.table.parse_block(contents, handle)?;
                 let separator = leaf.index.separator(place);
-                self.block(Arc::new(block), &mut entries, &separator, handle.offset)?;
+                self.block(block, &mut entries, &separator, handle.offset)?;
                 self.separator = Some(separator);
                 self.advance(handle.bytes)?;
             }
@@ -161,7 +160,7 @@ impl<'a> Verification<'a> {
 
     fn block(
         &mut self,
-        block: Arc<Block>,
+        block: Block,
         entries: &mut BlockIter,
         separator: &(Vec<u8>, Trailer),
         offset: u64,

@@ -1,7 +1,6 @@
 //! Both block layouts against a sorted list, and against bytes nobody encoded.
 
 use std::cmp::Ordering as KeyOrder;
-use std::sync::Arc;
 
 use esker_base::internal_key::compare;
 use esker_base::{Trailer, ValueKind};
@@ -79,10 +78,10 @@ proptest! {
     #[test]
     fn a_block_is_its_sorted_list(records in records(), probes in proptest::collection::vec((keys(), 0u64..6), 20)) {
         for layout in layouts() {
-            let block = Arc::new(Block::parse(build(&records, layout)).unwrap());
+            let block = parse(&build(&records, layout)).unwrap();
             prop_assert_eq!(block.entries(), records.len());
             let mut iter = BlockIter::new();
-            iter.enter(Arc::clone(&block));
+            iter.enter(block.clone());
             iter.seek_to_first();
             for record in &records {
                 prop_assert_eq!(current(&iter), Some(record.clone()));
@@ -147,13 +146,12 @@ proptest! {
 
 /// Calls everything on a block of untrusted bytes.
 fn exercise(bytes: Vec<u8>, probe: &[u8]) {
-    let Ok(block) = Block::parse(bytes) else {
+    let Ok(block) = parse(&bytes) else {
         return;
     };
-    let block = Arc::new(block);
     let _ = block.find(probe, Trailer::seek(3));
     let mut iter = BlockIter::new();
-    iter.enter(Arc::clone(&block));
+    iter.enter(block.clone());
     iter.seek(probe, Trailer::seek(3));
     iter.seek_to_first();
     let mut entries = 0;
@@ -196,7 +194,7 @@ fn large_blocks_have_wide_offsets_and_large_keys_fit() {
     for layout in layouts() {
         let bytes = build(&records, layout);
         assert_eq!(bytes[1] & FLAG_WIDE_OFFSETS, FLAG_WIDE_OFFSETS);
-        let block = Block::parse(bytes).unwrap();
+        let block = parse(&bytes).unwrap();
         let (_, range) = block.find(&big_key, Trailer::seek(9)).unwrap();
         assert_eq!(block.bytes()[range], [3]);
         let (_, range) = block.find(&[1, 0], Trailer::seek(9)).unwrap();
@@ -211,7 +209,7 @@ fn a_pinned_value_is_cut_without_copying() {
         &[(vec![1], trailer(1), b"12345678value".to_vec())],
         BlockLayoutChoice::Auto,
     );
-    let block = Arc::new(Block::parse(bytes).unwrap());
+    let block = parse(&bytes).unwrap();
     let (_, range) = block.find(&[1], Trailer::seek(9)).unwrap();
     let value = PinnedValue::new(block, range);
     assert_eq!(&*value.slice(8), b"value");
