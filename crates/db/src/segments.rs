@@ -68,6 +68,11 @@ impl SegmentTable {
         self.live.lock().keys().next().copied()
     }
 
+    /// Whether the manifest names segment `number` still.
+    fn is_live(&self, number: FileNumber) -> bool {
+        self.live.lock().contains_key(&number)
+    }
+
     /// The live segments below `needed`.
     pub(crate) fn below(&self, needed: FileNumber) -> Vec<FileNumber> {
         self.live
@@ -241,7 +246,7 @@ impl Log {
 
     /// A segment that is ready for records: its header, name and manifest entry are durable.
     fn prepare(
-        &self,
+        &mut self,
         engine: &Engine,
         sequence: SequenceNumber,
         previous: FileNumber,
@@ -271,6 +276,9 @@ impl Log {
             .filter(|_| needed <= usual);
         let writer = match used {
             Some(used) => {
+                // Everything in it is durable in tables. A writer that was left to be synced would
+                // write its watermark into what is another segment from now on.
+                self.unsynced.retain(|segment| segment.number() != used);
                 let from = wal_path(&engine.directory, used);
                 fs.rename(&from, &path)
                     .map_err(|error| Error::io("rename the log segment", &from, error))?;
@@ -288,9 +296,22 @@ impl Log {
         Ok(writer)
     }
 
-    /// Writes the end record of the last life's log, durably.
+    /// Writes the end record of the last life's log, durably. A flush may have released that log
+    /// already, and this very roll may have taken its file: then there is nothing to close.
     fn close_tail(&mut self, engine: &Engine, next: FileNumber) -> Result<()> {
         let Some(tail) = self.tail else { return Ok(()) };
+        let is_live = || engine.segments.is_live(tail.header.number);
+        if is_live()
+            && let Err(error) = self.end_tail(engine, &tail, next)
+            && is_live()
+        {
+            return Err(error);
+        }
+        self.tail = None;
+        Ok(())
+    }
+
+    fn end_tail(&self, engine: &Engine, tail: &LogTail, next: FileNumber) -> Result<()> {
         let path = wal_path(&engine.directory, tail.header.number);
         let options = SegmentOptions {
             segment_bytes: 0,
@@ -300,9 +321,7 @@ impl Log {
         let mut segment =
             SegmentWriter::reopen(&*engine.fs, &path, tail.header, tail.end_offset, options)?;
         segment.seal(next)?;
-        segment.sync()?;
-        self.tail = None;
-        Ok(())
+        segment.sync()
     }
 
     /// Leaves the current segment for good, after a failure or because everything in it is in tables:
