@@ -85,9 +85,12 @@ impl Format {
             line_bytes: record_bytes
                 .saturating_mul(widest)
                 .saturating_add(syntax_bytes),
-            key_bytes: match self {
-                Self::RawTsv | Self::Tsv => Some(limits.key_bytes.saturating_mul(widest)),
-                Self::Jsonl => None,
+            // One byte more than the longest key: its tab.
+            head_bytes: limits.key_bytes.saturating_mul(widest).saturating_add(1),
+            check_head: match self {
+                Self::RawTsv => raw_tsv::check_head,
+                Self::Tsv => tsv::check_head,
+                Self::Jsonl => jsonl::check_head,
             },
         }
     }

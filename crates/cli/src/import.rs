@@ -117,10 +117,7 @@ fn stop_of(error: LineError, limits: RecordLimits) -> Stop {
              (keys {} bytes, values {} bytes)",
             limits.key_bytes, limits.value_bytes
         )),
-        LineError::KeyTooLong { limit } => Stop::Line(format!(
-            "there is no tab within its first {limit} bytes, and a key has at most {} bytes",
-            limits.key_bytes
-        )),
+        LineError::Head(problem) => Stop::Line(problem.into_owned()),
     }
 }
 

@@ -16,9 +16,9 @@ use crate::streams::Output;
 pub(crate) fn stats(directory: &Path, verb: &Stats) -> Result<()> {
     let db = open::for_reading(directory)?;
     let text = if verb.json {
-        format!("{:#}\n", as_json(&db))
+        format!("{:#}\n", as_json(&db)?)
     } else {
-        as_table(&db)
+        as_table(&db)?
     };
     let mut output = Output::standard();
     output.write(text.as_bytes())?;
@@ -26,60 +26,50 @@ pub(crate) fn stats(directory: &Path, verb: &Stats) -> Result<()> {
     Ok(db.close()?)
 }
 
-fn as_json(db: &Db) -> Value {
+/// What takes how many bytes, with the names that both forms use.
+fn sizes(db: &Db) -> Result<[(&'static str, u64); 6]> {
+    let usage = db.disk_usage()?;
+    Ok([
+        ("total_bytes", usage.total_bytes()),
+        ("live_bytes", usage.live_bytes()),
+        ("garbage_bytes", usage.garbage_bytes()),
+        ("wal_bytes", usage.wal_bytes()),
+        ("manifest_bytes", usage.manifest_bytes()),
+        ("memtable_bytes", db.stats().memtable_bytes()),
+    ])
+}
+
+fn as_json(db: &Db) -> Result<Value> {
     let stats = db.stats();
-    let levels: Vec<Value> = stats
-        .levels()
-        .iter()
-        .map(|level| {
-            json!({
-                "runs": level.runs,
-                "tables": level.tables,
-                "bytes": level.bytes,
-                "entries": level.entries,
-            })
+    let levels = stats.levels().iter().map(|level| {
+        json!({
+            "runs": level.runs,
+            "tables": level.tables,
+            "bytes": level.bytes,
+            "entries": level.entries,
         })
-        .collect();
-    json!({ "memtable_bytes": stats.memtable_bytes(), "levels": levels })
-}
-
-fn as_table(db: &Db) -> String {
-    let stats = db.stats();
-    let mut lines = vec![row(
-        &["level", "runs", "tables", "bytes", "entries"].map(String::from)
-    )];
-    let (mut tables, mut bytes, mut entries) = (0, 0, 0);
-    for (number, level) in stats.levels().iter().enumerate() {
-        let cells = [
-            number.to_string(),
-            level.runs.to_string(),
-            level.tables.to_string(),
-            level.bytes.to_string(),
-            level.entries.to_string(),
-        ];
-        lines.push(row(&cells));
-        tables += level.tables;
-        bytes += level.bytes;
-        entries += level.entries;
+    });
+    let levels: Vec<Value> = levels.collect();
+    let mut object = json!({ "keyspaces": db.keyspace_names()?, "levels": levels });
+    for (name, bytes) in sizes(db)? {
+        object[name] = bytes.into();
     }
-    let total = [
-        "all".into(),
-        String::new(),
-        tables.to_string(),
-        bytes.to_string(),
-        entries.to_string(),
-    ];
-    lines.push(row(&total));
-    lines.push(format!(
-        "not in tables yet: {} bytes\n",
-        stats.memtable_bytes()
-    ));
-    lines.concat()
+    Ok(object)
 }
 
-fn row(cells: &[String; 5]) -> String {
-    let [level, runs, tables, bytes, entries] = cells;
-    format!("{level:<5} {runs:>6} {tables:>8} {bytes:>16} {entries:>14}\n")
+fn as_table(db: &Db) -> Result<String> {
+    let stats = db.stats();
+    let mut text = String::from("level   runs   tables            bytes        entries\n");
+    for (number, level) in stats.levels().iter().enumerate() {
+        let (runs, tables, bytes, entries) = (level.runs, level.tables, level.bytes, level.entries);
+        text += &format!("{number:<5} {runs:>6} {tables:>8} {bytes:>16} {entries:>14}\n");
+    }
+    text += "(of the default keyspace)\n\n";
+    for (name, bytes) in sizes(db)? {
+        text += &format!("{name:<21} {bytes:>16}\n");
+    }
+    text += &format!("\nkeyspaces: {}\n", db.keyspace_names()?.join(", "));
+    Ok(text)
 }
 
 /// Checks every byte of the database.

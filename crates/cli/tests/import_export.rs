@@ -140,7 +140,11 @@ fn a_bad_line_is_named_and_what_came_before_it_is_kept() {
     let cases: [(&str, &[u8], &[&str]); 7] = [
         ("raw-tsv", b"no tab here", &["there is no tab"]),
         ("raw-tsv", b"\tempty key", &["the key is empty"]),
-        ("raw-tsv", &long_key, &["a key has at most 1048576 bytes"]),
+        (
+            "raw-tsv",
+            &long_key,
+            &["there is no tab within its first 1048577 bytes"],
+        ),
         ("tsv", b"k\tbad \\x escape", &["\\x is no escape"]),
         (
             "tsv",
@@ -165,6 +169,37 @@ fn a_bad_line_is_named_and_what_came_before_it_is_kept() {
         outcome.fails(1, words);
         assert_eq!(place.run(["count"]).text(), "1234\n");
         place.run(["get", "9999"]).fails(1, &[]);
+    }
+}
+
+/// Without a limit on lines these would go on until memory is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn endless_lines_are_given_up() {
+    for format in ["raw-tsv", "tsv", "jsonl"] {
+        let outcome = Place::new().run(["import", "--format", format, "/dev/zero"]);
+        outcome.fails(1, &["line 1", "0 records before it were imported"]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_device_is_an_error() {
+    let place = Place::new();
+    place.run(["put", "k", "v"]).ok();
+    for verb in [&["export", "-"][..], &["scan"], &["get", "k"], &["stats"]] {
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let child = place
+            .command(verb)
+            .stdout(Stdio::from(full))
+            .output()
+            .unwrap();
+        assert_eq!(child.status.code(), Some(3), "{verb:?}");
+        let said = String::from_utf8(child.stderr).unwrap();
+        assert!(said.contains("standard output"), "{said}");
     }
 }
 

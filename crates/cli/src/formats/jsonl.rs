@@ -27,6 +27,14 @@ pub(super) fn decode(line: &[u8]) -> Result<Option<Record<'_>>, Problem> {
     }))
 }
 
+/// Whether a line that begins so can be an object.
+pub(super) fn check_head(head: &[u8]) -> Result<(), Problem> {
+    if head.trim_ascii_start().first() == Some(&b'{') {
+        return Ok(());
+    }
+    Err("it does not begin with {".into())
+}
+
 /// Appends the record's line, without a newline.
 pub(super) fn encode(key: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
     out.extend_from_slice(b"{\"key\":");

@@ -5,16 +5,20 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::Problem;
+
 /// A buffer that one long line has grown beyond this is given back after it.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// How much of a line is read before it is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct LineLimits {
     /// The longest line, bytes.
     pub(crate) line_bytes: usize,
-    /// Where the format has a tab after the key: the farthest that tab can be from the start.
-    pub(crate) key_bytes: Option<usize>,
+    /// Of a longer line, so much is read before `check_head` is asked, bytes.
+    pub(crate) head_bytes: usize,
+    /// Whether a line that begins so can be one of a record at all.
+    pub(crate) check_head: fn(&[u8]) -> Result<(), Problem>,
 }
 
 /// Why there is no next line.
@@ -27,11 +31,8 @@ pub(crate) enum LineError {
         /// How much was read before it was given up, bytes.
         limit: usize,
     },
-    /// The line goes on for longer than any key could, without a tab.
-    KeyTooLong {
-        /// How much was read before it was given up, bytes.
-        limit: usize,
-    },
+    /// The line is long, and its head already rules it out.
+    Head(Problem),
 }
 
 impl From<io::Error> for LineError {
@@ -69,12 +70,10 @@ impl<R: BufRead> LineReader<R> {
         self.line.clear();
         self.line.shrink_to(KEPT_BYTES);
         self.number += 1;
-        if let Some(limit) = self.limits.key_bytes {
-            // One byte more than the longest key: its tab.
-            self.read_up_to(limit.saturating_add(1))?;
-            if self.line.len() > limit && !self.line.contains(&b'\t') && !self.is_ended() {
-                return Err(LineError::KeyTooLong { limit });
-            }
+        let head_bytes = self.limits.head_bytes;
+        self.read_up_to(head_bytes)?;
+        if self.line.len() >= head_bytes && !self.is_ended() {
+            (self.limits.check_head)(&self.line).map_err(LineError::Head)?;
         }
         let limit = self.limits.line_bytes;
         self.read_up_to(limit.saturating_add(1))?;
@@ -112,10 +111,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const WIDE: LineLimits = LineLimits {
-        line_bytes: 1 << 20,
-        key_bytes: None,
-    };
+    const WIDE: LineLimits = limits(1 << 20, 1 << 20);
+
+    const fn limits(line_bytes: usize, head_bytes: usize) -> LineLimits {
+        LineLimits {
+            line_bytes,
+            head_bytes,
+            check_head: has_tab,
+        }
+    }
+
+    fn has_tab(head: &[u8]) -> Result<(), Problem> {
+        if head.contains(&b'\t') {
+            Ok(())
+        } else {
+            Err("no tab".into())
+        }
+    }
 
     fn lines_of(input: &[u8], limits: LineLimits) -> Result<Vec<Vec<u8>>, (u64, String)> {
         // A capacity of 3 makes every line cross the reader's buffer.
@@ -150,45 +162,33 @@ mod tests {
 
     #[test]
     fn a_line_may_be_as_long_as_the_limit_and_no_longer() {
-        let limits = LineLimits {
-            line_bytes: 5,
-            key_bytes: Some(2),
-        };
+        let limits = limits(5, 3);
         let lines = lines_of(b"ab\tcd\nab\n12\t45", limits).unwrap();
         assert_eq!(lines, [&b"ab\tcd"[..], b"ab", b"12\t45"]);
         let cases: [(&[u8], u64, &str); 4] = [
             (b"a\tb\nab\tcde\n", 2, "TooLong { limit: 5 }"),
             (b"ab\tcde", 1, "TooLong { limit: 5 }"),
-            (b"abc\n", 1, "KeyTooLong { limit: 2 }"),
-            (b"\nabc", 2, "KeyTooLong { limit: 2 }"),
+            (b"abc\n", 1, "Head(\"no tab\")"),
+            (b"\nabc", 2, "Head(\"no tab\")"),
         ];
         for (input, number, expected) in cases {
-            assert_eq!(
-                lines_of(input, limits),
-                Err((number, expected.to_owned())),
-                "{input:?}"
-            );
+            let outcome = lines_of(input, limits);
+            assert_eq!(outcome, Err((number, expected.to_owned())), "{input:?}");
         }
     }
 
     #[test]
     fn an_endless_line_is_given_up_in_bounded_memory() {
-        let limits = LineLimits {
-            line_bytes: 1 << 16,
-            key_bytes: Some(1 << 10),
-        };
+        let limits = limits(1 << 16, 1 << 10);
         let mut no_tab = LineReader::new(io::BufReader::new(io::repeat(0)), limits);
-        assert!(matches!(
-            no_tab.next_line(),
-            Err(LineError::KeyTooLong { .. })
-        ));
+        assert!(matches!(no_tab.next_line(), Err(LineError::Head(_))));
         assert!(no_tab.line.capacity() <= 1 << 12);
-        let mut no_newline = LineReader::new(io::BufReader::new(io::repeat(b'\t')), limits);
+        let mut endless = LineReader::new(io::BufReader::new(io::repeat(b'\t')), limits);
         assert!(matches!(
-            no_newline.next_line(),
+            endless.next_line(),
             Err(LineError::TooLong { .. })
         ));
-        assert!(no_newline.line.capacity() <= 1 << 18);
+        assert!(endless.line.capacity() <= 1 << 18);
     }
 
     proptest! {

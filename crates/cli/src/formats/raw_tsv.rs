@@ -18,6 +18,15 @@ pub(super) fn decode(line: &[u8]) -> Result<Record<'_>, Problem> {
     })
 }
 
+/// Whether a line that begins so, and is longer than any key, can hold a record.
+pub(super) fn check_head(head: &[u8]) -> Result<(), Problem> {
+    if head.contains(&b'\t') {
+        return Ok(());
+    }
+    let bytes = head.len();
+    Err(format!("there is no tab within its first {bytes} bytes, more than a key can have").into())
+}
+
 /// Appends the record's line, without a newline.
 pub(super) fn encode(key: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
     if key.contains(&b'\t') {

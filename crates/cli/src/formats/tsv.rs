@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use super::{Problem, Record};
 
+pub(super) use super::raw_tsv::check_head;
+
 /// The record on `line`.
 pub(super) fn decode(line: &[u8]) -> Result<Record<'_>, Problem> {
     let Some(tab) = line.iter().position(|byte| *byte == b'\t') else {
