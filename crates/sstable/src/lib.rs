@@ -26,6 +26,7 @@ mod summary;
 mod table;
 mod table_cache;
 mod table_iter;
+mod table_parts;
 mod table_writer;
 mod tally;
 mod verify;
