@@ -130,6 +130,15 @@ pub trait RandomAccessFile: Send + Sync + Debug {
         Ok(self.len()? == 0)
     }
 
+    /// Where the first byte at or after `offset` lies that may be other than zero; `None` where there
+    /// is none. A file system that keeps no account of holes says `offset`.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
+
     /// Tells the operating system that a range will soon be read.
     fn will_read(&self, _offset: u64, _bytes: u64) {}
 

@@ -195,6 +195,19 @@ impl RandomAccessFile for OsReadable {
         Ok(self.file.metadata()?.len())
     }
 
+    // Space that was allocated and never written is a hole to this call. It moves the position of the
+    // descriptor, which positional reads do not look at.
+    #[cfg(target_os = "linux")]
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) => Ok(Some(data.max(offset))),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            // A file system without the call: everything may be data.
+            Err(rustix::io::Errno::INVAL) => Ok(Some(offset)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     #[cfg(target_os = "linux")]
     fn will_read(&self, offset: u64, bytes: u64) {
         use std::num::NonZeroU64;
@@ -365,6 +378,32 @@ mod tests {
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(held);
         fs.lock(&link.join("LOCK")).map(drop)
+    }
+
+    #[test]
+    fn data_is_found_behind_space_that_was_never_written() -> io::Result<()> {
+        const BYTES: u64 = 1 << 20;
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("segment");
+        let fs = OsFileSystem::new();
+        let file = fs.create(&path)?;
+        file.allocate(BYTES)?;
+        file.write_at(BYTES / 2, b"data")?;
+        let reader = fs.open_read(&path)?;
+        // Where holes are not kept account of, the answer may come early but never late.
+        let found = reader.next_data(0)?;
+        assert!(found.is_some_and(|offset| offset <= BYTES / 2), "{found:?}");
+        assert_eq!(reader.next_data(BYTES / 2 + 1)?, Some(BYTES / 2 + 1));
+        let mut window = file.map(BYTES)?;
+        if let Some(window) = &mut window {
+            window.copy_at(BYTES - 4096, b"copied")?;
+            let behind = reader.next_data(BYTES - 8192)?;
+            assert!(
+                behind.is_some_and(|offset| offset <= BYTES - 4096),
+                "{behind:?}"
+            );
+        }
+        Ok(())
     }
 
     #[test]

@@ -107,6 +107,15 @@ impl Tail<'_> {
         let mut window = Vec::new();
         let mut start = self.offset;
         while start < self.file_bytes {
+            // Most of what follows a kill is space that was allocated and never written.
+            let data = self
+                .file
+                .next_data(start)
+                .map_err(|e| Error::io("look for data in the log segment", self.path, e))?;
+            let Some(data) = data.filter(|&data| data < self.file_bytes) else {
+                break;
+            };
+            start = start.max(data - data % RECORD_ALIGNMENT);
             // A record that begins in this window may reach beyond it by its fixed size at most.
             let end = self.file_bytes.min(start + WINDOW_BYTES + END_RECORD_BYTES);
             window.resize((end - start) as usize, 0);
