@@ -1,7 +1,7 @@
 //! How long operations take, without the measuring taking long itself.
 //!
 //! Reading the clock costs as much as reading a cached entry. So a [`Recorder`] times one operation
-//! in N, chooses N so that the clock takes at most about [`CLOCK_SHARE`] of the run, and weighs what
+//! in N, chooses N so that the clock takes at most about `CLOCK_SHARE` of the run, and weighs what
 //! it timed by N. The longest stall is caught all the same: the operations between two timed ones
 //! are timed together, and no operation among them can have taken longer than all of them.
 //! Where a rate is set, every operation is timed, from the moment it was meant to start: a store
