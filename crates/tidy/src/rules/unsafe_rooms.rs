@@ -1,12 +1,17 @@
-//! Unsafe code lives in two rooms, each use with its argument; every other crate forbids it.
+//! Unsafe code lives in few rooms, each use with its argument; every other crate forbids it.
 
 use crate::{Repository, RustSource, Violation};
 
-/// Where unsafe code may be written: the arena and its tests, the system calls.
-const ROOMS: &[&str] = &["crates/vfs/src/os", "crates/memtable/"];
+/// Where unsafe code may be written: the system calls, the arena and its tests, and the program that
+/// measures other engines, whose interfaces can be unsafe.
+const ROOMS: &[&str] = &["crates/vfs/src/os", "crates/memtable/", "benches/peers/"];
 
 /// Crates that have such rooms, and so cannot forbid it as a whole.
-const CRATES_WITH_ROOMS: &[&str] = &["crates/vfs/src/lib.rs", "crates/memtable/src/lib.rs"];
+const CRATES_WITH_ROOMS: &[&str] = &[
+    "crates/vfs/src/lib.rs",
+    "crates/memtable/src/lib.rs",
+    "benches/peers/src/main.rs",
+];
 
 const FORBID: &str = "#![forbid(unsafe_code)]";
 
@@ -32,7 +37,7 @@ pub fn check(repository: &Repository) -> Vec<Violation> {
         for offset in source.occurrences("unsafe") {
             let line = source.line_of(offset);
             if !may_use {
-                let message = format!("unsafe code belongs into {}", ROOMS.join(" or "));
+                let message = format!("unsafe code belongs into {}", ROOMS.join(", "));
                 violations.push(Violation::new(&source.path, line, message));
             } else if needs_argument(&source.code[offset..]) && !has_argument(source, line) {
                 let message = "say in a `// SAFETY:` comment above why this is sound";
