@@ -11,7 +11,7 @@ use esker_base::checksum::key_hash;
 use esker_base::clock::Clock;
 use esker_base::write_batch::split_expiry;
 use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
-use esker_sstable::TableHit;
+use esker_sstable::{Table, TableHit};
 
 /// Where a stored value begins to be the user's, and when it ends to be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,38 @@ impl Found<'_> {
     }
 }
 
+/// What the memtables say of a key.
+enum InMemtables<'a> {
+    Found(Trailer, &'a [u8]),
+    /// Its newest record there is hidden by a range tombstone.
+    Hidden,
+    /// They hold no record of it; the newest range tombstone over it has sequence `covering`, or 0.
+    Absent {
+        covering: SequenceNumber,
+    },
+}
+
+#[inline]
+fn find_in_memtables<'a>(
+    view: &'a SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+) -> InMemtables<'a> {
+    let mut covering = 0;
+    for memtable in view.memtables() {
+        if memtable.has_range_tombstones() {
+            covering = covering.max(memtable.covering_sequence(key, visible).unwrap_or(0));
+        }
+        if let Some((trailer, stored)) = memtable.get(key, visible) {
+            if trailer.sequence() < covering {
+                return InMemtables::Hidden;
+            }
+            return InMemtables::Found(trailer, stored);
+        }
+    }
+    InMemtables::Absent { covering }
+}
+
 /// The newest record of `key` at or before `visible` that no range tombstone hides.
 #[inline]
 pub(crate) fn find<'a>(
@@ -106,29 +138,37 @@ pub(crate) fn find<'a>(
     key: &[u8],
     visible: SequenceNumber,
 ) -> Result<Option<Found<'a>>> {
-    let mut covering = 0;
-    for memtable in view.memtables() {
-        if memtable.has_range_tombstones() {
-            covering = covering.max(memtable.covering_sequence(key, visible).unwrap_or(0));
-        }
-        if let Some((trailer, stored)) = memtable.get(key, visible) {
-            let hidden = trailer.sequence() < covering;
-            return Ok((!hidden).then_some(Found::InMemtable(trailer, stored)));
-        }
+    match find_in_memtables(view, key, visible) {
+        InMemtables::Found(trailer, stored) => Ok(Some(Found::InMemtable(trailer, stored))),
+        InMemtables::Hidden => Ok(None),
+        InMemtables::Absent { covering } => find_in_tables(view, key, visible, covering),
     }
-    if view.runs.is_empty() {
-        return Ok(None);
-    }
-    find_in_tables(view, key, visible, covering)
 }
 
 fn find_in_tables<'a>(
     view: &'a SuperVersion,
     key: &[u8],
     visible: SequenceNumber,
-    mut covering: SequenceNumber,
+    covering: SequenceNumber,
 ) -> Result<Option<Found<'a>>> {
     let hash = key_hash(key);
+    search_tables(view, key, visible, covering, |table| {
+        let hit = table.get(key, hash, visible)?;
+        Ok(hit.map(|hit| (hit.trailer.sequence(), Found::InTable(hit))))
+    })
+}
+
+/// Asks the tables that may hold `key`, newest first, until one has a record; nothing where a range
+/// tombstone newer than the record hides it. `look` says the record's sequence number and what the
+/// caller makes of it.
+#[inline]
+fn search_tables<T>(
+    view: &SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+    mut covering: SequenceNumber,
+    look: impl Fn(&Table) -> Result<Option<(SequenceNumber, T)>>,
+) -> Result<Option<T>> {
     for run in view.runs.iter() {
         if covering > run.largest_sequence {
             // A tombstone newer than everything below: what follows is older still.
@@ -142,12 +182,54 @@ fn find_in_tables<'a>(
             let here = table.range_tombstones().covering_sequence(key, visible);
             covering = covering.max(here.unwrap_or(0));
         }
-        if let Some(hit) = table.get(key, hash, visible)? {
-            let hidden = hit.trailer.sequence() < covering;
-            return Ok((!hidden).then_some(Found::InTable(hit)));
+        if let Some((sequence, found)) = look(&table)? {
+            return Ok((sequence >= covering).then_some(found));
         }
     }
     Ok(None)
+}
+
+/// A record of a table, judged where it lies.
+enum Judged {
+    Hidden,
+    Copied(Value),
+    /// Too long to copy: to be shared with its block.
+    Long,
+}
+
+fn judge_in_place(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Result<Judged> {
+    Ok(match judge(trailer, stored, clock)? {
+        Visibility::Hidden => Judged::Hidden,
+        Visibility::Visible { skip, .. } => {
+            Value::inline_copy_of(&stored[skip..]).map_or(Judged::Long, Judged::Copied)
+        }
+    })
+}
+
+/// As [`get`] for what no memtable holds. Short values are copied out of their block without a
+/// share in it: that saves a write to memory which other readers of the block write as well.
+fn get_from_tables(
+    view: &SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+    covering: SequenceNumber,
+    clock: &dyn Clock,
+) -> Result<Option<Value>> {
+    let hash = key_hash(key);
+    let judged = search_tables(view, key, visible, covering, |table| {
+        let judged = table.get_with(key, hash, visible, |trailer, stored| {
+            judge_in_place(trailer, stored, clock).map(|judged| (trailer.sequence(), judged))
+        })?;
+        judged.transpose()
+    })?;
+    match judged {
+        None | Some(Judged::Hidden) => Ok(None),
+        Some(Judged::Copied(value)) => Ok(Some(value)),
+        Some(Judged::Long) => match find_in_tables(view, key, visible, covering)? {
+            Some(found) => found.value(clock),
+            None => Ok(None),
+        },
+    }
 }
 
 /// The value of `key` as a reader at `visible` sees it now.
@@ -158,9 +240,11 @@ pub(crate) fn get(
     visible: SequenceNumber,
     clock: &dyn Clock,
 ) -> Result<Option<Value>> {
-    match find(view, key, visible)? {
-        Some(found) => found.value(clock),
-        None => Ok(None),
+    match find_in_memtables(view, key, visible) {
+        InMemtables::Found(trailer, stored) => Found::InMemtable(trailer, stored).value(clock),
+        InMemtables::Hidden => Ok(None),
+        InMemtables::Absent { .. } if view.runs.is_empty() => Ok(None),
+        InMemtables::Absent { covering } => get_from_tables(view, key, visible, covering, clock),
     }
 }
 

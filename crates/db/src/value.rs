@@ -46,6 +46,12 @@ impl Value {
         }
     }
 
+    /// A copy of `bytes` that takes no allocation; `None` for more than fit.
+    #[inline]
+    pub(crate) fn inline_copy_of(bytes: &[u8]) -> Option<Self> {
+        Self::inline(bytes).map(|repr| Self { repr })
+    }
+
     /// A share of a block, from byte `skip` of the stored value on.
     #[inline]
     pub(crate) fn from_block(value: &PinnedValue, skip: usize) -> Self {
