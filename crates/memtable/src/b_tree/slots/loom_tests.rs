@@ -2,10 +2,13 @@
 
 use super::{SLOTS, Slots};
 use crate::arena::{Arena, RecordRef};
+use crate::atomics::WRITER;
 use crate::probe::Probe;
 use esker_base::{Trailer, ValueKind};
 use loom::sync::Arc;
 use loom::thread;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A node over an arena, which the model does not watch: what readers see of it they reach through
 /// the node.
@@ -59,15 +62,22 @@ impl Node {
 fn explore(keys: &'static [&str], write: fn(&Node), read: fn(&Node)) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
+    let orders = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&orders);
     model.check(move || {
+        counted.fetch_add(1, Relaxed);
         let node = Node::with(keys);
         let writer = {
             let node = Arc::clone(&node);
-            thread::spawn(move || write(&node))
+            thread::spawn(move || {
+                WRITER.with(|writer| writer.set(true));
+                write(&node);
+            })
         };
         read(&node);
         writer.join().unwrap();
     });
+    assert!(orders.load(Relaxed) > 10, "loom saw nothing to reorder");
 }
 
 #[test]
