@@ -50,6 +50,8 @@ struct State {
     /// Keyspaces whose version changed since the picker last found nothing to do.
     candidates: BTreeSet<KeyspaceId>,
     flush_error: Option<Error>,
+    /// How many flushes have failed so far.
+    flush_failures: u64,
     compaction_error: Option<Error>,
     stopping: bool,
 }
@@ -130,6 +132,7 @@ impl Engine {
     fn seal_full(self: &Arc<Self>, writer: &mut Writer, state: &Arc<KeyspaceState>) -> Result<()> {
         let most = self.settings.max_sealed_memtables();
         self.wait_for_flush(|| state.load().sealed.len() < most)?;
+        self.secure_log(writer)?;
         self.seal(writer, state);
         self.schedule_flush();
         Ok(())
@@ -141,28 +144,31 @@ impl Engine {
             return Ok(());
         }
         let started = self.clock.monotonic_micros();
-        let mut tried = false;
+        let failures = self.background.state.lock().flush_failures;
         let waited = loop {
             if enough() {
                 break Ok(());
+            }
+            // Looked at before a flush is started: each call that comes here waits for one failure
+            // at most. The next call tries again, since space may have returned.
+            {
+                let state = self.background.state.lock();
+                if state.stopping {
+                    break Err(closed());
+                }
+                if let Some(error) = &state.flush_error
+                    && state.flush_failures > failures
+                {
+                    break Err(error.clone());
+                }
             }
             self.schedule_flush();
             if self.executor.assist() {
                 continue;
             }
             let mut state = self.background.state.lock();
-            if state.stopping {
-                break Err(closed());
-            }
-            match &state.flush_error {
-                // One new attempt for each call that comes here: space may have returned.
-                Some(error) if tried => break Err(error.clone()),
-                Some(_) if !state.flushing => {
-                    state.flush_error = None;
-                    tried = true;
-                }
-                _ if state.flushing && !enough() => self.background.changed.wait(&mut state),
-                _ => {}
+            if state.flushing && !enough() {
+                self.background.changed.wait(&mut state);
             }
         };
         let stalled = self.clock.monotonic_micros().saturating_sub(started);
@@ -189,6 +195,24 @@ impl Engine {
         });
     }
 
+    /// Before a memtable is sealed, whose flush makes it durable, what other keyspaces hold and was
+    /// ordered before it is made durable in the log: a power loss must not leave a later write
+    /// without an earlier one, nor half a batch. With one keyspace in use nothing is to be done.
+    fn secure_log(&self, writer: &mut Writer) -> Result<()> {
+        if !self.logs_writes() || self.health.has_failed() {
+            return Ok(());
+        }
+        let holds_records = |state: &Arc<KeyspaceState>| {
+            let view = state.load();
+            view.memtables().any(|memtable| !memtable.is_empty())
+        };
+        let holding = self.all_keyspaces();
+        if holding.iter().filter(|state| holds_records(state)).count() < 2 {
+            return Ok(());
+        }
+        writer.log.sync(self)
+    }
+
     /// Seals every memtable that holds something.
     pub(crate) fn seal_all(&self, writer: &Writer) {
         for state in self.all_keyspaces() {
@@ -204,6 +228,7 @@ impl Engine {
         let Some(oldest) = self.segments.oldest() else {
             return Ok(());
         };
+        self.secure_log(writer)?;
         for state in self.all_keyspaces() {
             let pins = state
                 .load()
@@ -333,6 +358,7 @@ impl Engine {
             Err(error) => {
                 tracing::error!(%error, "a flush failed");
                 state.flush_error = Some(error);
+                state.flush_failures += 1;
             }
         }
         self.background.changed.notify_all();
@@ -467,6 +493,7 @@ impl Engine {
         if self.health.has_failed() {
             return self.flush_and_cure(&mut writer);
         }
+        self.secure_log(&mut writer)?;
         self.seal_all(&writer);
         let sealed_at = writer.next_sequence - 1;
         drop(writer);
@@ -493,12 +520,15 @@ impl Engine {
     /// Flushes everything with the writer lock held. Where the log had failed, all that it held is in
     /// tables then, and writes go on in a new segment.
     pub(crate) fn flush_and_cure(self: &Arc<Self>, writer: &mut Writer) -> Result<()> {
+        // Where this fails the log has failed, which the flush is the cure for.
+        let _ = self.secure_log(writer);
         self.seal_all(writer);
         self.wait_for_flush(|| self.next_to_flush().is_none())?;
         if self.health.has_failed() {
-            writer.log.abandon(self);
+            // Not before the manifest has let go of the failed log for certain: records of a new
+            // segment would stand behind the place where the old one broke off.
+            self.forget_log(&mut writer.log)?;
             self.health.cure();
-            self.release_segments();
         }
         Ok(())
     }

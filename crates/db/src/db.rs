@@ -362,7 +362,12 @@ impl Db {
         };
         let version = {
             // The commit leader is kept out: no write of the keyspace comes after its end.
-            let _writer = engine.commit_queue.lock();
+            let mut writer = engine.commit_queue.lock();
+            engine.health.check()?;
+            if engine.logs_writes() {
+                // What was ordered before it must not be lost where the drop is not.
+                writer.log.sync(engine)?;
+            }
             let _edits_one_at_a_time = state.edit.lock();
             if state.is_dropped() {
                 return Err(dropped(name));
@@ -373,11 +378,17 @@ impl Db {
                 ..KeyspaceEdit::default()
             };
             let version = engine.versions.current(state.id).unwrap_or_default();
-            engine.versions.log_and_apply(VersionEdit {
+            let logged = engine.versions.log_and_apply(VersionEdit {
                 keyspaces: vec![edit],
                 last_sequence: Some(engine.visible_sequence()),
                 ..VersionEdit::default()
-            })?;
+            });
+            if let Err(error) = logged {
+                // It may be durable all the same: no write to the keyspace may be acknowledged
+                // before a later edit has made sure that it is not.
+                engine.health.latch_log_failure(&error);
+                return Err(error);
+            }
             state.mark_dropped();
             engine.keyspaces.write().remove(&state);
             version

@@ -213,7 +213,10 @@ impl Engine {
         };
         self.background.stop(self);
         if flushed.is_ok() && self.mode == Mode::Disk {
-            self.forget_log(&mut writer.log);
+            if let Err(error) = self.forget_log(&mut writer.log) {
+                // The next open reads it and finds that every record is in a table.
+                tracing::warn!(%error, "could not release the log at close");
+            }
         } else if self.mode == Mode::Disk {
             // The log is what is left of the writes: bring it to stable storage if that still works.
             let _ = writer.log.sync(self);
@@ -225,22 +228,24 @@ impl Engine {
     }
 
     /// Releases every segment: nothing in them is needed once all memtables are in tables.
-    pub(crate) fn forget_log(&self, log: &mut crate::segments::Log) {
+    ///
+    /// # Errors
+    /// Of the manifest. Its edit may be durable or not, so that no record may go into the log, old
+    /// or new, before another call has succeeded.
+    pub(crate) fn forget_log(&self, log: &mut crate::segments::Log) -> Result<()> {
         log.abandon(self);
         let segments = self.segments.below(u64::MAX);
-        if !segments.is_empty() {
+        if !segments.is_empty() || self.health.has_failed() {
             let edit = esker_manifest::VersionEdit {
                 removed_segments: segments.clone(),
                 last_sequence: Some(self.visible_sequence()),
                 ..Default::default()
             };
-            match self.versions.log_and_apply(edit) {
-                Ok(()) => self.segments.release(self, &segments),
-                // The next open reads them and finds that every record is in a table.
-                Err(error) => tracing::warn!(%error, "could not release the log at close"),
-            }
+            self.versions.log_and_apply(edit)?;
+            self.segments.release(self, &segments);
         }
         self.segments.drop_recyclable(self);
+        Ok(())
     }
 }
 

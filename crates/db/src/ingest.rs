@@ -114,15 +114,18 @@ impl Loader<'_> {
         if state.is_dropped() {
             return Err(dropped(&state.name));
         }
-        // What is older must lie below the new run: in tables, and durable.
+        // What is older must lie below the new run, in tables, and be durable wherever it is.
+        if engine.logs_writes() {
+            writer.log.sync(engine)?;
+        }
         if !state.load().active.memtable.is_empty() {
             engine.seal(&writer, state);
         }
         engine.wait_until_flushed(state)?;
-        if engine.logs_writes() {
-            writer.log.sync(engine)?;
-        }
+        // Never given to anything else, whatever becomes of the edit: if it failed and is durable all
+        // the same, a write of this number would be taken for one that is in tables.
         let sequence = writer.next_sequence;
+        writer.next_sequence = sequence + 1;
         let tables = self.tables.drain(..).map(|meta| TableMeta {
             ingested_sequence: sequence,
             smallest_sequence: sequence,
@@ -154,7 +157,6 @@ impl Loader<'_> {
             let (active, sealed) = (Arc::clone(&view.active), view.sealed.clone());
             SuperVersion::new(active, sealed, version, &engine.tables)
         });
-        writer.next_sequence = sequence + 1;
         engine.visible.store(sequence, Ordering::Release);
         drop(writer);
         engine.schedule_compactions(Some(state.id));

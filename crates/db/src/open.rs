@@ -38,7 +38,7 @@ pub(crate) const LAST_LEVEL: usize = 6;
 pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
     let settings = options.settle()?;
     let fs = file_system(&options);
-    let created = prepare_directory(&*fs, directory, &settings)?;
+    prepare_directory(&*fs, directory, &settings)?;
     let directory = fs
         .canonicalize(directory)
         .map_err(|e| io_error("resolve", directory, e))?;
@@ -60,11 +60,9 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
             database_id: Some(id),
             ..VersionEdit::default()
         };
-        let versions = VersionSet::create(Arc::clone(&fs), &directory, manifest, initial)?;
-        if created {
-            sync_parents(&*fs, &directory)?;
-        }
-        versions
+        // First, so that an attempt that fails here is made again by the next open.
+        sync_parents(&*fs, &directory)?;
+        VersionSet::create(Arc::clone(&fs), &directory, manifest, initial)?
     };
     let parts = Parts {
         mode: Mode::Disk,
@@ -161,16 +159,13 @@ fn check_is_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
     }
 }
 
-/// Makes sure that the directory is there; says whether it was made now.
-fn prepare_directory(fs: &dyn FileSystem, directory: &Path, settings: &Settings) -> Result<bool> {
+/// Makes sure that the directory is there.
+fn prepare_directory(fs: &dyn FileSystem, directory: &Path, settings: &Settings) -> Result<()> {
     match check_is_directory(fs, directory) {
-        Ok(()) => Ok(false),
-        Err(error) if error.kind() == ErrorKind::NotFound && settings.create_if_missing() => {
-            fs.create_dir_all(directory)
-                .map_err(|e| io_error("create", directory, e))?;
-            Ok(true)
-        }
-        Err(error) => Err(error),
+        Err(error) if error.kind() == ErrorKind::NotFound && settings.create_if_missing() => fs
+            .create_dir_all(directory)
+            .map_err(|e| io_error("create", directory, e)),
+        known => known,
     }
 }
 
@@ -211,18 +206,16 @@ fn check_vacant(fs: &dyn FileSystem, directory: &Path, settings: &Settings) -> R
     }
 }
 
-/// Makes the directory itself durable in those above it. The first one that cannot be synced ends
-/// it: what lies above was not made by us.
+/// Makes the directory itself durable in those above it, also where it was found: an earlier attempt
+/// may have made it and got no further. The first one that we may not look into ends it: what lies
+/// above was not made by us.
 fn sync_parents(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
-    let Some(parent) = directory.parent() else {
-        return Ok(());
-    };
-    fs.sync_dir(parent)
-        .map_err(|error| io_error("sync", parent, error))?;
-    let mut above = parent.parent();
+    let mut above = directory.parent();
     while let Some(path) = above {
-        if fs.sync_dir(path).is_err() {
-            break;
+        match fs.sync_dir(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            Err(error) => return Err(io_error("sync", path, error)),
         }
         above = path.parent();
     }
@@ -270,7 +263,7 @@ impl Parts {
         if mode != Mode::Memory {
             replayed = recovery::replay(&engine)?;
         }
-        let strays = if mode == Mode::Disk && !created {
+        let strays = if mode == Mode::Disk {
             recovery::remove_strays(&engine)
         } else {
             0

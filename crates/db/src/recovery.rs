@@ -2,8 +2,9 @@
 //!
 //! Invariants: the result is the state after a prefix of the acknowledged order that contains
 //! everything synced (I4); a record is replayed only if its keyspace's tables do not hold it;
-//! nothing is written, so that a crash during recovery changes nothing. Only strays, files that no
-//! durable manifest names, are removed, and last.
+//! nothing is written, so that a crash during recovery changes nothing; what was read and may not be
+//! on stable storage yet is synced. Only strays, files that no durable manifest names, are removed,
+//! and last.
 
 use crate::engine::{Engine, Mode};
 use crate::keyspace::KeyspaceState;
@@ -13,7 +14,8 @@ use esker_base::filename::{FileKind, FileNumber, wal_path};
 use esker_base::write_batch::{BatchView, KeyspaceId};
 use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
 use esker_wal::{SegmentEnd, SegmentReader};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What a log held.
@@ -109,6 +111,7 @@ fn replay_segment(
         Err(error) => return give_up(engine, error, replayed),
     };
     let first_record = reader.offset();
+    let mut records_end = 0;
     loop {
         let offset = reader.offset();
         let Some(payload) = reader.next()? else { break };
@@ -126,6 +129,10 @@ fn replay_segment(
             replayed.batches += 1;
         }
         replayed.last_sequence = replayed.last_sequence.max(last);
+        records_end = reader.offset();
+    }
+    if records_end > reader.synced_bytes() {
+        make_durable(engine, &path)?;
     }
     replayed
         .segments
@@ -152,6 +159,16 @@ fn replay_segment(
             Ok(Ended::Last)
         }
     }
+}
+
+/// Only the process may have ended: what was read is then in memory alone. It is made durable before
+/// anything later is, in tables or in the log.
+fn make_durable(engine: &Engine, path: &Path) -> Result<()> {
+    if engine.mode != Mode::Disk {
+        return Ok(());
+    }
+    let synced = engine.fs.open_write(path).and_then(|file| file.sync_data());
+    synced.map_err(|error| Error::io("sync the log segment", path, error))
 }
 
 /// Damage: an error, unless the policy is to go on with what came before it.
@@ -220,18 +237,31 @@ fn apply(
 }
 
 /// Removes files that nothing durable names: of flushes, compactions and openings that a crash cut
-/// short. What cannot be removed stays for the next open.
+/// short. What cannot be removed stays for the next open. No number that a file has is given out
+/// again; until then one number may stand for a stray table and for the manifest that this open began.
 pub(crate) fn remove_strays(engine: &Engine) -> u64 {
     debug_assert_eq!(engine.mode, Mode::Disk);
     let Ok(entries) = engine.fs.read_dir(&engine.directory) else {
         return 0;
     };
-    let live = engine.versions.live_files();
-    let segments: Vec<_> = engine.versions.state().segments.iter().copied().collect();
+    let versions = &engine.versions;
+    let mut tables = HashSet::new();
+    for keyspace in versions.keyspaces() {
+        let version = versions.current(keyspace.id).unwrap_or_default();
+        tables.extend(version.tables().map(|(_, _, meta)| meta.number));
+    }
+    let segments: Vec<_> = versions.state().segments.iter().copied().collect();
     let mut removed = 0;
     for entry in entries {
-        let stray = match FileKind::parse(&entry.name) {
-            Some(FileKind::Table(number)) => !live.contains(&number),
+        let kind = FileKind::parse(&entry.name);
+        if let Some(
+            FileKind::Table(number) | FileKind::WalSegment(number) | FileKind::Manifest(number),
+        ) = kind
+        {
+            versions.reserve_file_number(number);
+        }
+        let stray = match kind {
+            Some(FileKind::Table(number)) => !tables.contains(&number),
             Some(FileKind::WalSegment(number)) => !segments.contains(&number),
             Some(FileKind::Manifest(number)) => number != engine.versions.manifest_number(),
             Some(FileKind::Temporary) => true,

@@ -69,7 +69,11 @@ impl<'a> Wal<'a> {
         self.engine.check_on_disk("write-ahead log")?;
         let mut writer = self.engine.commit_queue.lock();
         self.engine.flush_and_cure(&mut writer)?;
-        self.engine.forget_log(&mut writer.log);
-        Ok(())
+        let forgotten = self.engine.forget_log(&mut writer.log);
+        if let Err(error) = &forgotten {
+            // Whether the manifest still names the log is unknown: nothing may be written to it.
+            self.engine.health.latch_log_failure(error);
+        }
+        forgotten
     }
 }
