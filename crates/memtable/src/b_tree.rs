@@ -92,6 +92,18 @@ impl BTree {
         }
     }
 
+    /// Begins to load the leaf that `probe` belongs into.
+    #[inline]
+    pub(crate) fn prefetch(&self, probe: &Probe<'_>) {
+        // What comes behind all others goes where the last one went.
+        if self
+            .rightmost()
+            .is_some_and(|leaf| !leaf.slots.is_before(probe))
+        {
+            self.find_leaf(probe);
+        }
+    }
+
     /// The leaf that `probe` belongs into, or one to its left.
     #[inline]
     fn find_leaf(&self, probe: &Probe<'_>) -> Option<&Leaf> {

@@ -11,6 +11,7 @@ use crate::entry_iter::EntryIter;
 use crate::probe::Probe;
 use crate::range_tombstones::RangeTombstones;
 use crate::skip_list::SkipList;
+use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::iterator::InternalIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::{Result, SequenceNumber, Trailer};
@@ -96,6 +97,17 @@ impl Memtable {
         }
         self.entries.fetch_add(1, Ordering::Relaxed);
         self.note_sequence(trailer.sequence());
+    }
+
+    /// Begins to load what an insert or a lookup of `key` is going to wait for. Called a few keys
+    /// ahead of a batch in random order, it lets their cache misses overlap.
+    #[inline]
+    pub fn prefetch(&self, key: &[u8]) {
+        match &self.points {
+            // A search of the list waits for each node before it knows the next.
+            Points::SkipList(_) => {}
+            Points::BTree(tree) => tree.prefetch(&Probe::new(key, Trailer::seek(MAX_SEQUENCE))),
+        }
     }
 
     /// Deletes the keys from `start` to `end`, excluded (empty: no end), as of `sequence`.

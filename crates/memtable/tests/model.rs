@@ -426,7 +426,7 @@ tests! {
 }
 
 fn every_family_in_ascending_descending_and_scattered_order(kind: MemtableKind) {
-    let count = if cfg!(miri) { 150 } else { 3000 };
+    let count = if cfg!(miri) { 60 } else { 3000 };
     let pool = ArenaPool::new(1 << 20);
     for family in FAMILIES {
         for step in [1, 2999, 997] {

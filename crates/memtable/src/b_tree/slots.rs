@@ -140,7 +140,7 @@ impl Slots {
         Some(unsafe { RecordRef::from_address(address).view() })
     }
 
-    /// Whether all records are before `probe`. Writer only.
+    /// Whether all records are before `probe`. A hint, but for the writer.
     #[inline]
     pub(super) fn is_before(&self, probe: &Probe<'_>) -> bool {
         let Some(last) = self.count().checked_sub(1) else {
