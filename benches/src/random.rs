@@ -41,7 +41,7 @@ impl Rng {
     /// (Lemire, 2019); its bias is below 2^-32 for every bound that a run can have.
     #[inline]
     pub fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.next_u64()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number in `[0, 1)`.

@@ -1,4 +1,5 @@
 //! The binary as a user meets it: exit codes, outputs, and nothing left behind.
+#![allow(clippy::unwrap_used)] // What fails here fails the test.
 
 use esker_benches::compare::Comparison;
 use esker_benches::exit::{FAILED, INTERRUPTED, SUCCESS, USAGE};

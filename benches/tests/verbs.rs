@@ -1,5 +1,6 @@
 //! Every verb on engines that are right, and on engines that lie: the first must pass and the
 //! second must be found out.
+#![allow(clippy::unwrap_used)] // What fails here fails the test.
 
 use clap::Parser;
 use esker_benches::args::{Args, Config};

@@ -22,8 +22,11 @@ fn options(settings: &EngineSettings) -> Options {
             Compression::None => esker::Compression::None,
             Compression::Lz4 => esker::Compression::Lz4,
         })
-        .filter_bits_per_key(settings.filter_bits_per_key)
         .default_durability(durability(settings.durability));
+    options = match settings.filter_bits_per_key {
+        0.0 => options.filter(esker::FilterKind::None),
+        bits => options.filter_bits_per_key(bits),
+    };
     if let Some(bytes) = settings.write_buffer_bytes {
         options = options.write_buffer_bytes(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
