@@ -213,12 +213,12 @@ impl Engine {
             return Ok(());
         }
         let queue = &self.commit_queue;
-        if let Some(mut writer) = queue.try_lock() {
-            if queue.waiting_count.load(Ordering::Acquire) == 0 {
-                self.commit_group(&mut writer, std::slice::from_mut(&mut member));
-                drop(writer);
-                return member.outcome;
-            }
+        if let Some(mut writer) = queue.try_lock()
+            && queue.waiting_count.load(Ordering::Acquire) == 0
+        {
+            self.commit_group(&mut writer, std::slice::from_mut(&mut member));
+            drop(writer);
+            return member.outcome;
         }
         self.commit_queued(member)
     }

@@ -24,6 +24,8 @@ use std::fmt;
 use std::sync::Arc;
 
 /// One source of records: dispatched without a virtual call.
+// A merge holds a few, in one vector: a box for the larger would cost a jump on every step.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Source {
     Memtable(MemtableIter),
     Run(LevelIter),
@@ -169,7 +171,7 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(keyspace: &Keyspace, snapshot: Option<Snapshot>) -> Self {
-        let super_version = keyspace.super_version();
+        let super_version = keyspace.super_version(snapshot.as_ref().map(Snapshot::sequence));
         let sequence = match &snapshot {
             Some(snapshot) => snapshot.sequence(),
             None => keyspace.engine().visible_sequence(),

@@ -1,18 +1,23 @@
 //! What a database takes on disk, and for what.
 
+use crate::backup;
 use crate::engine::{Engine, Mode};
+use crate::recovery_point;
 use esker_base::Result;
 use esker_base::filename::FileKind;
 use std::path::Path;
 
 /// Bytes on disk by what they are for: [`Db::disk_usage`](crate::Db::disk_usage).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     total_bytes: u64,
     live_bytes: u64,
     wal_bytes: u64,
     garbage_bytes: u64,
     manifest_bytes: u64,
+    backup_bytes: u64,
+    pinned_bytes: u64,
+    pinned_by: Vec<(String, u64)>,
 }
 
 impl DiskUsage {
@@ -34,10 +39,29 @@ impl DiskUsage {
         self.wal_bytes
     }
 
-    /// Tables that no current version names: they go with their last reader.
+    /// Tables that no current version and no recovery point names: they go with their last reader.
     #[must_use]
     pub fn garbage_bytes(&self) -> u64 {
         self.garbage_bytes
+    }
+
+    /// Files of backups. Those that are hard links of live tables take no space of their own.
+    #[must_use]
+    pub fn backup_bytes(&self) -> u64 {
+        self.backup_bytes
+    }
+
+    /// Tables that only recovery points keep.
+    #[must_use]
+    pub fn pinned_bytes(&self) -> u64 {
+        self.pinned_bytes
+    }
+
+    /// What each recovery point keeps that no current version names: its name and bytes. Points share
+    /// tables, so that the sum may be more than [`DiskUsage::pinned_bytes`].
+    #[must_use]
+    pub fn pinned_by(&self) -> &[(String, u64)] {
+        &self.pinned_by
     }
 
     /// Manifests.
@@ -58,6 +82,9 @@ pub(crate) fn measure(engine: &Engine) -> Result<DiskUsage> {
         return Ok(usage);
     }
     let live = engine.versions.live_files();
+    let pinned = engine.points.numbers();
+    usage.pinned_by = recovery_point::pinned_bytes(&engine.versions.state());
+    usage.backup_bytes = backup::stored_bytes(engine)?;
     let mut on_disk = 0;
     let mut below = Vec::new();
     let directory = &engine.directory;
@@ -72,9 +99,11 @@ pub(crate) fn measure(engine: &Engine) -> Result<DiskUsage> {
         }
         on_disk += entry.bytes;
         match FileKind::parse(&entry.name) {
-            Some(FileKind::Table(number)) if !live.contains(&number) => {
-                usage.garbage_bytes += entry.bytes;
+            Some(FileKind::Table(number)) if live.contains(&number) => {}
+            Some(FileKind::Table(number)) if pinned.contains(&number) => {
+                usage.pinned_bytes += entry.bytes;
             }
+            Some(FileKind::Table(_)) => usage.garbage_bytes += entry.bytes,
             Some(FileKind::WalSegment(_)) => usage.wal_bytes += entry.bytes,
             Some(FileKind::Manifest(_)) => usage.manifest_bytes += entry.bytes,
             _ => {}

@@ -6,10 +6,13 @@
 
 use crate::background::Background;
 use crate::background_error::Health;
+use crate::backup::BackupPlace;
 use crate::commit::CommitQueue;
 use crate::keyspace::KeyspaceState;
 use crate::obsolete_files::LiveTables;
 use crate::options::Settings;
+use crate::recovery_point::RecoveryPoints;
+use crate::replaced::Replaced;
 use crate::segments::SegmentTable;
 use crate::snapshot::SnapshotList;
 use crate::stats::Counters;
@@ -116,6 +119,10 @@ pub(crate) struct Engine {
     /// The last sequence number that readers may see (I5).
     pub(crate) visible: AtomicU64,
     pub(crate) snapshots: SnapshotList,
+    /// Keyspaces with states that only snapshots from before a restore read.
+    pub(crate) replaced: Replaced,
+    pub(crate) backups: BackupPlace,
+    pub(crate) points: RecoveryPoints,
     pub(crate) commit_queue: CommitQueue,
     pub(crate) segments: SegmentTable,
     pub(crate) health: Health,

@@ -136,7 +136,7 @@ impl Loader<'_> {
         let added = tables
             .map(|meta| AddedTable {
                 level,
-                run: run.clone(),
+                run,
                 meta: Arc::new(meta),
             })
             .collect();

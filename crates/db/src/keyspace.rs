@@ -33,6 +33,9 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: String,
     super_version: ArcSwap<SuperVersion>,
     install: Mutex<()>,
+    /// States that restores replaced, each with the sequence from which on it is not read any more;
+    /// oldest first. Kept as long as snapshots need them.
+    replaced: Mutex<Vec<(SequenceNumber, Arc<SuperVersion>)>>,
     /// Held from looking at the current version to installing the one that an edit makes of it.
     pub(crate) edit: Mutex<()>,
     dropped: AtomicBool,
@@ -45,6 +48,7 @@ impl KeyspaceState {
             name,
             super_version: ArcSwap::from_pointee(first),
             install: Mutex::new(()),
+            replaced: Mutex::default(),
             edit: Mutex::new(()),
             dropped: AtomicBool::new(false),
         })
@@ -54,6 +58,51 @@ impl KeyspaceState {
     #[inline]
     pub(crate) fn load(&self) -> arc_swap::Guard<Arc<SuperVersion>> {
         self.super_version.load()
+    }
+
+    /// The state for a reader at `sequence`, or for one that reads what is newest.
+    #[inline]
+    pub(crate) fn load_at(
+        &self,
+        sequence: Option<SequenceNumber>,
+    ) -> arc_swap::Guard<Arc<SuperVersion>> {
+        let view = self.load();
+        match sequence {
+            Some(sequence) if sequence < view.since => self
+                .replaced_at(sequence)
+                .map_or(view, arc_swap::Guard::from_inner),
+            _ => view,
+        }
+    }
+
+    #[cold]
+    fn replaced_at(&self, sequence: SequenceNumber) -> Option<Arc<SuperVersion>> {
+        let replaced = self.replaced.lock();
+        let known = replaced.iter().find(|(until, _)| sequence < *until);
+        known.map(|(_, view)| Arc::clone(view))
+    }
+
+    /// Replaces the state by one that has nothing to do with it. Readers at sequences before `since`
+    /// keep the old one.
+    pub(crate) fn replace(&self, mut next: SuperVersion, since: SequenceNumber) {
+        let _one_at_a_time = self.install.lock();
+        next.since = since;
+        // Listed before it is replaced, so that whoever finds the new state finds the old one too.
+        self.replaced
+            .lock()
+            .push((since, self.super_version.load_full()));
+        self.super_version.store(Arc::new(next));
+    }
+
+    /// Forgets replaced states that nobody reads at `oldest` or later. Says whether any is left.
+    pub(crate) fn forget_replaced(&self, oldest: SequenceNumber) -> bool {
+        let mut replaced = self.replaced.lock();
+        let needed = replaced.partition_point(|(until, _)| *until <= oldest);
+        let forgotten: Vec<_> = replaced.drain(..needed).collect();
+        let any_left = !replaced.is_empty();
+        drop(replaced);
+        drop(forgotten);
+        any_left
     }
 
     /// The state to read, to keep.
@@ -69,7 +118,10 @@ impl KeyspaceState {
         change: impl FnOnce(&SuperVersion) -> SuperVersion,
     ) -> Arc<SuperVersion> {
         let _one_at_a_time = self.install.lock();
-        let next = change(&self.super_version.load());
+        let current = self.super_version.load();
+        let mut next = change(&current);
+        next.since = current.since;
+        drop(current);
         self.super_version.swap(Arc::new(next))
     }
 
@@ -125,8 +177,9 @@ impl Keyspace {
         &self.state
     }
 
-    pub(crate) fn super_version(&self) -> Arc<SuperVersion> {
-        self.state.load_full()
+    /// The state for a reader at `sequence`, or for one that reads what is newest.
+    pub(crate) fn super_version(&self, sequence: Option<SequenceNumber>) -> Arc<SuperVersion> {
+        arc_swap::Guard::into_inner(self.state.load_at(sequence))
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -187,7 +240,7 @@ impl Keyspace {
     ) -> Result<Option<Value>> {
         let engine = self.engine();
         engine.check_open()?;
-        let view = self.state.load();
+        let view = self.state.load_at(sequence);
         let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
         read::get(&view, key, visible, engine.clock())
     }
@@ -199,7 +252,7 @@ impl Keyspace {
     ) -> Result<Vec<Option<Value>>> {
         let engine = self.engine();
         engine.check_open()?;
-        let view = self.state.load();
+        let view = self.state.load_at(sequence);
         let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
         let keys = keys.into_iter();
         keys.map(|key| read::get(&view, key.as_ref(), visible, engine.clock()))
@@ -213,7 +266,7 @@ impl Keyspace {
     ) -> Result<Option<Duration>> {
         let engine = self.engine();
         engine.check_open()?;
-        let view = self.state.load();
+        let view = self.state.load_at(sequence);
         let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
         let Some(found) = read::find(&view, key, visible)? else {
             return Ok(None);

@@ -28,12 +28,21 @@
 
 mod background;
 mod background_error;
+mod backpressure;
+pub mod backup;
+mod backup_metadata;
+mod backup_name;
+mod backup_store;
 mod batch;
+mod capture;
+mod checkpoint;
 mod commit;
+mod compaction_job;
 mod cursor;
 mod db;
 mod disk_usage;
 mod engine;
+mod flush_job;
 mod ingest;
 mod keyspace;
 mod obsolete_files;
@@ -43,18 +52,25 @@ mod range_spec;
 mod read;
 mod read_set;
 mod recovery;
+mod recovery_point;
+mod replaced;
+mod restore;
 mod scan;
 mod segments;
 mod snapshot;
 mod stats;
 mod super_version;
+mod table_files;
 mod transaction;
+mod ttl;
 mod validate;
 mod value;
 mod wal_control;
 
 pub mod inspect;
 
+pub use backup::Retention;
+pub use backup_metadata::BackupInfo;
 pub use batch::WriteBatch;
 pub use cursor::Cursor;
 pub use db::Db;

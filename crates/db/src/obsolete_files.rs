@@ -43,6 +43,9 @@ pub(crate) struct LiveTables {
     removals: Arc<Mutex<Vec<FileNumber>>>,
     /// Retired, and the file still there.
     retired: Mutex<HashSet<FileNumber>>,
+    /// Held while files are removed, and while a restore takes hold of a table: a file is either
+    /// removed before that, or not at all.
+    removing: Mutex<()>,
 }
 
 impl LiveTables {
@@ -54,6 +57,7 @@ impl LiveTables {
             by_number: Mutex::default(),
             removals: Arc::default(),
             retired: Mutex::default(),
+            removing: Mutex::default(),
         }
     }
 
@@ -73,14 +77,30 @@ impl LiveTables {
         table
     }
 
+    /// As [`LiveTables::get`], for a table that may be retired: its file, if it is still there, is
+    /// not removed before the reference that is returned is dropped.
+    pub(crate) fn hold(&self, meta: &Arc<TableMeta>) -> Arc<LiveTable> {
+        let _no_removal_meanwhile = self.removing.lock();
+        self.get(meta)
+    }
+
+    /// Says that the durable manifest names tables again that may have been retired.
+    pub(crate) fn revive(&self, held: &[Arc<LiveTable>]) {
+        let mut retired = self.retired.lock();
+        for table in held {
+            table.obsolete.store(false, Ordering::Release);
+            retired.remove(&table.number);
+        }
+    }
+
     /// Says that the durable manifest no longer names `numbers`: each file goes with its last reader.
     pub(crate) fn retire(&self, numbers: impl IntoIterator<Item = FileNumber>) {
         let mut unread = Vec::new();
         {
-            let mut tables = self.by_number.lock();
+            let tables = self.by_number.lock();
             for number in numbers {
                 self.retired.lock().insert(number);
-                match tables.remove(&number).and_then(|table| table.upgrade()) {
+                match tables.get(&number).and_then(Weak::upgrade) {
                     Some(table) => {
                         table.obsolete.store(true, Ordering::Release);
                         // Dropped after the lock: it may be the last reference.
@@ -96,8 +116,13 @@ impl LiveTables {
     /// Removes the files whose last reader is gone. A file that cannot be removed now is tried again
     /// at the next call; after a crash the next open finds it as a stray.
     pub(crate) fn remove_unread(&self) {
+        let _one_at_a_time = self.removing.lock();
         let numbers = std::mem::take(&mut *self.removals.lock());
         for number in numbers {
+            // Somebody took hold of it again: it goes with them, or stays if it was revived.
+            if !self.forget_unread(number) {
+                continue;
+            }
             match self.fs.remove_file(&table_path(&self.directory, number)) {
                 Ok(()) => {
                     self.retired.lock().remove(&number);
@@ -111,6 +136,18 @@ impl LiveTables {
                 }
             }
         }
+    }
+
+    /// Forgets a table that nobody holds; `false` where somebody does.
+    fn forget_unread(&self, number: FileNumber) -> bool {
+        let mut tables = self.by_number.lock();
+        let held = tables
+            .get(&number)
+            .is_some_and(|table| table.strong_count() > 0);
+        if !held {
+            tables.remove(&number);
+        }
+        !held
     }
 
     /// Whether a reader still holds table `number`, or its file waits for its removal.

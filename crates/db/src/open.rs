@@ -7,12 +7,15 @@
 use crate::Db;
 use crate::background::Background;
 use crate::background_error::Health;
+use crate::backup::BackupPlace;
 use crate::commit::CommitQueue;
 use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::obsolete_files::LiveTables;
 use crate::options::{Options, Settings};
 use crate::recovery::{self, Replayed};
+use crate::recovery_point::RecoveryPoints;
+use crate::replaced::Replaced;
 use crate::segments::{Log, SegmentTable};
 use crate::snapshot::SnapshotList;
 use crate::stats::Counters;
@@ -71,6 +74,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
         directory,
         clock: options.clock,
         executor: options.executor,
+        backup_directory: options.backup_directory,
     };
     parts.open(versions, Some(lock), !exists)
 }
@@ -93,6 +97,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
         directory,
         clock: options.clock,
         executor: options.executor,
+        backup_directory: options.backup_directory,
     };
     parts.open(versions, None, true)
 }
@@ -123,6 +128,7 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
         directory,
         clock: options.clock,
         executor: options.executor,
+        backup_directory: options.backup_directory,
     };
     parts.open(versions, None, false)
 }
@@ -209,7 +215,7 @@ fn check_vacant(fs: &dyn FileSystem, directory: &Path, settings: &Settings) -> R
 /// Makes the directory itself durable in those above it, also where it was found: an earlier attempt
 /// may have made it and got no further. The first one that we may not look into ends it: what lies
 /// above was not made by us.
-fn sync_parents(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+pub(crate) fn sync_parents(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
     let mut above = directory.parent();
     while let Some(path) = above {
         match fs.sync_dir(path) {
@@ -223,7 +229,7 @@ fn sync_parents(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
 }
 
 /// A number that tells this database from every other: from the clock and its place.
-fn database_id(clock: &dyn Clock, directory: &Path) -> [u8; 16] {
+pub(crate) fn database_id(clock: &dyn Clock, directory: &Path) -> [u8; 16] {
     let place = directory.as_os_str().as_encoded_bytes();
     let low = checksum(place, clock.now_millis()).to_le_bytes();
     let high = checksum(
@@ -244,6 +250,7 @@ struct Parts {
     directory: PathBuf,
     clock: Arc<dyn Clock>,
     executor: Option<Arc<dyn Executor>>,
+    backup_directory: Option<PathBuf>,
 }
 
 impl Parts {
@@ -320,6 +327,8 @@ impl Parts {
         let default_keyspace = keyspaces.by_id.get(&0).cloned().ok_or_else(|| {
             Error::corruption("the manifest has no default keyspace").with_file(&self.directory)
         })?;
+        let points = RecoveryPoints::of(&versions.state(), &tables);
+        let backups = BackupPlace::new(&self.directory, self.backup_directory);
         let background = Background::default();
         let executor = self
             .executor
@@ -355,6 +364,9 @@ impl Parts {
             default_keyspace,
             visible: AtomicU64::new(0),
             snapshots: SnapshotList::default(),
+            replaced: Replaced::default(),
+            backups,
+            points,
             commit_queue: CommitQueue::new(1, Log::default()),
             segments: SegmentTable::default(),
             health: Health::default(),

@@ -12,7 +12,7 @@ use esker_compaction::{CompactionShape, Executor};
 use esker_memtable::MemtableKind;
 use esker_sstable::{Compression, FilterKind};
 use esker_vfs::FileSystem;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// When a write is safe. See the table in the README.
@@ -123,9 +123,9 @@ settings! {
     /// What the log may hold before memtables are flushed for its sake, bytes. Default 512 MiB; at
     /// least 64 KiB.
     wal_size_limit_bytes: u64 = 512 << 20;
-    /// The size of one log segment, bytes. Default 32 MiB (an eighth of a smaller log limit); 16 KiB to
+    /// The size of one log segment, bytes. Default 16 MiB (an eighth of a smaller log limit); 16 KiB to
     /// 1 GiB.
-    wal_segment_bytes: u64 = 32 << 20;
+    wal_segment_bytes: u64 = 16 << 20;
     /// The size of a data block before compression, bytes. Default 4096; 256 to 1 MiB.
     block_bytes: usize = 4096;
     /// The size at which compaction begins a new table, bytes. Default 64 MiB; at least 4 KiB.
@@ -170,6 +170,7 @@ pub struct Options {
     pub(crate) file_system: Option<Arc<dyn FileSystem>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) executor: Option<Arc<dyn Executor>>,
+    pub(crate) backup_directory: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -187,6 +188,7 @@ impl Options {
             file_system: None,
             clock: Arc::new(SystemClock::new()),
             executor: None,
+            backup_directory: None,
         }
     }
 
@@ -194,6 +196,14 @@ impl Options {
     #[must_use]
     pub fn file_system(mut self, file_system: Arc<dyn FileSystem>) -> Self {
         self.file_system = Some(file_system);
+        self
+    }
+
+    /// Keeps backups in this directory, on another disk for instance, as synced copies. Default: in the
+    /// directory `backups` of the database, as hard links. A directory is for one database.
+    #[must_use]
+    pub fn backup_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.backup_directory = Some(directory.into());
         self
     }
 

@@ -80,6 +80,10 @@ impl ReadSet {
     pub(crate) fn check(&self, pending: &[Record<'_>]) -> Result<()> {
         for reads in &self.keyspaces {
             let view = reads.keyspace.state().load();
+            if view.since > self.sequence {
+                // A restore replaced everything that was read.
+                return Err(conflict(&[]));
+            }
             for key in &reads.keys {
                 let changed = read::changed_since(&view, key, self.sequence)?;
                 if changed || reads.touched(pending, |record| touches_key(record, key)) {

@@ -9,6 +9,7 @@
 use crate::engine::{Engine, Mode};
 use crate::keyspace::KeyspaceState;
 use crate::options::RecoveryPolicy;
+use crate::recovery_point;
 use crate::segments::LogTail;
 use esker_base::filename::{FileKind, FileNumber, wal_path};
 use esker_base::write_batch::{BatchView, KeyspaceId};
@@ -210,8 +211,7 @@ fn apply(
     segment: FileNumber,
 ) -> Result<bool> {
     let mut applied = false;
-    let mut sequence = batch.sequence();
-    for record in batch.records() {
+    for (sequence, record) in (batch.sequence()..).zip(batch.records()) {
         let record = record?;
         // Records of a dropped keyspace have nowhere to go.
         if let Some(target) = targets.get(&record.keyspace)
@@ -231,7 +231,6 @@ fn apply(
             }
             applied = true;
         }
-        sequence += 1;
     }
     Ok(applied)
 }
@@ -244,13 +243,15 @@ pub(crate) fn remove_strays(engine: &Engine) -> u64 {
     let Ok(entries) = engine.fs.read_dir(&engine.directory) else {
         return 0;
     };
-    let versions = &engine.versions;
-    let mut tables = HashSet::new();
-    for keyspace in versions.keyspaces() {
-        let version = versions.current(keyspace.id).unwrap_or_default();
+    let state = engine.versions.state();
+    let mut tables: HashSet<_> = engine.points.numbers().into_iter().collect();
+    for keyspace in engine.versions.keyspaces() {
+        let version = engine.versions.current(keyspace.id).unwrap_or_default();
         tables.extend(version.tables().map(|(_, _, meta)| meta.number));
     }
-    let segments: Vec<_> = versions.state().segments.iter().copied().collect();
+    // A point that cannot be read may need any of them.
+    let points_are_known = recovery_point::all_readable(&state);
+    let segments: Vec<_> = engine.versions.state().segments.iter().copied().collect();
     let mut removed = 0;
     for entry in entries {
         let kind = FileKind::parse(&entry.name);
@@ -258,10 +259,10 @@ pub(crate) fn remove_strays(engine: &Engine) -> u64 {
             FileKind::Table(number) | FileKind::WalSegment(number) | FileKind::Manifest(number),
         ) = kind
         {
-            versions.reserve_file_number(number);
+            engine.versions.reserve_file_number(number);
         }
         let stray = match kind {
-            Some(FileKind::Table(number)) => !tables.contains(&number),
+            Some(FileKind::Table(number)) => points_are_known && !tables.contains(&number),
             Some(FileKind::WalSegment(number)) => !segments.contains(&number),
             Some(FileKind::Manifest(number)) => number != engine.versions.manifest_number(),
             Some(FileKind::Temporary) => true,

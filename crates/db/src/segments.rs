@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Files of segments that are kept for reuse: their blocks are allocated and written, which makes
 /// synced appends about a third cheaper than in new files.
-const RECYCLED_SEGMENTS: usize = 3;
+const RECYCLED_SEGMENTS: usize = 2;
 /// Zeros that a synced append writes ahead into blocks that were never written.
 const ZERO_AHEAD_BYTES: u64 = 256 << 10;
 /// What a segment's header page takes.

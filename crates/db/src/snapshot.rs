@@ -70,7 +70,9 @@ pub(crate) struct SnapshotPin {
 
 impl Drop for SnapshotPin {
     fn drop(&mut self) {
-        self.db.engine().snapshots.release(self.sequence);
+        let engine = self.db.engine();
+        engine.snapshots.release(self.sequence);
+        engine.forget_replaced();
     }
 }
 

@@ -96,6 +96,9 @@ pub(crate) struct SuperVersion {
     pub(crate) version: Arc<Version>,
     /// Newest first.
     pub(crate) runs: Arc<[SortedRun]>,
+    /// Where it is not 0: the sequence at which a restore replaced everything before. Readers at a
+    /// smaller one read the state that was replaced.
+    pub(crate) since: SequenceNumber,
 }
 
 impl SuperVersion {
@@ -111,6 +114,7 @@ impl SuperVersion {
             sealed,
             version,
             runs,
+            since: 0,
         }
     }
 
@@ -126,6 +130,7 @@ impl SuperVersion {
             sealed,
             version,
             runs,
+            since: self.since,
         }
     }
 

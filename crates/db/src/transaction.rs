@@ -177,8 +177,9 @@ impl Transaction {
             self.reads.add_key(keyspace, key);
         }
         self.db.engine().check_open()?;
-        let view = keyspace.state().load();
-        read::get(&view, key, self.snapshot.sequence(), clock)
+        let sequence = self.snapshot.sequence();
+        let view = keyspace.state().load_at(Some(sequence));
+        read::get(&view, key, sequence, clock)
     }
 
     /// Whether `key` has a value.
@@ -329,21 +330,19 @@ impl Transaction {
         self.db.engine().check_open()?;
         let before = self.batch.len();
         operation(&mut self.batch);
-        let mut sequence = OVERLAY_BASE + before as u64;
         let records: Vec<_> = self
             .batch
             .encoder
             .records()
             .skip(before)
             .collect::<Result<_>>()?;
-        for record in &records {
+        for (sequence, record) in (OVERLAY_BASE + before as u64..).zip(&records) {
             let overlay = self.overlays.entry(record.keyspace).or_insert_with(|| {
                 let engine = self.db.engine();
                 let arenas = Arc::clone(&engine.arenas);
                 Arc::new(Memtable::with_pool(engine.settings.memtable(), arenas))
             });
             insert(overlay, record, sequence);
-            sequence += 1;
         }
         Ok(())
     }

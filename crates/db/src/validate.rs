@@ -66,7 +66,7 @@ impl Issue {
         self.advice
     }
 
-    fn damage(error: &Error) -> Self {
+    pub(crate) fn damage(error: &Error) -> Self {
         Self {
             severity: Severity::Damage,
             file: error.file().map(PathBuf::from),
@@ -94,9 +94,9 @@ impl fmt::Display for Issue {
 /// What a validation found: [`Db::validate`](crate::Db::validate).
 #[derive(Clone, Debug, Default)]
 pub struct ValidationReport {
-    issues: Vec<Issue>,
-    tables: u64,
-    bytes: u64,
+    pub(crate) issues: Vec<Issue>,
+    pub(crate) tables: u64,
+    pub(crate) bytes: u64,
 }
 
 impl ValidationReport {

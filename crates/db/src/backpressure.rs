@@ -1,0 +1,177 @@
+//! Backpressure: room in memory and log for what a commit leader is about to write.
+//!
+//! Invariant: memory and log stay bounded (I9). A full memtable is sealed only when fewer than the
+//! allowed number wait for their flush; a log over its limit has what pins it flushed; compaction's
+//! debt is paid in delays of the pure function [`pacing::admit`]. Called by the commit leader with
+//! the writer lock held.
+
+use crate::commit::{Member, Writer};
+use crate::engine::Engine;
+use crate::keyspace::KeyspaceState;
+use crate::super_version::SuperVersion;
+use esker_base::{Result, SequenceNumber};
+use esker_compaction::debt_bytes;
+use esker_compaction::pacing::{self, Admission, Pressure};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Delays of writers are added up until they are worth a sleep.
+const LEAST_SLEEP: Duration = Duration::from_millis(1);
+
+impl Engine {
+    /// Seals full memtables, waits where memory is full, and pays for compaction's debt. Called by
+    /// the leader with the writer lock held.
+    #[inline]
+    pub(crate) fn make_room(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        members: &[Member<'_>],
+    ) -> Result<()> {
+        let limit = self.settings.write_buffer_bytes();
+        for state in members.iter().flat_map(Member::keyspaces) {
+            if state.load().active.memtable.bytes() >= limit {
+                self.seal_full(writer, state)?;
+            }
+        }
+        if self.background.is_behind.load(Ordering::Relaxed) {
+            self.pay_debt(members);
+        }
+        if self.logs_writes() && self.segments.bytes() > self.settings.wal_size_limit_bytes() {
+            self.shrink_log(writer)?;
+        }
+        Ok(())
+    }
+
+    /// Seals a full memtable once a flush has made room for it.
+    #[cold]
+    fn seal_full(self: &Arc<Self>, writer: &mut Writer, state: &Arc<KeyspaceState>) -> Result<()> {
+        let most = self.settings.max_sealed_memtables();
+        self.wait_for_flush(|| state.load().sealed.len() < most)?;
+        self.secure_log(writer)?;
+        self.seal(writer, state);
+        self.schedule_flush();
+        Ok(())
+    }
+
+    /// Makes the active memtable a sealed one. Writer lock held, so no record is being inserted.
+    pub(crate) fn seal(&self, writer: &Writer, state: &KeyspaceState) {
+        self.seal_at(state, writer.next_sequence - 1);
+    }
+
+    /// As [`Engine::seal`]; every record of the keyspace up to `sequence` has been inserted.
+    pub(crate) fn seal_at(&self, state: &KeyspaceState, sequence: SequenceNumber) {
+        let next = self.new_buffer();
+        state.install(|view| {
+            view.active.seal(sequence);
+            let mut sealed = Vec::with_capacity(view.sealed.len() + 1);
+            sealed.push(Arc::clone(&view.active));
+            sealed.extend(view.sealed.iter().cloned());
+            view.with_memtables(next, sealed)
+        });
+    }
+
+    /// Before a memtable is sealed, whose flush makes it durable, what other keyspaces hold and was
+    /// ordered before it is made durable in the log: a power loss must not leave a later write
+    /// without an earlier one, nor half a batch. With one keyspace in use nothing is to be done.
+    pub(crate) fn secure_log(&self, writer: &mut Writer) -> Result<()> {
+        if !self.logs_writes() || self.health.has_failed() {
+            return Ok(());
+        }
+        let holds_records = |state: &Arc<KeyspaceState>| {
+            let view = state.load();
+            view.memtables().any(|memtable| !memtable.is_empty())
+        };
+        let holding = self.all_keyspaces();
+        if holding.iter().filter(|state| holds_records(state)).count() < 2 {
+            return Ok(());
+        }
+        writer.log.sync(self)
+    }
+
+    /// Seals every memtable that holds something.
+    pub(crate) fn seal_all(&self, writer: &Writer) {
+        for state in self.all_keyspaces() {
+            if !state.load().active.memtable.is_empty() {
+                self.seal(writer, &state);
+            }
+        }
+    }
+
+    /// The log is over its limit: flush what pins its oldest segment.
+    #[cold]
+    fn shrink_log(self: &Arc<Self>, writer: &mut Writer) -> Result<()> {
+        let Some(oldest) = self.segments.oldest() else {
+            return Ok(());
+        };
+        self.secure_log(writer)?;
+        for state in self.all_keyspaces() {
+            let pins = state
+                .load()
+                .active
+                .first_segment()
+                .is_some_and(|first| first <= oldest);
+            if pins {
+                self.seal(writer, &state);
+            }
+        }
+        self.schedule_flush();
+        let hard_limit = self.settings.wal_size_limit_bytes() / 2 * 3;
+        if self.segments.bytes() <= hard_limit {
+            return Ok(());
+        }
+        // What keeps the log is flushed or, if it is the segment that takes records, left behind.
+        let anything_sealed = || {
+            self.all_keyspaces()
+                .iter()
+                .any(|s| !s.load().sealed.is_empty())
+        };
+        self.wait_for_flush(|| self.segments.bytes() <= hard_limit || !anything_sealed())
+    }
+
+    /// Holds the writers back in proportion to what compaction is behind by.
+    #[cold]
+    fn pay_debt(&self, members: &[Member<'_>]) {
+        let bytes: usize = members.iter().map(Member::encoded_bytes).sum();
+        let view = self.default_keyspace.load();
+        if let Admission::Delay(delay) = pacing::admit(&self.pressure(&view), bytes) {
+            let mut owed = self.background.owed.lock();
+            *owed += delay;
+            if *owed >= LEAST_SLEEP {
+                let pause = std::mem::take(&mut *owed);
+                drop(owed);
+                self.clock.sleep(pause);
+                let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+                self.counters
+                    .stall_micros
+                    .fetch_add(micros, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn pressure(&self, view: &SuperVersion) -> Pressure {
+        let buffer_bytes = self.settings.write_buffer_bytes() as u64;
+        let runs = self.settings.level0_runs();
+        Pressure {
+            sealed_memtables: view.sealed.len(),
+            max_sealed_memtables: self.settings.max_sealed_memtables(),
+            level0_runs: view
+                .version
+                .levels
+                .first()
+                .map_or(0, |level| level.runs.len()),
+            soft_level0_runs: 3 * runs,
+            hard_level0_runs: 6 * runs,
+            debt_bytes: debt_bytes(&view.version, &self.shape()),
+            soft_debt_bytes: buffer_bytes * 64,
+            hard_debt_bytes: buffer_bytes * 256,
+            ..Pressure::default()
+        }
+    }
+
+    pub(crate) fn note_pressure(&self, keyspace: &KeyspaceState) {
+        let view = keyspace.load();
+        let behind = pacing::admit(&self.pressure(&view), 1 << 20) != Admission::Go;
+        self.background.is_behind.store(behind, Ordering::Relaxed);
+    }
+}

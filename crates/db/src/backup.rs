@@ -1,0 +1,444 @@
+//! Backups and recovery points as users see them.
+//!
+//! Invariants: a backup is listed once it is whole and on stable storage, and not before (I1); one
+//! operation on backups runs at a time, and none of them makes writers wait for long. Where backups
+//! lie is the store's business, what they hold the capture's, how they come back the restore's.
+
+use crate::backup_metadata::BackupInfo;
+use crate::backup_name::free_name;
+use crate::backup_store::BackupStore;
+use crate::capture::{Capture, capture};
+use crate::checkpoint::{self, Source, make_database};
+use crate::db::Db;
+use crate::engine::Engine;
+use crate::recovery_point;
+use crate::restore;
+use crate::table_files::{self, Bring};
+use crate::validate::{Issue, ValidationReport};
+use esker_base::clock::SystemClock;
+use esker_base::filename::table_path;
+use esker_base::table_meta::TableMeta;
+use esker_base::{Error, ErrorKind, Result};
+use esker_manifest::VersionSet;
+use esker_vfs::{FileSystem, OsFileSystem};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The directory of backups inside that of the database.
+const DEFAULT_DIRECTORY: &str = "backups";
+/// The longest description, bytes.
+const MAX_DESCRIPTION_BYTES: usize = 64 << 10;
+
+/// Where a database keeps its backups.
+#[derive(Debug)]
+pub(crate) struct BackupPlace {
+    pub(crate) directory: PathBuf,
+    pub(crate) how: Bring,
+    pub(crate) lock: Mutex<()>,
+}
+
+impl BackupPlace {
+    /// The directory that was asked for, with copies, or the one inside `database`, with links.
+    pub(crate) fn new(database: &Path, wanted: Option<PathBuf>) -> Self {
+        let how = wanted.as_ref().map_or(Bring::Link, |_| Bring::Copy);
+        Self {
+            directory: wanted.unwrap_or_else(|| database.join(DEFAULT_DIRECTORY)),
+            how,
+            lock: Mutex::new(()),
+        }
+    }
+}
+
+/// Which backups to keep: [`Db::prune_backups`]. What either rule keeps stays.
+///
+/// ```
+/// let retention = esker::Retention { keep_last: 3, keep_daily: 7 };
+/// assert_eq!(retention, esker::Retention { keep_daily: 7, ..esker::Retention::last(3) });
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest so many.
+    pub keep_last: usize,
+    /// The newest of each of the last so many days (UTC) that have any.
+    pub keep_daily: usize,
+}
+
+impl Retention {
+    /// The newest `count`.
+    #[must_use]
+    pub fn last(count: usize) -> Self {
+        Self {
+            keep_last: count,
+            keep_daily: 0,
+        }
+    }
+
+    /// Which of `backups`, oldest first, go.
+    fn doomed<'a>(&self, backups: &'a [BackupInfo]) -> Vec<&'a BackupInfo> {
+        let mut days = BTreeSet::new();
+        let mut doomed = Vec::new();
+        for (age, backup) in backups.iter().rev().enumerate() {
+            let day = &backup.name()[..8];
+            let newest_of_day = !days.contains(day) && days.len() < self.keep_daily;
+            if newest_of_day {
+                days.insert(day);
+            }
+            if age >= self.keep_last && !newest_of_day {
+                doomed.push(backup);
+            }
+        }
+        doomed
+    }
+}
+
+/// Restores a backup, or a recovery point of a database that is not open, into `target`, a directory
+/// that does not exist or is empty. `source` is the directory of the database or that of its backups;
+/// nothing in it is written. Every table is read and checked. Tables are hard links where the file
+/// system gives them, and copies otherwise.
+///
+/// # Errors
+/// `NotFound` where `source` has nothing called `name`; `InvalidArgument` for a target that is not
+/// empty; `Corruption` where the backup is damaged; `Io` and `NoSpace` from the file system. The
+/// target does not exist then.
+///
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let (source, target) = (dir.path().join("db"), dir.path().join("copy"));
+/// let db = esker::Db::open(&source)?;
+/// db.put("key", "value")?;
+/// let backup = db.create_backup("nightly")?;
+/// esker::backup::restore(&source, backup.name(), &target)?;
+/// assert_eq!(esker::Db::open(&target)?.get("key")?.as_deref(), Some(&b"value"[..]));
+/// # Ok(()) }
+/// ```
+pub fn restore(source: impl AsRef<Path>, name: &str, target: impl AsRef<Path>) -> Result<()> {
+    let fs: Arc<dyn FileSystem> = Arc::new(OsFileSystem::new());
+    restore_on(&fs, source.as_ref(), name, target.as_ref())
+}
+
+/// As [`restore`], on another file system than the operating system's.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_on(
+    fs: &Arc<dyn FileSystem>,
+    source: &Path,
+    name: &str,
+    target: &Path,
+) -> Result<()> {
+    let inside = source.join(DEFAULT_DIRECTORY);
+    for directory in [inside.as_path(), source] {
+        let store = BackupStore::new(&**fs, directory);
+        if store.contains(name) {
+            let info = store.read(name)?;
+            return make(fs, &info, &|meta| store.table_path(meta), target);
+        }
+    }
+    let manifest = VersionSet::recover_read_only(Arc::clone(fs), source);
+    let manifest = manifest.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => crate::backup_store::no_backup(name).with_file(source),
+        _ => error,
+    })?;
+    let info = recovery_point::find(&manifest.state(), name)?;
+    make(fs, &info, &|meta| table_path(source, meta.number), target)
+}
+
+fn make(
+    fs: &Arc<dyn FileSystem>,
+    info: &BackupInfo,
+    table: &dyn Fn(&TableMeta) -> PathBuf,
+    target: &Path,
+) -> Result<()> {
+    let source = Source {
+        fs,
+        clock: &SystemClock::new(),
+        contents: &info.contents,
+        table,
+        verify: true,
+    };
+    make_database(&source, target)
+}
+
+fn store(engine: &Engine) -> BackupStore<'_> {
+    BackupStore::new(&*engine.fs, &engine.backups.directory)
+}
+
+/// The backup or recovery point called `name`.
+pub(crate) fn find(engine: &Engine, name: &str) -> Result<BackupInfo> {
+    let state = engine.versions.state();
+    if state.recovery_points.contains_key(name) {
+        recovery_point::find(&state, name)
+    } else {
+        store(engine).read(name)
+    }
+}
+
+/// Bytes in the directory of backups.
+pub(crate) fn stored_bytes(engine: &Engine) -> Result<u64> {
+    store(engine).bytes()
+}
+
+/// The backups, without recovery points, oldest first.
+fn backups(engine: &Engine) -> Result<Vec<BackupInfo>> {
+    let store = store(engine);
+    let mut infos = Vec::new();
+    for name in store.names()? {
+        match store.read(&name) {
+            Ok(info) => infos.push(info),
+            Err(error) => tracing::warn!(name, %error, "a backup cannot be read"),
+        }
+    }
+    sort(&mut infos);
+    Ok(infos)
+}
+
+fn sort(infos: &mut [BackupInfo]) {
+    // By what they hold: clocks may have been turned back.
+    infos.sort_by(|a, b| {
+        let key = |info: &BackupInfo| (info.sequence, info.created_millis);
+        key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+    });
+}
+
+/// Names a captured moment.
+fn describe(
+    engine: &Engine,
+    description: &str,
+    capture: &Capture,
+    is_recovery_point: bool,
+) -> BackupInfo {
+    let store = store(engine);
+    let points = Arc::clone(&engine.versions.state().recovery_points);
+    let created_millis = engine.clock().now_millis();
+    let is_taken = |name: &str| points.contains_key(name) || store.contains(name);
+    BackupInfo {
+        name: free_name(created_millis, is_taken),
+        description: description.to_owned(),
+        is_recovery_point,
+        created_millis,
+        sequence: capture.sequence,
+        esker_version: env!("CARGO_PKG_VERSION").to_owned(),
+        new_bytes: 0,
+        contents: capture.contents.clone(),
+    }
+}
+
+fn check_description(description: &str) -> Result<()> {
+    if description.len() > MAX_DESCRIPTION_BYTES {
+        let sentence = format!("a description may have {MAX_DESCRIPTION_BYTES} bytes at most");
+        return Err(Error::invalid_argument(sentence));
+    }
+    Ok(())
+}
+
+/// Reads everything that a backup consists of.
+fn verify(engine: &Engine, name: &str) -> Result<ValidationReport> {
+    let mut report = ValidationReport::default();
+    let info = match find(engine, name) {
+        Ok(info) => info,
+        Err(error) if error.kind() == ErrorKind::Corruption => {
+            report.issues.push(Issue::damage(&error));
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    let store = store(engine);
+    for meta in info.tables() {
+        let path = if info.is_recovery_point() {
+            table_path(&engine.directory, meta.number)
+        } else {
+            store.table_path(meta)
+        };
+        match table_files::verify(&*engine.fs, &path, meta) {
+            Ok(()) => report.bytes += meta.file_bytes,
+            Err(error) => report.issues.push(Issue::damage(&error)),
+        }
+        report.tables += 1;
+    }
+    Ok(report)
+}
+
+/// Backups, recovery points, checkpoints.
+impl Db {
+    /// Makes a backup of everything written so far, while writers go on. Tables that an earlier
+    /// backup has are shared with it. It lies in the directory `backups` of the database, as hard
+    /// links, or in [`Options::backup_directory`](crate::Options::backup_directory), as copies.
+    ///
+    /// # Errors
+    /// `Unsupported` in memory; `Corruption` where a table to be copied is damaged; `Io` and `NoSpace`
+    /// from the file system: there is no such backup then.
+    pub fn create_backup(&self, description: &str) -> Result<BackupInfo> {
+        let engine = self.engine();
+        engine.check_on_disk("backups")?;
+        check_description(description)?;
+        let _one_at_a_time = engine.backups.lock.lock();
+        let store = store(engine);
+        store.sweep()?;
+        let captured = capture(engine)?;
+        let mut info = describe(engine, description, &captured, false);
+        let source = |meta: &TableMeta| table_path(&engine.directory, meta.number);
+        let added = store.add(&mut info, engine.backups.how, source);
+        drop(captured);
+        engine.tables.remove_unread();
+        added.map(|()| info)
+    }
+
+    /// Makes a recovery point: a moment that stays restorable because its tables are kept where they
+    /// are. Costs no more than a flush, and the space of what compaction would have removed.
+    ///
+    /// # Errors
+    /// As [`Db::create_backup`].
+    pub fn create_recovery_point(&self, description: &str) -> Result<BackupInfo> {
+        let engine = self.engine();
+        engine.check_on_disk("recovery points")?;
+        check_description(description)?;
+        let _one_at_a_time = engine.backups.lock.lock();
+        let captured = capture(engine)?;
+        let info = describe(engine, description, &captured, true);
+        recovery_point::add(engine, &info, captured)?;
+        Ok(info)
+    }
+
+    /// All backups and recovery points, newest last. A backup whose metadata is damaged is left out;
+    /// [`Db::verify_backup`] tells what is wrong with it.
+    ///
+    /// # Errors
+    /// `Io` where the directory cannot be listed; `Closed`.
+    pub fn list_backups(&self) -> Result<Vec<BackupInfo>> {
+        let engine = self.engine();
+        engine.check_open()?;
+        let mut infos = backups(engine)?;
+        infos.extend(recovery_point::list(&engine.versions.state()));
+        sort(&mut infos);
+        Ok(infos)
+    }
+
+    /// What the backup or recovery point `name` says of itself.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; `Corruption` where its metadata is damaged.
+    pub fn backup_info(&self, name: &str) -> Result<BackupInfo> {
+        self.engine().check_open()?;
+        find(self.engine(), name)
+    }
+
+    /// Reads every byte of a backup or recovery point and compares it with its checksums.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none. What is wrong with it stands in the report.
+    pub fn verify_backup(&self, name: &str) -> Result<ValidationReport> {
+        self.engine().check_open()?;
+        let _one_at_a_time = self.engine().backups.lock.lock();
+        verify(self.engine(), name)
+    }
+
+    /// Replaces everything in the database, all keyspaces, by what a backup or recovery point holds.
+    /// All handles see the restored data; snapshots and cursors that are open keep what they see, and
+    /// transactions that are open fail with `Conflict` if they read anything. Backups and recovery
+    /// points stay. Every table is read and checked first; writers wait for a flush.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; `Corruption` where it is damaged; `Unsupported` where it is of
+    /// another database: [`restore`] takes it into a new directory. The database is as it was then.
+    pub fn restore_backup(&self, name: &str) -> Result<()> {
+        restore::restore(self, name)
+    }
+
+    /// Removes a backup or recovery point, and what it alone needed.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; `Io` from the file system.
+    pub fn delete_backup(&self, name: &str) -> Result<()> {
+        let engine = self.engine();
+        engine.check_on_disk("backups")?;
+        let _one_at_a_time = engine.backups.lock.lock();
+        let store = store(engine);
+        if !store.contains(name) {
+            return recovery_point::remove(engine, name);
+        }
+        store.remove(name)?;
+        store.sweep()
+    }
+
+    /// Removes the backups that `retention` does not keep, and says which. Recovery points stay.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a retention that keeps nothing; otherwise as [`Db::delete_backup`].
+    pub fn prune_backups(&self, retention: Retention) -> Result<Vec<String>> {
+        let engine = self.engine();
+        engine.check_on_disk("backups")?;
+        if retention == Retention::default() {
+            let sentence = "a retention must keep something; delete backups by their names";
+            return Err(Error::invalid_argument(sentence));
+        }
+        let _one_at_a_time = engine.backups.lock.lock();
+        let store = store(engine);
+        let mut removed = Vec::new();
+        for backup in retention.doomed(&backups(engine)?) {
+            store.remove(backup.name())?;
+            removed.push(backup.name().to_owned());
+        }
+        store.sweep()?;
+        removed.sort();
+        Ok(removed)
+    }
+
+    /// Makes an openable copy of the database in `target`, a directory that does not exist or is
+    /// empty, while writers go on: by hard links, and by copies where the file system has none or
+    /// the target is on another device.
+    ///
+    /// # Errors
+    /// `Unsupported` in memory; `InvalidArgument` for a target that is not empty; `Io` and `NoSpace`
+    /// from the file system: the target does not exist then.
+    pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<()> {
+        checkpoint::checkpoint(self.engine(), target.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup_name::utc_name;
+
+    fn backup(millis: u64) -> BackupInfo {
+        BackupInfo {
+            name: utc_name(millis),
+            description: String::new(),
+            is_recovery_point: false,
+            created_millis: millis,
+            sequence: millis,
+            esker_version: String::new(),
+            new_bytes: 0,
+            contents: esker_manifest::VersionEdit::default(),
+        }
+    }
+
+    #[test]
+    fn retention_keeps_the_last_ones_and_the_newest_of_each_day() {
+        const HOUR: u64 = 3_600_000;
+        let backups: Vec<_> = [1, 2, 25, 30, 50, 51, 100]
+            .iter()
+            .map(|hour| backup(hour * HOUR))
+            .collect();
+        let kept = |keep_last, keep_daily| -> Vec<u64> {
+            let retention = Retention {
+                keep_last,
+                keep_daily,
+            };
+            let doomed = retention.doomed(&backups);
+            backups
+                .iter()
+                .filter(|backup| !doomed.contains(backup))
+                .map(|backup| backup.created_millis / HOUR)
+                .collect()
+        };
+        assert_eq!(kept(2, 0), [51, 100]);
+        assert_eq!(kept(0, 3), [30, 51, 100]);
+        assert_eq!(kept(3, 2), [50, 51, 100]);
+        assert_eq!(kept(1, 99), [2, 30, 51, 100]);
+        assert_eq!(kept(99, 0).len(), 7);
+    }
+}

@@ -1,0 +1,154 @@
+//! A consistent cut of all keyspaces, as tables: what backups, recovery points and checkpoints hold.
+//!
+//! Invariants: it holds every write up to its sequence number and none after; its tables are synced
+//! and stay as long as it is held, whatever compaction does; writers wait only while memtables are
+//! swapped. Most of what memtables hold is flushed first, with writers going on; what they write
+//! during that flush goes into tables of the capture's own.
+
+use crate::engine::Engine;
+use crate::obsolete_files::LiveTable;
+use crate::super_version::SuperVersion;
+use esker_base::merging_iterator::MergingIterator;
+use esker_base::range_tombstone::FragmentedTombstones;
+use esker_base::table_meta::TableMeta;
+use esker_base::write_batch::KeyspaceId;
+use esker_base::{Result, SequenceNumber};
+use esker_compaction::RetentionRules;
+use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
+use std::sync::Arc;
+
+/// A moment of the database.
+pub(crate) struct Capture {
+    pub(crate) sequence: SequenceNumber,
+    /// Every keyspace with its tables, as an edit of an empty database.
+    pub(crate) contents: VersionEdit,
+    /// Keeps the files of the tables.
+    pub(crate) tables: Vec<Arc<LiveTable>>,
+}
+
+/// Captures the database as it is now.
+pub(crate) fn capture(engine: &Arc<Engine>) -> Result<Capture> {
+    engine.flush_all()?;
+    let views;
+    let sequence;
+    {
+        let mut writer = engine.commit_queue.lock();
+        if engine.health.has_failed() {
+            engine.flush_and_cure(&mut writer)?;
+        }
+        engine.seal_all(&writer);
+        sequence = writer.next_sequence - 1;
+        // The map is locked too: no keyspace comes or goes between the views.
+        let keyspaces = engine.keyspaces.read();
+        let by_id = keyspaces.by_id.values();
+        views = by_id
+            .map(|state| (state.id, state.name.clone(), state.load_full()))
+            .collect::<Vec<_>>();
+    }
+    engine.schedule_flush();
+    let mut capture = Capture {
+        sequence,
+        contents: VersionEdit {
+            last_sequence: Some(sequence),
+            ..VersionEdit::default()
+        },
+        tables: Vec::new(),
+    };
+    let mut wrote = false;
+    for (id, name, view) in &views {
+        let tail = write_tail(engine, view, sequence)?;
+        wrote |= !tail.is_empty();
+        capture.add(engine, *id, name, view, tail);
+    }
+    if wrote {
+        let synced = engine.fs.sync_dir(&engine.directory);
+        synced.map_err(|error| {
+            esker_base::Error::io("sync the directory", &engine.directory, error)
+        })?;
+        // So that no later life of the database gives the numbers of these tables out again.
+        engine.versions.log_and_apply(VersionEdit::default())?;
+    }
+    let state = engine.versions.state();
+    capture.contents.database_id = Some(state.database_id);
+    Ok(capture)
+}
+
+/// Brings the sealed memtables of a captured state into tables that no version names: their flush is
+/// the background's business, and may put later writes into the same tables.
+fn write_tail(
+    engine: &Arc<Engine>,
+    view: &SuperVersion,
+    sequence: SequenceNumber,
+) -> Result<Vec<Arc<LiveTable>>> {
+    if view.sealed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let memtables = view.sealed.iter().map(|buffer| &buffer.memtable);
+    let lists: Vec<FragmentedTombstones> = memtables
+        .clone()
+        .filter(|memtable| memtable.has_range_tombstones())
+        .map(|memtable| memtable.range_tombstones())
+        .collect();
+    let sources = memtables.map(|memtable| memtable.iter()).collect();
+    let rules = RetentionRules {
+        snapshots: vec![sequence],
+        now_millis: engine.clock().now_millis(),
+    };
+    let output = esker_compaction::flush(
+        &engine.jobs,
+        MergingIterator::new(sources),
+        FragmentedTombstones::merge(&lists),
+        &rules,
+    )?;
+    let held: Vec<_> = output
+        .tables
+        .iter()
+        .map(|meta| engine.tables.get(meta))
+        .collect();
+    // They go with whoever holds them last: the capture, or the recovery point made of it.
+    engine
+        .tables
+        .retire(output.tables.iter().map(|meta| meta.number));
+    Ok(held)
+}
+
+impl Capture {
+    fn add(
+        &mut self,
+        engine: &Engine,
+        id: KeyspaceId,
+        name: &str,
+        view: &SuperVersion,
+        tail: Vec<Arc<LiveTable>>,
+    ) {
+        let mut edit = KeyspaceEdit {
+            id,
+            create: Some((name.to_owned(), Vec::new())),
+            flushed_sequence: Some(self.sequence),
+            ..KeyspaceEdit::default()
+        };
+        // Oldest first, because each run that an edit creates becomes the newest of its level.
+        for (level, run) in view.version.runs_newest_first().rev() {
+            for meta in &run.tables {
+                self.tables.push(engine.tables.get(meta));
+                edit.added
+                    .push(placed(level, RunPlacement::Created(run.id), meta));
+            }
+        }
+        if !tail.is_empty() {
+            let run = RunPlacement::Created(engine.versions.new_file_number());
+            let metas = tail.iter().map(|table| table.handle.meta());
+            edit.added.extend(metas.map(|meta| placed(0, run, meta)));
+            self.tables.extend(tail);
+        }
+        self.contents.keyspaces.push(edit);
+    }
+}
+
+fn placed(level: usize, run: RunPlacement, meta: &Arc<TableMeta>) -> AddedTable {
+    AddedTable {
+        level,
+        run,
+        meta: Arc::clone(meta),
+    }
+}

@@ -1,0 +1,244 @@
+//! Compactions: plans of the pure picker, carried out and made current.
+//!
+//! Invariants (I1, I2): compactions of one keyspace never share a table; a plan's outputs are durable
+//! before the edit that names them, the edit before the super-version that reads them, and inputs go
+//! with their last reader. Edits of one keyspace are made one at a time, each against the version
+//! that is current then.
+
+use crate::background::State;
+use crate::engine::{Engine, Mode};
+use crate::keyspace::KeyspaceState;
+use crate::super_version::SuperVersion;
+use esker_base::Result;
+use esker_base::filename::FileNumber;
+use esker_base::internal_key::MAX_SEQUENCE;
+use esker_base::key_bounds::KeyBounds;
+use esker_base::table_meta::TableMeta;
+use esker_base::write_batch::KeyspaceId;
+use esker_compaction::executor::guarded;
+use esker_compaction::{Lane, PickInput, Plan, PlanKind, RangePick, pick, pick_range};
+use esker_manifest::{KeyspaceEdit, Version};
+use parking_lot::MutexGuard;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a requested compaction waits at most before it looks again at what others hold.
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+
+impl Engine {
+    /// Starts every compaction that is due and that a thread is free for.
+    pub(crate) fn schedule_compactions(self: &Arc<Self>, changed: Option<KeyspaceId>) {
+        let mut state = self.background.state.lock();
+        state.candidates.extend(changed);
+        if state.stopping || self.mode == Mode::ReadOnly {
+            return;
+        }
+        while state.compactions < self.settings.background_threads() {
+            let Some((keyspace, plan)) = self.pick_one(&mut state) else {
+                break;
+            };
+            state.compactions += 1;
+            state
+                .busy
+                .entry(keyspace.id)
+                .or_default()
+                .extend(plan.files());
+            let engine = Arc::clone(self);
+            let job = Box::new(move || engine.compaction_job(&keyspace, &plan));
+            self.executor.spawn(Lane::Compaction, job);
+        }
+    }
+
+    fn pick_one(&self, state: &mut State) -> Option<(Arc<KeyspaceState>, Plan)> {
+        while let Some(&id) = state.candidates.first() {
+            let keyspace = self.keyspaces.read().by_id.get(&id).cloned();
+            let plan = keyspace
+                .as_ref()
+                .and_then(|keyspace| self.with_pick_input(state, keyspace, pick));
+            if let (Some(keyspace), Some(plan)) = (keyspace, plan) {
+                return Some((keyspace, plan));
+            }
+            state.candidates.remove(&id);
+        }
+        None
+    }
+
+    fn compaction_job(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, plan: &Plan) {
+        let result = guarded(|| self.carry_out(keyspace, plan));
+        let failed = result.is_err();
+        {
+            let mut state = self.background.state.lock();
+            state.compactions -= 1;
+            self.release_inputs(&mut state, keyspace.id, plan);
+            state.compaction_error = result.err();
+            if let Some(error) = &state.compaction_error {
+                // Tried again when the next flush changes the keyspace.
+                tracing::error!(%error, reason = ?plan.reason, "a compaction failed");
+                state.candidates.remove(&keyspace.id);
+            } else {
+                state.candidates.insert(keyspace.id);
+            }
+            self.background.changed.notify_all();
+        }
+        if !failed {
+            self.schedule_compactions(None);
+        }
+        self.tables.remove_unread();
+    }
+
+    /// Carries a plan out and makes its result current (I1).
+    fn carry_out(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, plan: &Plan) -> Result<()> {
+        let view = keyspace.load_full();
+        if !names_inputs(&view.version, plan) {
+            // A restore has replaced them since the plan was made.
+            return Ok(());
+        }
+        let outputs = if plan.kind == PlanKind::Merge {
+            let rules = self.retention_rules();
+            let output = esker_compaction::run(&self.jobs, plan, &view.version, &rules)?;
+            let counters = &self.counters;
+            counters
+                .compaction_bytes_read
+                .fetch_add(output.stats.bytes_read, Ordering::Relaxed);
+            counters
+                .compaction_bytes_written
+                .fetch_add(output.stats.bytes_written, Ordering::Relaxed);
+            Some(output)
+        } else {
+            None
+        };
+        drop(view);
+        let _edits_one_at_a_time = keyspace.edit.lock();
+        let current = self.versions.current(keyspace.id).unwrap_or_default();
+        if !names_inputs(&current, plan) {
+            // Dropped or restored meanwhile: nothing will ever name what was written.
+            let written = outputs.iter().flat_map(|output| &output.tables);
+            self.tables.retire(written.map(|meta| meta.number));
+            return Ok(());
+        }
+        let edit = match &outputs {
+            Some(output) => Some(plan.edit(&current, &output.tables)),
+            None => plan.edit_without_job(&current),
+        };
+        let Some(edit) = edit else { return Ok(()) };
+        let kept: HashSet<_> = edit.added.iter().map(|added| added.meta.number).collect();
+        let gone: Vec<_> = edit
+            .removed
+            .iter()
+            .copied()
+            .filter(|n| !kept.contains(n))
+            .collect();
+        self.apply(KeyspaceEdit {
+            id: keyspace.id,
+            ..edit
+        })?;
+        let old = keyspace.install(|view| {
+            let version = self.versions.current(keyspace.id).unwrap_or_default();
+            let (active, sealed) = (Arc::clone(&view.active), view.sealed.clone());
+            SuperVersion::new(active, sealed, version, &self.tables)
+        });
+        self.tables.retire(gone);
+        drop(old);
+        self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+        self.note_pressure(keyspace);
+        Ok(())
+    }
+
+    /// Brings every table that overlaps `bounds` into its final form, in the calling thread. Running
+    /// compactions go on beside it; what they hold is waited for.
+    pub(crate) fn compact_keyspace(
+        self: &Arc<Self>,
+        keyspace: &Arc<KeyspaceState>,
+        bounds: &KeyBounds,
+    ) -> Result<()> {
+        let before = self.versions.new_file_number();
+        while let Some(plan) = self.next_requested(keyspace, bounds, before)? {
+            let result = guarded(|| self.carry_out(keyspace, &plan));
+            self.release_inputs(&mut self.background.state.lock(), keyspace.id, &plan);
+            result?;
+        }
+        self.schedule_compactions(Some(keyspace.id));
+        self.tables.remove_unread();
+        Ok(())
+    }
+
+    /// The next step of a requested compaction, its inputs marked busy.
+    fn next_requested(
+        &self,
+        keyspace: &KeyspaceState,
+        bounds: &KeyBounds,
+        before: FileNumber,
+    ) -> Result<Option<Plan>> {
+        loop {
+            self.check_writable()?;
+            let mut state = self.background.state.lock();
+            let picked =
+                self.with_pick_input(&state, keyspace, |input| pick_range(input, bounds, before));
+            match picked {
+                RangePick::Done => return Ok(None),
+                RangePick::Busy => {
+                    if !MutexGuard::unlocked(&mut state, || self.executor.assist()) {
+                        // Looked at once more at the latest when the next job ends or this times
+                        // out: a job may have ended while the lock was not held.
+                        self.background.changed.wait_for(&mut state, BUSY_WAIT);
+                    }
+                }
+                RangePick::Plan(plan) => {
+                    state
+                        .busy
+                        .entry(keyspace.id)
+                        .or_default()
+                        .extend(plan.files());
+                    return Ok(Some(plan));
+                }
+            }
+        }
+    }
+
+    fn release_inputs(&self, state: &mut State, keyspace: KeyspaceId, plan: &Plan) {
+        if let Some(busy) = state.busy.get_mut(&keyspace) {
+            for number in plan.files() {
+                busy.remove(&number);
+            }
+        }
+        self.background.changed.notify_all();
+    }
+
+    /// Everything that a picker decides by.
+    fn with_pick_input<T>(
+        &self,
+        state: &State,
+        keyspace: &KeyspaceState,
+        pick: impl FnOnce(&PickInput<'_>) -> T,
+    ) -> T {
+        let none = HashSet::new();
+        let version = Arc::clone(&keyspace.load().version);
+        let tombstones = |meta: &Arc<TableMeta>| {
+            let table = self.tables.get(meta).handle.table().ok()?;
+            Some(table.range_tombstones().clone())
+        };
+        pick(&PickInput {
+            version: &version,
+            shape: &self.shape(),
+            busy: state.busy.get(&keyspace.id).unwrap_or(&none),
+            now_millis: self.clock.now_millis(),
+            oldest_snapshot: self.snapshots.summary().1.unwrap_or(MAX_SEQUENCE),
+            tombstones: Some(&tombstones),
+        })
+    }
+}
+
+/// Whether every input of `plan` is a table of `version`.
+fn names_inputs(version: &Version, plan: &Plan) -> bool {
+    // With their runs: a restore may bring the same tables back, and puts them into new runs.
+    let named: HashSet<_> = version
+        .tables()
+        .map(|(level, run, meta)| (level, run, meta.number))
+        .collect();
+    plan.inputs.iter().all(|input| {
+        let place = |meta: &Arc<TableMeta>| (input.level, input.run_id, meta.number);
+        input.tables.iter().all(|meta| named.contains(&place(meta)))
+    })
+}

@@ -1,0 +1,241 @@
+//! Restoring a backup or recovery point into the open database.
+//!
+//! Invariants: one durable edit replaces all tables of all keyspaces, so that after a crash the
+//! database is as before or as in the backup; every table is read and checked before that. The
+//! restore is ordered among the writes by a sequence number of its own: whoever reads at an earlier
+//! one keeps what it sees, and no record that was logged before is replayed over it. Tables keep
+//! their numbers, which are part of their checksums: a number names one file for ever.
+
+use crate::backup;
+use crate::backup_metadata::BackupInfo;
+use crate::backup_store::BackupStore;
+use crate::checkpoint::largest_number;
+use crate::commit::Writer;
+use crate::db::Db;
+use crate::engine::{Engine, KeyspaceTable};
+use crate::keyspace::KeyspaceState;
+use crate::obsolete_files::LiveTable;
+use crate::table_files;
+use esker_base::filename::{FileNumber, table_path, temporary_path};
+use esker_base::write_batch::KeyspaceId;
+use esker_base::{Error, ErrorKind, Result, SequenceNumber};
+use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Replaces everything in the database by what `name` holds.
+pub(crate) fn restore(db: &Db, name: &str) -> Result<()> {
+    let engine = db.engine();
+    engine.check_on_disk("backups")?;
+    let _one_at_a_time = engine.backups.lock.lock();
+    let info = backup::find(engine, name)?;
+    if info.contents.database_id != Some(engine.versions.state().database_id) {
+        let sentence = "the backup is of another database; restore it into a new directory";
+        return Err(Error::new(ErrorKind::Unsupported, sentence));
+    }
+    let mut held = Vec::new();
+    let restored = bring_tables(engine, &info, &mut held).and_then(|()| install(db, &info, &held));
+    if restored.is_err() {
+        let needed = engine.versions.live_files();
+        engine
+            .tables
+            .retire(info.numbers().filter(|number| !needed.contains(number)));
+    }
+    drop(held);
+    engine.tables.remove_unread();
+    restored?;
+    for keyspace in engine.all_keyspaces() {
+        engine.schedule_compactions(Some(keyspace.id));
+    }
+    Ok(())
+}
+
+/// Sees to it that the file of every table is in the directory, whole, and stays.
+fn bring_tables(engine: &Engine, info: &BackupInfo, held: &mut Vec<Arc<LiveTable>>) -> Result<()> {
+    let fs = &*engine.fs;
+    let store = BackupStore::new(fs, &engine.backups.directory);
+    for meta in info.tables() {
+        let table = engine.tables.hold(meta);
+        if table.handle.meta().checksum != meta.checksum {
+            let sentence = "the database has another table of the same number as the backup";
+            return Err(Error::new(ErrorKind::Unsupported, sentence));
+        }
+        let path = table_path(&engine.directory, meta.number);
+        match table_files::verify(fs, &path, meta) {
+            Err(error) if info.is_recovery_point() => return Err(error),
+            Err(_) => {
+                let from = store.table_path(meta);
+                table_files::verify(fs, &from, meta)?;
+                let temporary = temporary_path(&engine.directory, meta.number);
+                table_files::bring(fs, &from, &temporary, &path, meta, engine.backups.how)?;
+                // What was open, if anything, was the damaged file.
+                table.handle.evict();
+            }
+            Ok(()) => {}
+        }
+        held.push(table);
+    }
+    let synced = fs.sync_dir(&engine.directory);
+    synced.map_err(|error| Error::io("sync the directory", &engine.directory, error))
+}
+
+fn install(db: &Db, info: &BackupInfo, held: &[Arc<LiveTable>]) -> Result<()> {
+    let engine = db.engine();
+    let mut writer = engine.commit_queue.lock();
+    engine.check_writable()?;
+    // No memtable holds anything from here on: commits are kept out.
+    engine.flush_and_cure(&mut writer)?;
+    let known = engine.all_keyspaces();
+    let edits: Vec<_> = known.iter().map(|state| state.edit.lock()).collect();
+    let mut keyspaces = engine.keyspaces.write();
+    // Whoever takes a snapshot between two of the steps below keeps the state from before.
+    let pin = db.snapshot();
+    let since = writer.next_sequence;
+    let old: HashSet<FileNumber> = keyspaces
+        .by_id
+        .values()
+        .filter_map(|state| engine.versions.current(state.id))
+        .flat_map(|version| {
+            version
+                .tables()
+                .map(|(_, _, meta)| meta.number)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let edit = replacing_edit(engine, &keyspaces, info, since);
+    log(engine, &mut writer, edit, since)?;
+    engine.tables.revive(held);
+    replace_states(engine, &mut keyspaces, info, since);
+    writer.next_sequence = since + 1;
+    engine.visible.store(since, Ordering::Release);
+    drop(keyspaces);
+    drop(edits);
+    if let Err(error) = engine.forget_log(&mut writer.log) {
+        // Nothing may be logged before the manifest has let go of the old log for certain.
+        engine.health.latch_log_failure(&error);
+    }
+    drop(writer);
+    let kept: HashSet<FileNumber> = info.numbers().collect();
+    engine.tables.retire(old.difference(&kept).copied());
+    drop(pin);
+    engine.forget_replaced();
+    Ok(())
+}
+
+/// Logs the edit. If its fate is unknown, the next writes must be safe from it.
+fn log(
+    engine: &Engine,
+    writer: &mut Writer,
+    edit: VersionEdit,
+    since: SequenceNumber,
+) -> Result<()> {
+    let Err(error) = engine.versions.log_and_apply(edit) else {
+        return Ok(());
+    };
+    if error.kind() != ErrorKind::InvalidArgument {
+        // It may be on disk, and would hide log records of this sequence after a crash.
+        writer.next_sequence = since + 1;
+        // A manifest without it takes over now, or writes stop.
+        let superseded = engine.versions.log_and_apply(VersionEdit::default());
+        if let Err(error) = superseded {
+            engine.health.latch_log_failure(&error);
+        }
+    }
+    Err(error)
+}
+
+/// Everything goes and the backup's tables come.
+fn replacing_edit(
+    engine: &Engine,
+    keyspaces: &KeyspaceTable,
+    info: &BackupInfo,
+    since: SequenceNumber,
+) -> VersionEdit {
+    let mut edit = VersionEdit {
+        last_sequence: Some(since),
+        next_file_number: Some(largest_number(&info.contents) + 1),
+        ..VersionEdit::default()
+    };
+    let mut stay = HashSet::new();
+    let mut next_id = engine.versions.next_keyspace_id();
+    for wanted in &info.contents.keyspaces {
+        let Some((name, options)) = &wanted.create else {
+            continue;
+        };
+        let mut part = KeyspaceEdit {
+            flushed_sequence: Some(since),
+            added: renumbered(engine, &wanted.added),
+            ..KeyspaceEdit::default()
+        };
+        if let Some(state) = keyspaces.by_name.get(name) {
+            let version = engine.versions.current(state.id).unwrap_or_default();
+            part.id = state.id;
+            part.removed = version.tables().map(|(_, _, meta)| meta.number).collect();
+            stay.insert(state.id);
+        } else {
+            part.id = next_id;
+            part.create = Some((name.clone(), options.clone()));
+            next_id += 1;
+        }
+        edit.keyspaces.push(part);
+    }
+    let gone = keyspaces.by_id.keys().filter(|id| !stay.contains(id));
+    edit.keyspaces.extend(gone.map(|&id| KeyspaceEdit {
+        id,
+        drop: true,
+        ..KeyspaceEdit::default()
+    }));
+    edit
+}
+
+/// The same runs under new numbers: plans that were made of the old ones find nothing.
+fn renumbered(engine: &Engine, added: &[AddedTable]) -> Vec<AddedTable> {
+    let mut drawn: HashMap<RunPlacement, u64> = HashMap::new();
+    let place = |table: &AddedTable| {
+        let id = drawn
+            .entry(table.run)
+            .or_insert_with(|| engine.versions.new_file_number());
+        AddedTable {
+            run: RunPlacement::Created(*id),
+            ..table.clone()
+        }
+    };
+    added.iter().map(place).collect()
+}
+
+/// Makes the restored versions what readers find.
+fn replace_states(
+    engine: &Engine,
+    keyspaces: &mut KeyspaceTable,
+    info: &BackupInfo,
+    since: SequenceNumber,
+) {
+    let manifest = engine.versions.state();
+    let named: HashSet<&str> = info.keyspace_names().into_iter().collect();
+    let known: Vec<_> = keyspaces.by_id.values().cloned().collect();
+    for state in known {
+        if named.contains(state.name.as_str()) {
+            replace(engine, &state, state.id, since);
+        } else {
+            state.mark_dropped();
+            replace(engine, &state, state.id, since);
+            keyspaces.remove(&state);
+        }
+    }
+    for keyspace in manifest.keyspaces.iter() {
+        let (id, name) = (keyspace.meta.id, &keyspace.meta.name);
+        if !keyspaces.by_id.contains_key(&id) {
+            let empty = engine.first_super_version(Arc::default());
+            let state = KeyspaceState::new(id, name.clone(), empty);
+            replace(engine, &state, id, since);
+            keyspaces.insert(&state);
+        }
+    }
+}
+
+fn replace(engine: &Engine, state: &Arc<KeyspaceState>, id: KeyspaceId, since: SequenceNumber) {
+    let version = engine.versions.current(id).unwrap_or_default();
+    state.replace(engine.first_super_version(version), since);
+    engine.replaced.add(state);
+}
