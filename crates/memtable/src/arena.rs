@@ -3,8 +3,8 @@
 //! Invariant: bytes handed out stay where they are until the arena is dropped, so that whoever
 //! holds the arena may point into it; a stored record is immutable. Chunks grow from small to
 //! large, and a request that would waste a chunk gets one of its own. A dropped arena gives its
-//! chunks to its [`ArenaPool`], because the first touch of fresh memory costs more than the write
-//! itself (`docs/performance.md`).
+//! chunks to its [`ArenaPool`], because the first touch of fresh memory costs several times what
+//! writing the record does.
 //!
 //! Callers: the two memtables, for records, and the B+tree for its nodes.
 
@@ -427,3 +427,6 @@ pub(crate) fn prefetch_line(address: *const u8) {
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = address;
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,12 +156,16 @@ impl<S: EntrySource> EntryIter<S> {
         self.seek(probe);
         if !self.valid() {
             self.seek_to_last();
-            return;
         }
-        let record = self.record();
-        if !probe.order_of(record.key, record.trailer).is_eq() {
+        // More than one step back where records were inserted meanwhile.
+        while self.valid() && self.is_behind(probe) {
             self.previous();
         }
+    }
+
+    fn is_behind(&self, probe: &Probe<'_>) -> bool {
+        let record = self.record();
+        probe.order_of(record.key, record.trailer).is_gt()
     }
 
     #[inline]

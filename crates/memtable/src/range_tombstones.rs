@@ -86,3 +86,39 @@ impl RangeTombstones {
         self.bytes.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_stay_few_and_a_list_that_is_held_stays_as_it_is() {
+        let tombstones = RangeTombstones::default();
+        assert!(!tombstones.any() && tombstones.merged().is_empty() && tombstones.bytes() == 0);
+        let mut before = tombstones.chunks.load_full();
+        let count = if cfg!(miri) { 40 } else { 1000u64 };
+        for number in 1..=count {
+            let (start, end) = (format!("{number:05}a"), format!("{number:05}b"));
+            tombstones.add(start.as_bytes(), end.as_bytes(), number);
+            let chunks = tombstones.chunks.load_full();
+            assert!(chunks.len() <= 1 + number.ilog2() as usize, "{number}");
+            let total = |chunks: &Chunks| chunks.iter().map(|c| c.tombstone_count()).sum::<u64>();
+            assert_eq!((total(&before), total(&chunks)), (number - 1, number));
+            before = chunks;
+        }
+        assert_eq!(tombstones.merged().tombstone_count(), count);
+        assert_eq!(tombstones.covering_sequence(b"00007a", count), Some(7));
+        assert_eq!(tombstones.covering_sequence(b"00007a", 6), None);
+        assert_eq!(tombstones.covering_sequence(b"00007b", count), None);
+    }
+
+    #[test]
+    fn an_empty_range_deletes_nothing() {
+        let tombstones = RangeTombstones::default();
+        tombstones.add(b"b", b"b", 1);
+        tombstones.add(b"b", b"a", 2);
+        assert!(!tombstones.any() && tombstones.covering_sequence(b"b", 9).is_none());
+        tombstones.add(b"b", b"", 3);
+        assert_eq!(tombstones.covering_sequence(b"zzz", 9), Some(3));
+    }
+}

@@ -258,6 +258,7 @@ impl Run {
             .range(from..)
             .next()
             .filter(|((found, _), _)| found == key);
+        self.memtable.prefetch(key);
         let found = self.memtable.get(key, visible);
         assert_eq!(
             found.map(|(trailer, value)| (trailer.raw(), value)),

@@ -157,7 +157,7 @@ impl Slots {
             .is_lt()
     }
 
-    /// The record in slot `index`, which is taken. Writer only.
+    /// The record in slot `index`, which is or was taken.
     pub(super) fn filled_ref(&self, index: usize) -> RecordRef {
         self.record(index)
             .unwrap_or_else(|| unreachable!("a slot below the count holds a record"))
