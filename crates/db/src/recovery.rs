@@ -83,7 +83,9 @@ pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
                     Ended::Sealed { next } => Some(next),
                     Ended::Last => None,
                 };
-                seal_full(engine, &targets, replayed.last_sequence);
+                // Not the last sequence that the manifest knows of: later segments hold records that
+                // come before it, and would be taken for flushed with this memtable.
+                seal_full(engine, &targets, previous_sequence);
             }
         }
     }
