@@ -42,7 +42,7 @@ fn cleaning_up_counts_each_expired_key_once_wherever_it_lies() {
     assert_eq!(db.cleanup_expired().unwrap(), 0);
     assert_eq!(db.count().unwrap(), 100);
     clock.advance(200 * second);
-    assert_eq!((**db).cleanup_expired().unwrap(), 50);
+    assert_eq!((*db).cleanup_expired().unwrap(), 50);
     assert_eq!(db.count().unwrap(), 50);
 }
 
