@@ -1,7 +1,9 @@
 //! Backups, restores, recovery points and checkpoints: with writers running, at every crash, and with
 //! damage in every file.
 
-use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem};
+use esker::vfs::{
+    CrashFileSystem, DeviceError, Fault, FaultFileSystem, FileSystem, ImagePolicy, MemFileSystem,
+};
 use esker::{
     BackupInfo, Db, Durability, ErrorKind, ManualClock, Options, Retention, Snapshot, WriteBatch,
     WriteOptions,
@@ -158,8 +160,10 @@ fn backups_taken_while_two_writers_run_are_what_a_snapshot_says() {
 #[test]
 fn a_second_backup_of_an_unchanged_database_writes_next_to_nothing() {
     let fs = memory();
-    let db = small(&fs).open(HOME).unwrap();
-    fill(&db, 0..5000, "a value of some length ");
+    let options = small(&fs).write_buffer_bytes(1 << 20);
+    let options = options.target_file_bytes(256 << 10);
+    let db = options.wal_size_limit_bytes(8 << 20).open(HOME).unwrap();
+    fill(&db, 0..40_000, "a value of some length ");
     db.create_backup("first").unwrap();
     db.wait_for_background_work().unwrap();
     let first = db.create_backup("settled").unwrap();
@@ -411,11 +415,9 @@ fn damage_in_any_file_of_a_backup_is_found_and_not_restored() {
     assert!(db.validate().unwrap().is_ok());
 
     // Copies heal what is damaged in the database.
-    let table = files(&*fs, Path::new(HOME)).into_iter();
-    let (table, _) = table
-        .filter(|(path, _)| path.extension().is_some_and(|e| e == "sst"))
-        .next_back()
-        .unwrap();
+    let mut tables = files(&*fs, Path::new(HOME)).into_iter();
+    let is_table = |(path, _): &(PathBuf, u64)| path.extension().is_some_and(|e| e == "sst");
+    let (table, _) = tables.rfind(is_table).unwrap();
     fs.open_write(&table)
         .unwrap()
         .write_at(30, b"oops")
@@ -478,6 +480,14 @@ fn a_database_in_memory_says_that_it_has_no_backups() {
     assert!(db.list_backups().unwrap().is_empty());
 }
 
+fn contents_and_backups(db: &Db) -> (Map, Vec<(String, bool)>) {
+    let backups = db.list_backups().unwrap();
+    let names = backups
+        .iter()
+        .map(|backup| (backup.name().to_owned(), backup.is_recovery_point()));
+    (contents(db), names.collect())
+}
+
 /// A step of the workload that is crashed everywhere.
 const STEPS: usize = 9;
 
@@ -501,6 +511,117 @@ fn step(db: &Db, step: usize) {
 }
 
 #[test]
+fn restores_among_writers_readers_and_compactions() {
+    let fs = memory();
+    let db = small(&fs).open(HOME).unwrap();
+    fill(&db, 0..600, "base ");
+    let then = contents(&db);
+    let backup = db.create_backup("base").unwrap();
+    let point = db.create_recovery_point("base").unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let (db, done) = (&db, &done);
+            scope.spawn(move || {
+                let mut round = 0;
+                while !done.load(Ordering::Relaxed) {
+                    fill(db, writer * 1000..writer * 1000 + 200, &round.to_string());
+                    round += 1;
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // A snapshot is one moment, whatever is restored meanwhile.
+                let snapshot = db.snapshot();
+                let first = seen_by(&snapshot);
+                assert!(first == seen_by(&snapshot));
+                db.compact().unwrap();
+                assert!(first == seen_by(&snapshot));
+            }
+        });
+        for round in 0..12 {
+            std::thread::sleep(Duration::from_millis(15));
+            let name = if round % 2 == 0 { &backup } else { &point };
+            db.restore_backup(name.name()).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(db.background_errors().is_empty());
+    db.wait_for_background_work().unwrap();
+    let report = db.validate().unwrap();
+    assert!(report.issues().is_empty(), "{:?}", report.issues());
+    let found = contents(&db);
+    db.close().unwrap();
+    drop(db);
+    let db = small(&fs).open(HOME).unwrap();
+    assert!(contents(&db) == found);
+    db.restore_backup(point.name()).unwrap();
+    assert!(contents(&db) == then);
+}
+
+/// As [`step`], where anything may fail.
+fn try_step(db: &Db, step: usize, backup: &str, point: &str) -> esker::Result<()> {
+    match step {
+        0 => db.create_backup("another").map(|_| ()),
+        1 => db.create_recovery_point("another").map(|_| ()),
+        2 => db.restore_backup(backup),
+        3 => db.restore_backup(point),
+        4 => db.delete_backup(backup),
+        5 => db.delete_backup(point),
+        _ => db.checkpoint("/copies/one"),
+    }
+}
+
+#[test]
+fn a_failure_at_any_operation_is_told_and_changes_nothing_or_all() {
+    for fault in [DeviceError::Io, DeviceError::NoSpace] {
+        for index in 0..7 {
+            for offset in 0.. {
+                let inner = memory();
+                let faulty = FaultFileSystem::new(Arc::clone(&inner));
+                let fs: Arc<dyn FileSystem> = Arc::new(faulty.clone());
+                let db = small(&fs).open(HOME).unwrap();
+                fill(&db, 0..60, "then ");
+                let restored = contents(&db);
+                let backup = db.create_backup("then").unwrap();
+                let point = db.create_recovery_point("then").unwrap();
+                fill(&db, 30..90, "now ");
+                let before = contents(&db);
+                db.wait_for_background_work().unwrap();
+                let place = format!("{fault:?} at operation {offset} of step {index}");
+                faulty.fail_at(faulty.operations() + offset, Fault::Refuse(fault));
+                let outcome = try_step(&db, index, backup.name(), point.name());
+                let was_hit = faulty.faults() > 0;
+                faulty.clear();
+                let now = contents(&db);
+                let changed = matches!(index, 2 | 3) && outcome.is_ok();
+                let expected = if changed { &restored } else { &before };
+                assert!(now == *expected, "{place}: {outcome:?}");
+                // What is written later is later, also after a crash.
+                db.put("later", "write").expect(&place);
+                let mut later = now;
+                let default = later.get_mut("default").unwrap();
+                default.insert(b"later".to_vec(), b"write".to_vec());
+                for listed in db.list_backups().expect(&place) {
+                    let report = db.verify_backup(listed.name()).expect(&place);
+                    assert!(report.is_ok(), "{place}: {:?}", report.issues());
+                }
+                drop(db);
+                let db = small(&inner).open(HOME).expect(&place);
+                assert!(contents(&db) == later, "{place}: after reopening");
+                let report = db.validate().expect(&place);
+                assert!(report.is_ok(), "{place}: {:?}", report.issues());
+                db.create_backup("afterwards").expect(&place);
+                if !was_hit {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_crash_at_any_operation_leaves_the_state_before_or_after() {
     let disk = CrashFileSystem::new(MemFileSystem::new());
     let fs: Arc<dyn FileSystem> = Arc::new(disk.clone());
@@ -511,11 +632,11 @@ fn a_crash_at_any_operation_leaves_the_state_before_or_after() {
     fill(&db, 0..120, "value ");
     db.wal().sync().unwrap();
     // For each step: where it began, the state before, and the state after.
-    let mut states = vec![(disk.operations(), contents(&db))];
+    let mut states = vec![(disk.operations(), contents_and_backups(&db))];
     for index in 0..STEPS {
         step(&db, index);
         db.wal().sync().unwrap();
-        states.push((disk.operations(), contents(&db)));
+        states.push((disk.operations(), contents_and_backups(&db)));
     }
     drop(db);
     let policies = [
@@ -533,8 +654,15 @@ fn a_crash_at_any_operation_leaves_the_state_before_or_after() {
                 let fs: Arc<dyn FileSystem> = Arc::new(image);
                 let place = format!("step {index}, operation {operation}, {policy}");
                 let db = small(&fs).open(HOME).expect(&place);
-                let found = contents(&db);
+                let found = contents_and_backups(&db);
                 assert!(found == *before || found == *after, "{place}");
+                let (found, names) = found;
+                // None was left out of the list for being damaged.
+                let on_disk = files(&*fs, Path::new("/db/backups")).into_iter();
+                let metadata =
+                    on_disk.filter(|(path, _)| path.extension().is_some_and(|e| e == "backup"));
+                let points = names.iter().filter(|(_, is_point)| *is_point).count();
+                assert_eq!(metadata.count() + points, names.len(), "{place}");
                 for backup in db.list_backups().expect(&place) {
                     let report = db.verify_backup(backup.name()).expect(&place);
                     assert!(report.is_ok(), "{place}: {:?}", report.issues());
