@@ -52,6 +52,14 @@ impl Health {
         self.failed.store(true, Ordering::Release);
     }
 
+    /// The log that was read at open may be in memory only: it has to be replaced before the first
+    /// write, which is what a failed one needs too.
+    pub(crate) fn distrust_log(&self) {
+        let sentence = "the log of the last life was not synced to its end";
+        *self.cause.lock() = Some(Error::new(ErrorKind::Background, sentence));
+        self.failed.store(true, Ordering::Release);
+    }
+
     /// Lets writes go on.
     pub(crate) fn cure(&self) {
         self.cause.lock().take();

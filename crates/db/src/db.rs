@@ -363,7 +363,7 @@ impl Db {
         let version = {
             // The commit leader is kept out: no write of the keyspace comes after its end.
             let mut writer = engine.commit_queue.lock();
-            engine.health.check()?;
+            engine.ready_log(&mut writer)?;
             if engine.logs_writes() {
                 // What was ordered before it must not be lost where the drop is not.
                 writer.log.sync(engine)?;

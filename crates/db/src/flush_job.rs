@@ -225,6 +225,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Makes sure that the log takes records, replacing it where it has failed.
+    pub(crate) fn ready_log(self: &Arc<Self>, writer: &mut Writer) -> Result<()> {
+        if self.health.has_failed() {
+            self.try_to_cure(writer)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Lets writes go on if the log works again; asks at most every so often, since it may mean to
     /// write out all memtables.
     #[cold]

@@ -110,7 +110,7 @@ impl Loader<'_> {
         synced.map_err(|error| Error::io("sync the directory", &engine.directory, error))?;
         let mut writer = engine.commit_queue.lock();
         engine.check_writable()?;
-        engine.health.check()?;
+        engine.ready_log(&mut writer)?;
         if state.is_dropped() {
             return Err(dropped(&state.name));
         }

@@ -282,6 +282,9 @@ impl Parts {
             strays_removed: strays,
             created,
         };
+        if replayed.unproven && mode == Mode::Disk {
+            engine.health.distrust_log();
+        }
         engine.visible = AtomicU64::new(replayed.last_sequence);
         engine.segments = SegmentTable::new(replayed.segments);
         engine.commit_queue = CommitQueue::new(replayed.last_sequence + 1, Log::new(replayed.tail));

@@ -25,6 +25,8 @@ pub(crate) struct Replayed {
     pub(crate) batches: u64,
     /// Records were lost that had never been synced, or the policy gave them up.
     pub(crate) torn: bool,
+    /// Records were read that no sync is known to have covered.
+    pub(crate) unproven: bool,
     pub(crate) last_sequence: SequenceNumber,
     /// The segments that the manifest names, with their record bytes.
     pub(crate) segments: BTreeMap<FileNumber, u64>,
@@ -136,6 +138,7 @@ fn replay_segment(
     }
     if records_end > reader.synced_bytes() {
         make_durable(engine, &path)?;
+        replayed.unproven = true;
     }
     replayed
         .segments
@@ -165,7 +168,8 @@ fn replay_segment(
 }
 
 /// Only the process may have ended: what was read is then in memory alone. It is made durable before
-/// anything later is, in tables or in the log.
+/// anything later is, in tables or in the log. An earlier sync of it may have failed, after which a
+/// later one says nothing (I3): so the next write first brings what was read into tables.
 fn make_durable(engine: &Engine, path: &Path) -> Result<()> {
     if engine.mode != Mode::Disk {
         return Ok(());

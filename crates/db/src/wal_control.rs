@@ -45,7 +45,7 @@ impl<'a> Wal<'a> {
     pub fn rotate(&self) -> Result<()> {
         self.engine.check_on_disk("write-ahead log")?;
         let mut writer = self.engine.commit_queue.lock();
-        self.engine.health.check()?;
+        self.engine.ready_log(&mut writer)?;
         let sequence = writer.next_sequence;
         writer.log.roll(self.engine, sequence, 0)
     }
@@ -57,7 +57,7 @@ impl<'a> Wal<'a> {
     pub fn sync(&self) -> Result<()> {
         self.engine.check_on_disk("write-ahead log")?;
         let mut writer = self.engine.commit_queue.lock();
-        self.engine.health.check()?;
+        self.engine.ready_log(&mut writer)?;
         writer.log.sync(self.engine)
     }
 

@@ -130,6 +130,9 @@ impl VersionSet {
         };
         let log = ManifestLog::new(fs, directory, options.rotate_bytes, position, Some(number));
         let set = Self::new(recovered.state, recovered.index, Some(log), number);
+        // A snapshot says which numbers were given out before its own file: that one may be the next.
+        // A manifest that CURRENT names must never be begun again in its place.
+        set.reserve_file_number(number);
         if !recovered.is_durable {
             // What was read may be in memory only, and an earlier sync of it may have failed (I3):
             // before anybody acts on it, it is written again, whole, to another file.
