@@ -27,6 +27,9 @@ pub(crate) struct Effort {
     pub(crate) second_crashes: usize,
 }
 
+/// Looks at what an open has found; the oracle to go on with.
+type Judge<'a> = Box<dyn FnOnce(&Session) -> Result<Oracle, Failure> + 'a>;
+
 /// One run, recorded.
 struct Recording {
     disk: CrashFileSystem,
@@ -167,7 +170,7 @@ fn try_image(
     image: MemFileSystem,
     now: u64,
     second_crashes: usize,
-    judge: Box<dyn FnOnce(&Session) -> Result<Oracle, Failure> + '_>,
+    judge: Judge<'_>,
 ) -> Result<u64, Failure> {
     let mut random = Random::of_part(seed ^ 0xc0de, operation as u64);
     let more = deeds(random.next_u64(), random.index(12));
