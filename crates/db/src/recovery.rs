@@ -13,9 +13,10 @@ use crate::recovery_point;
 use crate::segments::LogTail;
 use esker_base::filename::{FileKind, FileNumber, wal_path};
 use esker_base::write_batch::{BatchView, KeyspaceId};
-use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
+use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
 use esker_wal::{SegmentEnd, SegmentReader};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -113,7 +114,7 @@ fn replay_segment(
     let path = wal_path(&engine.directory, number);
     let mut reader = match SegmentReader::open(&*engine.fs, &path, number) {
         Ok(reader) => reader,
-        Err(error) => return give_up(engine, error, replayed),
+        Err(error) => return give_up(engine, named_but_missing(error), replayed),
     };
     let first_record = reader.offset();
     let mut records_end = 0;
@@ -178,9 +179,28 @@ fn make_durable(engine: &Engine, path: &Path) -> Result<()> {
     synced.map_err(|error| Error::io("sync the log segment", path, error))
 }
 
+/// A segment that the manifest names must be there.
+fn named_but_missing(error: Error) -> Error {
+    let source = std::error::Error::source(&error);
+    let is_missing = source
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|source| source.kind() == io::ErrorKind::NotFound);
+    if is_missing {
+        let sentence = "the manifest names a log segment that is not there";
+        let named = Error::corruption(sentence);
+        return match error.file() {
+            Some(file) => named.with_file(file),
+            None => named,
+        };
+    }
+    error
+}
+
 /// Damage: an error, unless the policy is to go on with what came before it.
 fn give_up(engine: &Engine, error: Error, replayed: &mut Replayed) -> Result<Ended> {
-    if engine.settings.recovery() == RecoveryPolicy::Strict {
+    // A device that cannot read now is not damage: nothing may be given up for it.
+    let is_damage = error.kind() == ErrorKind::Corruption;
+    if !is_damage || engine.settings.recovery() == RecoveryPolicy::Strict {
         return Err(error);
     }
     tracing::warn!(%error, "giving up the log from here, as the recovery policy says");
