@@ -36,6 +36,7 @@ pub(crate) fn capture(engine: &Arc<Engine>) -> Result<Capture> {
         if engine.health.has_failed() {
             engine.flush_and_cure(&mut writer)?;
         }
+        engine.secure_log(&mut writer)?;
         engine.seal_all(&writer);
         sequence = writer.next_sequence - 1;
         // The map is locked too: no keyspace comes or goes between the views.
