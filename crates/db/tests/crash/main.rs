@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod deed;
+mod faults;
 mod session;
 mod sweep;
 mod watchdog;
@@ -102,4 +103,18 @@ fn crashes_at_every_operation() {
         effort.deeds,
         |seed, deeds| sweep::sweep(seed, deeds, &effort),
     );
+}
+
+#[test]
+fn faults_at_every_operation() {
+    let (count, stride) = if THOROUGH { (12, 1) } else { (3, 9) };
+    run_all("faults_at_every_operation", count, 40, |seed, deeds| {
+        faults::sweep(seed, deeds, stride)
+    });
+}
+
+#[test]
+fn full_for_a_while() {
+    let count = if THOROUGH { 20 } else { 3 };
+    run_all("full_for_a_while", count, 60, faults::full_disk);
 }
