@@ -195,16 +195,6 @@ fn try_image(
         points += tried.map_err(|failure| {
             let before = at.checked_sub(1).and_then(|last| replay.operation(last));
             let last = before.map_or("nothing".into(), ToString::to_string);
-            if std::env::var_os("ESKER_TRACE").is_some() {
-                (0..at).for_each(|it| {
-                    eprintln!(
-                        "  {it} {}",
-                        replay
-                            .operation(it)
-                            .map_or(String::new(), ToString::to_string)
-                    )
-                });
-            }
             Failure::Wrong(format!(
                 "second crash after {at} ({last}), {policy}: {failure}"
             ))
