@@ -98,11 +98,17 @@ fn stats_for_people_and_for_programs() {
     place.run(["put", "k", "v"]).ok();
     place.run(["compact"]).ok();
     let table = place.run(["stats"]).text();
-    assert!(table.contains("live_bytes") && table.contains("keyspaces: default"), "{table}");
+    assert!(
+        table.contains("live_bytes") && table.contains("keyspaces: default"),
+        "{table}"
+    );
     assert!(table.lines().count() > 3, "{table}");
     let json: serde_json::Value = serde_json::from_slice(&place.run(["stats", "--json"]).ok())
         .expect("stats --json prints one JSON value");
-    assert!(json["live_bytes"].as_u64() > Some(0) && json["levels"].is_array(), "{json}");
+    assert!(
+        json["live_bytes"].as_u64() > Some(0) && json["levels"].is_array(),
+        "{json}"
+    );
 }
 
 #[test]
