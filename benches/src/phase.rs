@@ -221,14 +221,14 @@ pub struct Plan<'f, E> {
 /// What a phase did.
 #[derive(Debug)]
 pub struct Outcome {
-    /// From the common start to the end of the last thread.
+    /// From the start of the first thread to the end of the last.
     pub elapsed: Duration,
     /// The measured threads' operations and latencies.
     pub recording: Recording,
     /// Their counts.
     pub tally: Tally,
-    /// The recording and counts of the thread beside.
-    pub beside: Option<(Recording, Tally)>,
+    /// What the thread beside did.
+    pub beside: Option<Beside>,
     /// What the checks of all threads found.
     pub checks: CheckReport,
     /// Operations in each full second.
@@ -237,7 +237,20 @@ pub struct Outcome {
     pub error: Option<String>,
 }
 
+/// What the thread beside the measured ones did.
+#[derive(Debug)]
+pub struct Beside {
+    /// From its start to its end.
+    pub elapsed: Duration,
+    /// Its operations and latencies.
+    pub recording: Recording,
+    /// Its counts.
+    pub tally: Tally,
+}
+
+/// Threads take the time themselves: the one that waits for them may be woken late.
 struct Ended {
+    began: Instant,
     at: Instant,
     background: bool,
     recording: Recording,
@@ -309,6 +322,7 @@ fn work<E: Engine>(
     place: Place,
     work: Work<'_, E>,
 ) -> Ended {
+    let began = Instant::now();
     // A rate is for all measured threads together; the thread beside runs freely.
     let rate = shared.config.rate.filter(|_| !place.background);
     let mut recorder = Recorder::new(signals, rate.map(|rate| rate / place.count as f64));
@@ -332,6 +346,7 @@ fn work<E: Engine>(
         signals.failed.store(true, Ordering::Relaxed);
     }
     Ended {
+        began,
         at,
         background: place.background,
         recording: worker.recorder.finish(),
@@ -348,7 +363,6 @@ fn collect(
     threads: usize,
     mut progress: Progress,
 ) -> Outcome {
-    let start = Instant::now();
     let mut outcome = Outcome {
         elapsed: Duration::ZERO,
         recording: Recording::empty(),
@@ -359,17 +373,23 @@ fn collect(
         error: None,
     };
     let mut running = threads;
-    let mut seconds = Seconds::new(start);
+    let mut seconds = Seconds::new(Instant::now());
+    let mut span: Option<(Instant, Instant)> = None;
     loop {
         match endings.recv_timeout(TICK) {
             Ok(ended) => {
                 outcome.error = outcome.error.take().or(ended.error);
                 outcome.checks.merge(ended.checks);
                 if ended.background {
-                    outcome.beside = Some((ended.recording, ended.tally));
+                    outcome.beside = Some(Beside {
+                        elapsed: ended.at - ended.began,
+                        recording: ended.recording,
+                        tally: ended.tally,
+                    });
                     continue;
                 }
-                outcome.elapsed = outcome.elapsed.max(ended.at - start);
+                let (first, last) = span.unwrap_or((ended.began, ended.at));
+                span = Some((first.min(ended.began), last.max(ended.at)));
                 outcome.recording.merge(&ended.recording);
                 outcome.tally.merge(ended.tally);
                 running -= 1;
@@ -386,6 +406,7 @@ fn collect(
         }
     }
     progress.end();
+    outcome.elapsed = span.map_or(Duration::ZERO, |(first, last)| last - first);
     outcome
 }
 

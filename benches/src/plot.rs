@@ -34,7 +34,7 @@ pub fn run(report: &RunReport, path: &Path) -> Drawn {
     let phases: Vec<&PhaseReport> = report
         .phases
         .iter()
-        .filter(|phase| phase.operations_per_second > 0.0)
+        .filter(|phase| phase.operations > 1)
         .collect();
     let height = 110 + ROW_HEIGHT * phases.len().max(1) as u32;
     let root = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();

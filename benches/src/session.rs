@@ -17,7 +17,7 @@ use crate::verb::Verb;
 use crate::workload::{self, Job};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a run is given beside its settings.
 pub struct Surroundings<'a> {
@@ -235,13 +235,7 @@ impl<'c, 's, E: Engine> Session<'c, 's, E> {
 /// The figures that the workers gave.
 fn summarize(name: &str, threads: usize, outcome: &Outcome) -> PhaseReport {
     let seconds = outcome.elapsed.as_secs_f64();
-    let per_second = |count: u64| {
-        if seconds > 0.0 {
-            count as f64 / seconds
-        } else {
-            0.0
-        }
-    };
+    let per_second = |count| rate(count, outcome.elapsed);
     let operations = outcome.recording.operations;
     let tally = outcome.tally;
     let user_bytes = tally.user_bytes_written + tally.user_bytes_read;
@@ -258,20 +252,28 @@ fn summarize(name: &str, threads: usize, outcome: &Outcome) -> PhaseReport {
             + outcome
                 .beside
                 .as_ref()
-                .map_or(0, |(_, beside)| beside.user_bytes_written),
+                .map_or(0, |beside| beside.tally.user_bytes_written),
         user_bytes_read: tally.user_bytes_read,
         found: tally.found,
         missed: tally.missed,
         latency: outcome.recording.report(),
-        beside: outcome.beside.as_ref().map(|(recording, _)| BesideReport {
+        beside: outcome.beside.as_ref().map(|beside| BesideReport {
             name: "writer".into(),
-            operations: recording.operations,
-            operations_per_second: per_second(recording.operations),
-            latency: recording.report(),
+            operations: beside.recording.operations,
+            operations_per_second: rate(beside.recording.operations, beside.elapsed),
+            latency: beside.recording.report(),
         }),
         checks: outcome.checks.clone(),
         operations_in_each_second: outcome.per_second.clone(),
         ..PhaseReport::default()
+    }
+}
+
+/// `count` per second; 0 where no time has passed.
+fn rate(count: u64, elapsed: Duration) -> f64 {
+    match elapsed.as_secs_f64() {
+        0.0 => 0.0,
+        seconds => count as f64 / seconds,
     }
 }
 
