@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 /// One value in this many is compared whole.
 pub const WHOLE_EVERY: u32 = 64;
+/// So many keys of a gap are looked at where a short scan passed over it: the rest would cost more
+/// than the scan.
+const SHORT_SCAN_GAP: usize = 256;
 /// So many failures are described; the rest are counted.
 const DESCRIBED_FAILURES: usize = 5;
 
@@ -174,6 +177,7 @@ impl<'a> Checks<'a> {
 pub struct ScanChecks {
     key_bytes: usize,
     forward: bool,
+    gap_limit: usize,
     /// Forwards: the smallest index that may come next. Backwards: one above the largest.
     edge: u64,
     entries: u64,
@@ -184,22 +188,30 @@ impl ScanChecks {
     /// Follows a forward scan that begins at the first key at or after index `from`.
     #[must_use]
     pub fn forward(key_bytes: usize, from: u64) -> Self {
-        Self {
-            key_bytes,
-            forward: true,
-            edge: from,
-            entries: 0,
-            bytes: 0,
-        }
+        Self::new(key_bytes, true, from)
     }
 
     /// Follows a backward scan that begins at the last key below index `below`.
     #[must_use]
     pub fn backward(key_bytes: usize, below: u64) -> Self {
+        Self::new(key_bytes, false, below)
+    }
+
+    /// Follows a forward scan of a few entries: looks at the first part of a long gap only.
+    #[must_use]
+    pub fn short(key_bytes: usize, from: u64) -> Self {
+        Self {
+            gap_limit: SHORT_SCAN_GAP,
+            ..Self::new(key_bytes, true, from)
+        }
+    }
+
+    fn new(key_bytes: usize, forward: bool, edge: u64) -> Self {
         Self {
             key_bytes,
-            forward: false,
-            edge: below,
+            forward,
+            gap_limit: usize::MAX,
+            edge,
             entries: 0,
             bytes: 0,
         }
@@ -222,7 +234,7 @@ impl ScanChecks {
                 return self.out_of_order(checks, index);
             }
             if index > self.edge {
-                Self::gap(checks, self.edge..index);
+                self.gap(checks, self.edge..index);
             }
             self.edge = index + 1;
         } else {
@@ -230,7 +242,7 @@ impl ScanChecks {
                 return self.out_of_order(checks, index);
             }
             if index + 1 < self.edge {
-                Self::gap(checks, index + 1..self.edge);
+                self.gap(checks, index + 1..self.edge);
             }
             self.edge = index;
         }
@@ -241,8 +253,8 @@ impl ScanChecks {
     /// Forwards, `bound` is one above the last index of the scan's part; backwards, the first one.
     pub fn end(&mut self, checks: &mut Checks<'_>, bound: u64) {
         match self.forward {
-            true => Self::gap(checks, self.edge..bound),
-            false => Self::gap(checks, bound..self.edge),
+            true => self.gap(checks, self.edge..bound),
+            false => self.gap(checks, bound..self.edge),
         }
     }
 
@@ -262,8 +274,8 @@ impl ScanChecks {
 
     /// Keys that the scan passed over: none of them may be live. A key in the generation that is
     /// being written may have come after the scan took its view.
-    fn gap(checks: &mut Checks<'_>, passed: std::ops::Range<u64>) {
-        for index in passed {
+    fn gap(&self, checks: &mut Checks<'_>, passed: std::ops::Range<u64>) {
+        for index in passed.take(self.gap_limit) {
             let state = checks.before(index);
             if state == ABSENT || state == UNKNOWN || Some(state) == checks.writing {
                 continue;

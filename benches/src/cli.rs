@@ -12,7 +12,7 @@ use crate::interrupt;
 use crate::plot;
 use crate::report::RunReport;
 use crate::session::{self, Surroundings};
-use crate::table::Table;
+use crate::table;
 use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
@@ -92,7 +92,6 @@ fn measure(args: &Args, config: &Config, entry: &Entry) -> Result<u8, Refusal> {
         .map_err(|error| failed("create the directory of the database", error))?;
     let interrupted = interrupt::watch(place.temporary_path())
         .map_err(|error| failed("watch for Ctrl-C", error))?;
-    let table = Table::new();
     let quiet = args.json;
     let report = (entry.run)(
         config,
@@ -102,12 +101,12 @@ fn measure(args: &Args, config: &Config, entry: &Entry) -> Result<u8, Refusal> {
             interrupted,
             on_start: &mut |report| {
                 if !quiet {
-                    print(&table.start(report, &place));
+                    print(&table::start(report, &place));
                 }
             },
             on_phase: &mut |phase| {
                 if !quiet {
-                    print(&table.phase(phase));
+                    print(&table::phase(phase));
                 }
             },
         },
@@ -116,7 +115,7 @@ fn measure(args: &Args, config: &Config, entry: &Entry) -> Result<u8, Refusal> {
     if args.json {
         print(&to_json(&report)?);
     } else {
-        print(&table.end(&report));
+        print(&table::end(&report));
     }
     if let Some(path) = &args.plot {
         plot::run(&report, path)

@@ -64,6 +64,9 @@ pub fn comparison(comparison: &Comparison, path: &Path) -> Drawn {
         .map(|row| row.name.as_str())
         .collect();
     let rows = names.len().max(1);
+    // A row's bars lie around its number, counted from below.
+    let row_of = |at: usize| (rows - 1 - at) as f64;
+    let rows_axis = (-1.0..rows as f64).step(1.0);
     let mut chart = ChartBuilder::on(&root)
         .caption(
             "operations per second, as a part of the fastest engine's",
@@ -72,12 +75,17 @@ pub fn comparison(comparison: &Comparison, path: &Path) -> Drawn {
         .margin(12)
         .x_label_area_size(30)
         .y_label_area_size(180)
-        .build_cartesian_2d(0.0..1.0f64, (0.0..rows as f64).step(1.0))?;
-    let label = |y: &f64| label_of(&names, (rows as f64 - y).floor() as usize, y.fract() == 0.0);
+        .build_cartesian_2d(0.0..1.12f64, rows_axis)?;
+    let label = |y: &f64| {
+        let name = (0..rows)
+            .find(|at| row_of(*at) == y.round())
+            .and_then(|at| names.get(at));
+        name.map_or_else(String::new, |name| (*name).to_owned())
+    };
     chart
         .configure_mesh()
         .disable_y_mesh()
-        .y_labels(rows + 1)
+        .y_labels(rows + 2)
         .y_label_formatter(&label)
         .draw()?;
     for (engine, column) in comparison.engines.iter().enumerate() {
@@ -89,7 +97,7 @@ pub fn comparison(comparison: &Comparison, path: &Path) -> Drawn {
             let best = row.results.iter().filter_map(rate).fold(0.0, f64::max);
             let part = rate(row.results.get(engine)?)? / best;
             let thickness = 0.8 / engines as f64;
-            let top = (rows - at) as f64 - 0.1 - engine as f64 * thickness;
+            let top = row_of(at) + 0.4 - engine as f64 * thickness;
             let corners = [(0.0, top), (part, top - thickness)];
             part.is_finite()
                 .then(|| Rectangle::new(corners, colour.filled()))
@@ -201,13 +209,6 @@ fn row_label(phases: &[&PhaseReport], y: &SegmentValue<usize>) -> String {
             at.and_then(|at| phases.get(at))
                 .map_or_else(String::new, |phase| phase.name.clone())
         }
-        _ => String::new(),
-    }
-}
-
-fn label_of(names: &[&str], at: usize, whole: bool) -> String {
-    match names.get(at) {
-        Some(name) if whole => (*name).to_owned(),
         _ => String::new(),
     }
 }

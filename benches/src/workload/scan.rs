@@ -106,7 +106,7 @@ pub(super) fn short<E: Engine>(
     entries: u64,
     bound: u64,
 ) -> EngineResult<()> {
-    let mut scan = ScanChecks::forward(worker.shared.config.key_bytes, index);
+    let mut scan = ScanChecks::short(worker.shared.config.key_bytes, index);
     let checks = &mut worker.checks;
     let mut scanner = worker.shared.engine.scanner()?;
     let lent = scanner.scan(
