@@ -101,8 +101,8 @@ settings! {
     /// Size at which a memtable is sealed and flushed, bytes. Default 64 MiB; 64 KiB to 4 GiB - 64 MiB
     /// (4 KiB and up for tests).
     write_buffer_bytes: usize = 64 << 20;
-    /// Sealed memtables that may wait for their flush before writers wait too. Default 3; at least 1.
-    max_sealed_memtables: usize = 3;
+    /// Sealed memtables that may wait for their flush before writers wait too. Default 2; at least 1.
+    max_sealed_memtables: usize = 2;
     /// How the blocks of the last level are compressed. Default LZ4.
     compression: Compression = Compression::Lz4;
     /// How the blocks of the levels above the last are compressed. Default LZ4 as well: it costs less
