@@ -15,6 +15,7 @@ pub mod key_bounds;
 pub mod limits;
 pub mod merging_iterator;
 pub mod range_tombstone;
+pub mod sync;
 pub mod table_meta;
 pub mod write_batch;
 

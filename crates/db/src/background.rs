@@ -10,11 +10,11 @@
 use crate::engine::{Engine, closed};
 use crate::open::LAST_LEVEL;
 use esker_base::filename::FileNumber;
+use esker_base::sync::{Condvar, Mutex};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result};
 use esker_compaction::ShapeOptions;
 use esker_manifest::{KeyspaceEdit, VersionEdit};
-use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -19,10 +19,10 @@ use crate::options::{Durability, Settings};
 use crate::read_set::ReadSet;
 use crate::segments::Log;
 use esker_base::limits::MAX_BATCH_BYTES;
+use esker_base::sync::{self, Mutex, MutexGuard};
 use esker_base::write_batch::BatchEncoder;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
 use esker_wal::SyncMode;
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -252,7 +252,7 @@ impl Engine {
             } else {
                 // A leader that finishes this batch, or finds it at the head of the queue after it
                 // has unlocked, unparks this thread; an unpark that came earlier is remembered.
-                thread::park();
+                sync::park();
             }
         }
         let mut body = waiter.body.lock();
@@ -322,6 +322,7 @@ impl Engine {
             writer.next_sequence += u64::from(member.batch.count());
         }
         debug_assert_eq!(writer.next_sequence, sequence);
+        sync::point();
         self.visible.store(sequence - 1, Ordering::Release);
         self.counters
             .user_bytes_written
@@ -391,6 +392,7 @@ fn insert(mut sequence: SequenceNumber, member: &Member<'_>, segment: Option<u64
     let logged = member.durability > Durability::Volatile;
     let mut target = None;
     for record in member.batch.records() {
+        sync::point();
         let record = record?;
         let known = target
             .as_ref()

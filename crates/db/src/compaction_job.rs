@@ -18,7 +18,6 @@ use esker_base::write_batch::KeyspaceId;
 use esker_compaction::executor::guarded;
 use esker_compaction::{Lane, PickInput, Plan, PlanKind, RangePick, pick, pick_range};
 use esker_manifest::{KeyspaceEdit, Version};
-use parking_lot::MutexGuard;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -179,9 +178,11 @@ impl Engine {
             match picked {
                 RangePick::Done => return Ok(None),
                 RangePick::Busy => {
-                    if !MutexGuard::unlocked(&mut state, || self.executor.assist()) {
+                    drop(state);
+                    if !self.executor.assist() {
                         // Looked at once more at the latest when the next job ends or this times
                         // out: a job may have ended while the lock was not held.
+                        let mut state = self.background.state.lock();
                         self.background.changed.wait_for(&mut state, BUSY_WAIT);
                     }
                 }

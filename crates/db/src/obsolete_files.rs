@@ -6,9 +6,9 @@
 //! background removes it, off every reader's path.
 
 use esker_base::filename::{FileNumber, table_path};
+use esker_base::sync::Mutex;
 use esker_sstable::{TableCache, TableHandle};
 use esker_vfs::FileSystem;
-use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -11,8 +11,8 @@ use crate::engine::Engine;
 use crate::obsolete_files::{LiveTable, LiveTables};
 use esker_base::Result;
 use esker_base::filename::FileNumber;
+use esker_base::sync::Mutex;
 use esker_manifest::{ManifestState, RecoveryPointEdit, VersionEdit};
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 

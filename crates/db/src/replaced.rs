@@ -6,7 +6,7 @@
 use crate::engine::Engine;
 use crate::keyspace::KeyspaceState;
 use esker_base::internal_key::MAX_SEQUENCE;
-use parking_lot::Mutex;
+use esker_base::sync::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -10,10 +10,10 @@
 
 use crate::engine::Engine;
 use esker_base::filename::{FileNumber, wal_path};
+use esker_base::sync::Mutex;
 use esker_base::{Error, Result, SequenceNumber};
 use esker_manifest::VersionEdit;
 use esker_wal::{SegmentHeader, SegmentOptions, SegmentWriter, SyncMode};
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 

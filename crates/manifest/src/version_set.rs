@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use esker_base::filename::{FileNumber, current_path};
+use esker_base::sync::Mutex;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_vfs::fs::FileSystem;
-use parking_lot::Mutex;
 
 use crate::creation;
 use crate::current_file;

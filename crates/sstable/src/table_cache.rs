@@ -16,9 +16,9 @@ use std::sync::{Arc, Weak};
 use arc_swap::{ArcSwapOption, Guard};
 use esker_base::Result;
 use esker_base::filename::{FileNumber, table_path};
+use esker_base::sync::Mutex;
 use esker_base::table_meta::TableMeta;
 use esker_vfs::fs::FileSystem;
-use parking_lot::Mutex;
 
 use crate::block_cache::BlockCache;
 use crate::table::Table;
