@@ -81,9 +81,13 @@ fn read_directory(root: &Path, relative: &str, files: &mut Vec<TextFile>) -> io:
         } else {
             format!("{relative}/{name}")
         };
+        // A file in a worktree, a directory elsewhere; git's own in both cases.
+        if name == ".git" {
+            continue;
+        }
         if entry.file_type()?.is_dir() {
             let is_generated = relative == "fuzz" && name == "artifacts";
-            if name != ".git" && name != "target" && !is_generated {
+            if name != "target" && !is_generated {
                 read_directory(root, &path, files)?;
             }
             continue;
