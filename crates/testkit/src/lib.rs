@@ -7,6 +7,7 @@
 //!   state that was found after a crash.
 //! * [`workload`]: steps to do, from a seed ([`step`] says what they are); [`mod@minimize`] makes a
 //!   failing list of them short.
+//! * [`history`]: checks what several clients saw: linearizability of keys, isolation of transactions.
 //! * [`seed`]: numbers that are the same on every machine, and which seeds a test should try.
 //!
 //! Invariant: everything is a function of its seed (I12). Imports base and vfs only, so that each
@@ -61,6 +62,7 @@
 #![forbid(unsafe_code)]
 
 pub mod disk;
+pub mod history;
 pub mod minimize;
 pub mod oracle;
 pub mod seed;
