@@ -7,6 +7,9 @@
 //! `Sync` batch up to it on stable storage. Sequence numbers of a group whose logging failed are
 //! never used again: its records may or may not be in the log.
 //!
+//! Transactions are validated by their own threads before they come here; a leader checks only what
+//! was ordered since (`validation` has the argument), in the order of its group.
+//!
 //! A thread that finds the writer lock free leads at once, with whoever waits. One that finds it
 //! taken queues its batch, and is either done by the leader or told to lead. No wake-up is lost:
 //! the thread tries the lock again after it has queued, and a leader looks at the queue again after
@@ -16,8 +19,9 @@ use crate::batch::WriteBatch;
 use crate::engine::Engine;
 use crate::keyspace::{KeyspaceState, dropped};
 use crate::options::{Durability, Settings};
-use crate::read_set::ReadSet;
+use crate::recent_writes::{RecentWrite, RecentWrites};
 use crate::segments::Log;
+use crate::validation::Validation;
 use esker_base::limits::MAX_BATCH_BYTES;
 use esker_base::sync::{self, Mutex, MutexGuard};
 use esker_base::write_batch::BatchEncoder;
@@ -40,7 +44,7 @@ pub(crate) struct Member<'a> {
     keyspaces: &'a [Arc<KeyspaceState>],
     durability: Durability,
     /// What must not have changed since it was read, for a transaction.
-    reads: Option<&'a ReadSet>,
+    validation: Option<&'a Arc<Validation>>,
     outcome: Result<()>,
 }
 
@@ -49,13 +53,13 @@ impl<'a> Member<'a> {
         batch: &'a mut BatchEncoder,
         keyspaces: &'a [Arc<KeyspaceState>],
         durability: Durability,
-        reads: Option<&'a ReadSet>,
+        validation: Option<&'a Arc<Validation>>,
     ) -> Self {
         Self {
             batch,
             keyspaces,
             durability,
-            reads,
+            validation,
             outcome: Ok(()),
         }
     }
@@ -80,7 +84,7 @@ struct Body {
     batch: BatchEncoder,
     keyspaces: Vec<Arc<KeyspaceState>>,
     durability: Durability,
-    reads: Option<ReadSet>,
+    validation: Option<Arc<Validation>>,
     outcome: Result<()>,
 }
 
@@ -88,6 +92,8 @@ struct Body {
 pub(crate) struct Writer {
     pub(crate) next_sequence: SequenceNumber,
     pub(crate) log: Log,
+    /// What was ordered lately, for the transactions that are validated.
+    recent: RecentWrites,
     /// When a failed log may be looked at again, on the monotonic clock.
     pub(crate) next_cure_micros: u64,
 }
@@ -97,6 +103,8 @@ pub(crate) struct CommitQueue {
     writer: Mutex<Writer>,
     waiting: Mutex<VecDeque<Arc<Waiter>>>,
     waiting_count: AtomicUsize,
+    /// Transactions between their own search and their place in the order.
+    pub(crate) validating: AtomicUsize,
 }
 
 /// The held writer lock. Giving it up wakes the first queued batch's thread, whoever held it: a
@@ -138,10 +146,12 @@ impl CommitQueue {
             writer: Mutex::new(Writer {
                 next_sequence,
                 log,
+                recent: RecentWrites::default(),
                 next_cure_micros: 0,
             }),
             waiting: Mutex::default(),
             waiting_count: AtomicUsize::new(0),
+            validating: AtomicUsize::new(0),
         }
     }
 
@@ -209,7 +219,7 @@ impl Engine {
     #[inline]
     pub(crate) fn commit(self: &Arc<Self>, mut member: Member<'_>) -> Result<()> {
         self.check_writable()?;
-        if member.batch.count() == 0 && member.reads.is_none() {
+        if member.batch.count() == 0 && member.validation.is_none() {
             return Ok(());
         }
         let queue = &self.commit_queue;
@@ -231,7 +241,7 @@ impl Engine {
                 batch: std::mem::take(member.batch),
                 keyspaces: member.keyspaces.to_vec(),
                 durability: member.durability,
-                reads: member.reads.cloned(),
+                validation: member.validation.cloned(),
                 outcome: Ok(()),
             }),
             finished: AtomicBool::new(false),
@@ -271,7 +281,7 @@ impl Engine {
                     &mut body.batch,
                     &body.keyspaces,
                     body.durability,
-                    body.reads.as_ref(),
+                    body.validation.as_ref(),
                 )
             })
             .collect();
@@ -306,7 +316,9 @@ impl Engine {
             self.try_to_cure(writer)?;
         }
         self.make_room(writer, members)?;
-        self.validate_reads(members);
+        if self.commit_queue.validating.load(Ordering::Relaxed) > 0 {
+            validate(writer, members);
+        }
         let mut sequence = writer.next_sequence;
         let mut payload_bytes = 0;
         for member in members.iter_mut().filter(|member| member.outcome.is_ok()) {
@@ -368,21 +380,26 @@ impl Engine {
         }
         if sync { writer.log.sync(self) } else { Ok(()) }
     }
+}
 
-    /// Refuses the transactions among the members whose reads are no longer true, among them those
-    /// that an earlier member of the same group makes untrue.
-    fn validate_reads(&self, members: &mut [Member<'_>]) {
-        for index in 0..members.len() {
-            let (earlier, rest) = members.split_at_mut(index);
-            let member = &mut rest[0];
-            if let Some(reads) = member.reads {
-                let earlier = earlier.iter().filter(|other| other.outcome.is_ok());
-                let pending: Vec<_> = earlier
-                    .flat_map(|other| other.batch.records())
-                    .flatten()
-                    .collect();
-                member.outcome = reads.check(&pending);
-            }
+/// Refuses the transactions among the members whose reads are no longer true, or that have to search
+/// again, and records what the others write. The thread of a transaction has counted itself before
+/// its batch came here, so that no leader misses it.
+fn validate(writer: &mut Writer, members: &mut [Member<'_>]) {
+    let mut next = writer.next_sequence;
+    for index in 0..members.len() {
+        let (earlier, rest) = members.split_at_mut(index);
+        let member = &mut rest[0];
+        if let Some(validation) = member.validation {
+            let earlier = earlier.iter().filter(|other| other.outcome.is_ok());
+            let pending = earlier.flat_map(|other| other.batch.records().flatten());
+            let pending = pending.map(|record| RecentWrite::of(&record));
+            member.outcome = validation.judge(&writer.recent, next - 1, pending);
+        }
+        if member.outcome.is_ok() {
+            let (count, records) = (member.batch.count(), member.batch.records());
+            writer.recent.record(next, count, records);
+            next += u64::from(count);
         }
     }
 }
@@ -459,7 +476,7 @@ pub(crate) fn write_batch(
     engine: &Arc<Engine>,
     mut batch: WriteBatch,
     durability: Durability,
-    reads: Option<&ReadSet>,
+    validation: Option<&Arc<Validation>>,
 ) -> Result<()> {
     batch.check()?;
     if batch.size_bytes() > MAX_BATCH_BYTES {
@@ -491,12 +508,14 @@ pub(crate) fn write_batch(
     if batch.has_expiries() {
         batch.settle_expiries(engine.clock().now_millis());
     }
-    engine.commit(Member::new(
-        &mut batch.encoder,
-        &keyspaces,
-        durability,
-        reads,
-    ))
+    let mut commit = || {
+        let encoder = &mut batch.encoder;
+        engine.commit(Member::new(encoder, &keyspaces, durability, validation))
+    };
+    match validation {
+        Some(validation) => validation.run(engine, commit),
+        None => commit(),
+    }
 }
 
 /// Bounds of a range delete are keys or their immediate successors.

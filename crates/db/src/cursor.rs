@@ -79,9 +79,11 @@ impl InternalIterator for Source {
     }
 }
 
-/// The sources of a super-version that may hold a point record newer than `sequence`, newest first.
+/// The sources of a super-version that may hold a point record of `sequence` or newer, newest first.
 pub(crate) fn sources(view: &SuperVersion, sequence: SequenceNumber) -> Vec<Source> {
+    let newer = |memtable: &&Arc<Memtable>| memtable.largest_sequence() >= Some(sequence);
     let memtables = view.memtables().filter(|memtable| memtable.entries() > 0);
+    let memtables = memtables.filter(newer);
     let memtables = memtables.map(|memtable| Source::Memtable(memtable.iter()));
     let runs = view
         .runs

@@ -256,6 +256,9 @@ pub(crate) fn changed_since(
 ) -> Result<bool> {
     const NEWEST: SequenceNumber = esker_base::internal_key::MAX_SEQUENCE;
     for memtable in view.memtables() {
+        if memtable.largest_sequence() <= Some(sequence) {
+            continue;
+        }
         let point = memtable
             .get(key, NEWEST)
             .map_or(0, |(trailer, _)| trailer.sequence());

@@ -18,9 +18,10 @@ use crate::keyspace::Keyspace;
 use crate::options::Durability;
 use crate::range_spec::KeyRange;
 use crate::read::{self, Found};
-use crate::read_set::ReadSet;
+use crate::read_set::{READ_SET_BYTES, ReadSet};
 use crate::scan::Entries;
 use crate::snapshot::Snapshot;
+use crate::validation::Validation;
 use crate::value::Value;
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::write_batch::{KeyspaceId, Record};
@@ -62,6 +63,7 @@ pub struct TransactionOptions {
     isolation: Isolation,
     durability: Option<Durability>,
     retries: u32,
+    read_set_bytes: usize,
 }
 
 impl Default for TransactionOptions {
@@ -70,6 +72,7 @@ impl Default for TransactionOptions {
             isolation: Isolation::default(),
             durability: None,
             retries: 100,
+            read_set_bytes: READ_SET_BYTES,
         }
     }
 }
@@ -99,6 +102,15 @@ impl TransactionOptions {
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
+        self
+    }
+
+    /// Memory for what the transaction remembers of its reads, bytes, about. Default 16 MiB. Beyond
+    /// it, neighbouring keys and ranges are remembered as one range, the gap between them included:
+    /// the transaction can then conflict with a write beside what it read, never miss one.
+    #[must_use]
+    pub fn read_set_bytes(mut self, bytes: usize) -> Self {
+        self.read_set_bytes = bytes;
         self
     }
 }
@@ -136,7 +148,7 @@ impl Transaction {
     pub(crate) fn new(db: &Db, options: &TransactionOptions) -> Result<Self> {
         db.engine().check_writable()?;
         let snapshot = db.snapshot();
-        let reads = ReadSet::new(snapshot.sequence());
+        let reads = ReadSet::new(snapshot.clone(), options.read_set_bytes);
         Ok(Self {
             db: db.clone(),
             snapshot,
@@ -243,7 +255,7 @@ impl Transaction {
 
     fn view(&mut self, keyspace: &Keyspace, range: &KeyRange) -> View {
         if self.options.isolation == Isolation::Serializable {
-            self.reads.add_range(keyspace, range.clone());
+            self.reads.add_range(keyspace, range);
         }
         let overlay = self.overlays.get(&keyspace.id()).map(|memtable| Overlay {
             memtable: Arc::clone(memtable),
@@ -397,7 +409,7 @@ impl Transaction {
             &engine,
             std::mem::take(&mut self.batch),
             durability,
-            Some(&self.reads),
+            Some(&Validation::new(vec![self.reads])),
         )
     }
 
@@ -411,7 +423,7 @@ impl Transaction {
             let keyspace = keyspace.unwrap_or(&default);
             if record.kind == ValueKind::RangeDelete {
                 let range = KeyRange::half_open(record.key, record.value);
-                self.reads.add_range(keyspace, range);
+                self.reads.add_range(keyspace, &range);
             } else {
                 self.reads.add_key(keyspace, record.key);
             }

@@ -9,9 +9,10 @@ use crate::cursor::Source;
 use crate::db::Db;
 use crate::keyspace::Keyspace;
 use crate::read;
-use crate::read_set::ReadSet;
+use crate::read_set::{READ_SET_BYTES, ReadSet};
 use crate::snapshot::Snapshot;
 use crate::super_version::SuperVersion;
+use crate::validation::Validation;
 use esker_base::internal_key::SequenceNumber;
 use esker_base::iterator::InternalIterator;
 use esker_base::merging_iterator::MergingIterator;
@@ -57,12 +58,11 @@ impl Keyspace {
     pub fn cleanup_expired(&self) -> Result<u64> {
         self.engine().check_writable()?;
         let snapshot = self.snapshot_here();
-        let sequence = snapshot.sequence();
         let mut removed = 0;
-        for_expired_keys(self, sequence, &mut |keys| {
-            removed += match self.remove_unchanged(keys, sequence) {
+        for_expired_keys(self, snapshot.sequence(), &mut |keys| {
+            removed += match self.remove_unchanged(keys, &snapshot) {
                 Err(error) if error.kind() == ErrorKind::Conflict => {
-                    self.remove_one_by_one(keys, sequence)?
+                    self.remove_one_by_one(keys, &snapshot)?
                 }
                 removed => removed?,
             };
@@ -138,10 +138,11 @@ impl Keyspace {
             if !change(&snapshot, &mut batch)? {
                 return Ok(false);
             }
-            let mut reads = ReadSet::new(snapshot.sequence());
+            let mut reads = ReadSet::new(snapshot, READ_SET_BYTES);
             reads.add_key(self, key);
+            let validation = Validation::new(vec![reads]);
             let durability = engine.settings.default_durability();
-            match commit::write_batch(engine, batch, durability, Some(&reads)) {
+            match commit::write_batch(engine, batch, durability, Some(&validation)) {
                 Err(error) if error.kind() == ErrorKind::Conflict => conflict = Some(error),
                 written => return written.map(|()| true),
             }
@@ -150,25 +151,26 @@ impl Keyspace {
         Err(conflict.unwrap_or_else(|| Error::new(ErrorKind::Conflict, sentence)))
     }
 
-    /// Removes `keys` if none of them has changed since `sequence`.
-    fn remove_unchanged(&self, keys: &[Vec<u8>], sequence: SequenceNumber) -> Result<u64> {
+    /// Removes `keys` if none of them has changed since `snapshot`.
+    fn remove_unchanged(&self, keys: &[Vec<u8>], snapshot: &Snapshot) -> Result<u64> {
         let engine = self.engine();
         let mut batch = WriteBatch::new();
-        let mut reads = ReadSet::new(sequence);
+        let mut reads = ReadSet::new(snapshot.clone(), READ_SET_BYTES);
         for key in keys {
             batch.delete_in(self, key);
             reads.add_key(self, key);
         }
         let durability = engine.settings.default_durability();
-        commit::write_batch(engine, batch, durability, Some(&reads))?;
+        let validation = Validation::new(vec![reads]);
+        commit::write_batch(engine, batch, durability, Some(&validation))?;
         Ok(keys.len() as u64)
     }
 
     /// As [`Keyspace::remove_unchanged`], leaving out those that have changed.
-    fn remove_one_by_one(&self, keys: &[Vec<u8>], sequence: SequenceNumber) -> Result<u64> {
+    fn remove_one_by_one(&self, keys: &[Vec<u8>], snapshot: &Snapshot) -> Result<u64> {
         let mut removed = 0;
         for key in keys {
-            removed += match self.remove_unchanged(std::slice::from_ref(key), sequence) {
+            removed += match self.remove_unchanged(std::slice::from_ref(key), snapshot) {
                 Err(error) if error.kind() == ErrorKind::Conflict => 0,
                 removed => removed?,
             };
