@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const RECYCLED_SEGMENTS: usize = 2;
 /// Zeros that a synced append writes ahead into blocks that were never written.
 const ZERO_AHEAD_BYTES: u64 = 256 << 10;
-/// What a segment's header page takes.
-const HEADER_BYTES: u64 = 4096;
+/// Segments are whole pages.
+const PAGE_BYTES: u64 = 4096;
 
 /// Where the last life's log ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl Log {
         let segments = &engine.segments;
         segments
             .current_bytes
-            .store(current.bytes() - HEADER_BYTES, Ordering::Relaxed);
+            .store(current.record_bytes_so_far(), Ordering::Relaxed);
         engine
             .counters
             .log_bytes_written
@@ -226,7 +226,7 @@ impl Log {
         self.prepared = Some(next);
         self.close_tail(engine, number)?;
         if let Some(mut complete) = self.current.take() {
-            let record_bytes = complete.bytes() - HEADER_BYTES;
+            let record_bytes = complete.record_bytes_so_far();
             engine
                 .segments
                 .live
@@ -263,7 +263,7 @@ impl Log {
             SegmentOptions::segment_bytes_for(usize::try_from(bytes).unwrap_or(usize::MAX));
         let usual = engine.settings.wal_segment_bytes();
         let options = SegmentOptions {
-            segment_bytes: usual.max(needed).next_multiple_of(HEADER_BYTES),
+            segment_bytes: usual.max(needed).next_multiple_of(PAGE_BYTES),
             mapped: true,
             zero_ahead_bytes: ZERO_AHEAD_BYTES,
         };
@@ -328,7 +328,7 @@ impl Log {
     /// the next record goes to a new one.
     pub(crate) fn abandon(&mut self, engine: &Engine) {
         if let Some(current) = self.current.take() {
-            let bytes = current.bytes() - HEADER_BYTES;
+            let bytes = current.record_bytes_so_far();
             engine.segments.live.lock().insert(current.number(), bytes);
         }
         self.unsynced.clear();

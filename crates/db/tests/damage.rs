@@ -134,16 +134,6 @@ fn read(disk: &MemFileSystem, policy: RecoveryPolicy, map: &Map) -> esker::Resul
     Ok(older)
 }
 
-/// Whether nothing but zeros is left from where `damaged` first differs: that is how a log looks
-/// that has never been written further.
-fn ends_earlier(bytes: &[u8], damaged: Option<&[u8]>) -> bool {
-    let Some(damaged) = damaged.filter(|damaged| damaged.len() == bytes.len()) else {
-        return false;
-    };
-    let differs = bytes.iter().zip(damaged).position(|(a, b)| a != b);
-    differs.is_none_or(|at| damaged[at..].iter().all(|byte| *byte == 0))
-}
-
 /// Damages each file of the database `rounds` times; how many cases there were.
 fn damage_each(ended: bool, policy: RecoveryPolicy, rounds: u64) -> u64 {
     let (disk, map) = database(ended);
@@ -163,7 +153,6 @@ fn damage_each(ended: bool, policy: RecoveryPolicy, rounds: u64) -> u64 {
             let read = read.unwrap_or_else(|_| panic!("panicked: {case}"));
             match read {
                 Ok(0) => {}
-                Ok(_) if ends_earlier(&bytes, damaged.as_deref()) => {}
                 // The policy gives up what comes after the damage, in the log.
                 Ok(_) if policy == RecoveryPolicy::DiscardAfterDamage && name.ends_with(".wal") => {
                 }

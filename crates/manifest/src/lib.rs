@@ -40,6 +40,7 @@
 //! | `manifest_log` | the MANIFEST being written, and the next one taking over |
 //! | `current_file` | the file that names the live MANIFEST |
 //! | `recovery` | from `CURRENT` to the state |
+//! | `succession` | which MANIFEST has taken over, told without `CURRENT` |
 //! | `creation` | whether a directory may become a database |
 //! | [`version_set`] | the one writer of truth |
 #![forbid(unsafe_code)]
@@ -51,6 +52,7 @@ pub mod live_index;
 mod manifest_log;
 pub mod manifest_state;
 mod recovery;
+mod succession;
 mod table_fields;
 mod tagged_fields;
 pub mod version;

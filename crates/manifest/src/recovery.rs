@@ -2,7 +2,8 @@
 //!
 //! Invariants: a torn record that was never synced is dropped, damage below the synced watermark is
 //! an error that names file and offset (I4), and a snapshot without its end is never taken for a
-//! whole one. Nothing is written here.
+//! whole one. A `CURRENT` that names a manifest from which another had taken over is damage. Nothing
+//! is written here.
 
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use esker_wal::{SegmentEnd, SegmentHeader, SegmentReader};
 use crate::current_file;
 use crate::live_index::LiveIndex;
 use crate::manifest_state::ManifestState;
+use crate::succession;
 use crate::version_edit::VersionEdit;
 
 /// What a MANIFEST said.
@@ -37,6 +39,7 @@ pub(crate) fn recover(fs: &dyn FileSystem, directory: &Path) -> Result<Recovered
         let error = Error::new(ErrorKind::NotFound, "there is no database");
         return Err(error.with_file(&current_path(directory)));
     };
+    succession::check_is_latest(fs, directory, number)?;
     let path = manifest_path(directory, number);
     replay(fs, &path, number).map_err(|error| error.with_file(&path))
 }

@@ -1,4 +1,4 @@
-//! The bytes of a segment: the header page, the record header, and the checksums that bind both to
+//! The bytes of a segment: the header page, the synced note, the record header, and the checksums that bind both to
 //! their place. Specified in `docs/format/wal.md`; the writer, the reader and the tail policy all
 //! encode and decode through here.
 //!
@@ -11,10 +11,17 @@ use esker_base::coding::{u32_at, u64_at};
 use esker_base::filename::FileNumber;
 use esker_base::{Error, ErrorKind, Result};
 
-/// Bytes of the header page; the first record begins here.
+/// Bytes of the header page.
 pub const HEADER_PAGE_BYTES: usize = 4096;
+/// Where the synced note stands in a segment that has one, alone in its page: it is rewritten after
+/// every sync, and a write of it that a power loss tears must not take a byte of anything else along.
+pub const NOTE_OFFSET: u64 = HEADER_PAGE_BYTES as u64;
+/// Bytes of the synced note.
+pub const NOTE_BYTES: usize = 16;
 /// Where the first record begins.
-pub const FIRST_RECORD_OFFSET: u64 = HEADER_PAGE_BYTES as u64;
+pub const FIRST_RECORD_OFFSET: u64 = 2 * HEADER_PAGE_BYTES as u64;
+/// Where it begins in a segment that was written before there were notes.
+const FIRST_RECORD_WITHOUT_NOTE: u64 = HEADER_PAGE_BYTES as u64;
 /// Bytes before a record's payload.
 pub const RECORD_HEADER_BYTES: usize = 20;
 /// Records begin at multiples of this.
@@ -32,6 +39,8 @@ pub const TAIL_RESERVE_BYTES: u64 = END_RECORD_BYTES + 2 * WATERMARK_RECORD_BYTE
 pub const MAGIC: [u8; 8] = *b"esk-log\n";
 /// The format version that this code writes and the highest it reads.
 pub const FORMAT_VERSION: u32 = 1;
+/// Incompatible feature: the second page holds the synced note, and records begin behind it.
+pub const FEATURE_SYNCED_NOTE: u32 = 1;
 /// Flag: the file was an older segment before, so unwritten space holds that one's bytes.
 pub const FLAG_RECYCLED: u32 = 1;
 
@@ -67,6 +76,8 @@ pub struct HeaderPage {
     pub compatible_features: u32,
     /// Features that an older reader may ignore, but no writer.
     pub read_only_features: u32,
+    /// [`FEATURE_SYNCED_NOTE`], or 0 for a segment that was written before there were notes.
+    pub incompatible_features: u32,
 }
 
 impl HeaderPage {
@@ -79,7 +90,7 @@ impl HeaderPage {
         page.extend_from_slice(&self.flags.to_le_bytes());
         page.extend_from_slice(&self.compatible_features.to_le_bytes());
         page.extend_from_slice(&self.read_only_features.to_le_bytes());
-        page.extend_from_slice(&0u64.to_le_bytes()); // incompatible features, reserved
+        page.extend_from_slice(&u64::from(self.incompatible_features).to_le_bytes());
         page.extend_from_slice(&self.number.to_le_bytes());
         page.extend_from_slice(&self.previous.to_le_bytes());
         page.extend_from_slice(&self.first_sequence.to_le_bytes());
@@ -88,6 +99,22 @@ impl HeaderPage {
         let check = checksum(&page, 0);
         page.extend_from_slice(&check.to_le_bytes());
         page
+    }
+
+    /// Whether the second page holds the synced note.
+    #[must_use]
+    pub fn has_note(&self) -> bool {
+        self.incompatible_features & FEATURE_SYNCED_NOTE != 0
+    }
+
+    /// Where the first record begins.
+    #[must_use]
+    pub fn first_record_offset(&self) -> u64 {
+        if self.has_note() {
+            FIRST_RECORD_OFFSET
+        } else {
+            FIRST_RECORD_WITHOUT_NOTE
+        }
     }
 
     /// Decodes and verifies a page.
@@ -116,7 +143,8 @@ impl HeaderPage {
         let word = |at: usize| u32_at(page, at).ok_or_else(|| damaged("cut short", at));
         let long = |at: usize| u64_at(page, at).ok_or_else(|| damaged("cut short", at));
         let version = word(8)?;
-        if version != FORMAT_VERSION || long(24)? as u32 != 0 {
+        let incompatible_features = word(24)?;
+        if version != FORMAT_VERSION || incompatible_features & !FEATURE_SYNCED_NOTE != 0 {
             let message = format!("log format {version} needs a later version of esker");
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
@@ -124,6 +152,7 @@ impl HeaderPage {
             flags: word(12)?,
             compatible_features: word(16)?,
             read_only_features: word(20)?,
+            incompatible_features,
             number: long(32)?,
             previous: long(40)?,
             first_sequence: long(48)?,
@@ -241,6 +270,28 @@ pub fn encode_end(next: FileNumber, synced_bytes: u64) -> [u8; 16] {
     payload[..8].copy_from_slice(&next.to_le_bytes());
     payload[8..].copy_from_slice(&synced_bytes.to_le_bytes());
     payload
+}
+
+/// The note of segment `number` that everything below `synced_bytes` was synced. It is bound to the
+/// segment, so that the note of a recycled file's earlier life says nothing.
+#[must_use]
+#[inline]
+pub fn encode_note(number: FileNumber, synced_bytes: u64) -> [u8; NOTE_BYTES] {
+    let synced = synced_bytes.to_le_bytes();
+    let check = checksum(&synced, place(number, NOTE_OFFSET));
+    let mut note = [0; NOTE_BYTES];
+    note[..8].copy_from_slice(&synced);
+    note[8..].copy_from_slice(&check.to_le_bytes());
+    note
+}
+
+/// What the note of segment `number` says; `None` for anything that is none: never written, of an
+/// earlier life, or torn by a power loss.
+#[must_use]
+pub fn decode_note(bytes: &[u8], number: FileNumber) -> Option<u64> {
+    let note = bytes.first_chunk::<NOTE_BYTES>()?;
+    let synced_bytes = u64_at(note, 0)?;
+    (encode_note(number, synced_bytes) == *note).then_some(synced_bytes)
 }
 
 /// A record that says how far the segment was synced.

@@ -13,7 +13,8 @@ use esker_base::{Error, ErrorKind, Result};
 use esker_vfs::fs::{FileSystem, RandomAccessFile};
 
 use crate::format::{
-    FIRST_RECORD_OFFSET, HeaderPage, RECORD_HEADER_BYTES, RecordHeader, RecordType, SyncedRecord,
+    HeaderPage, NOTE_BYTES, NOTE_OFFSET, RECORD_HEADER_BYTES, RecordHeader, RecordType,
+    SyncedRecord, decode_note,
 };
 use crate::segment::{SegmentHeader, read_header_page};
 use crate::tail::{SegmentEnd, Tail};
@@ -33,6 +34,8 @@ pub struct SegmentReader {
     file_bytes: u64,
     /// Records end here: the end of the file, or what the header says where the file is longer.
     limit: u64,
+    /// Everything below was synced, as the note says; 0 where there is none.
+    noted_bytes: u64,
     buffer: Vec<u8>,
     /// The offset of the buffer's first byte.
     buffer_offset: u64,
@@ -70,6 +73,8 @@ impl SegmentReader {
             0 => file_bytes,
             bytes => bytes.min(file_bytes),
         };
+        let first = page.first_record_offset();
+        let noted_bytes = read_note(&*file, path, &page, file_bytes)?;
         Ok(Self {
             file,
             path: path.to_path_buf(),
@@ -81,11 +86,12 @@ impl SegmentReader {
             },
             file_bytes,
             limit,
+            noted_bytes,
             buffer: Vec::new(),
-            buffer_offset: FIRST_RECORD_OFFSET,
-            offset: FIRST_RECORD_OFFSET,
-            end_offset: FIRST_RECORD_OFFSET,
-            synced_bytes: FIRST_RECORD_OFFSET,
+            buffer_offset: first,
+            offset: first,
+            end_offset: first,
+            synced_bytes: noted_bytes.max(first),
             outcome: None,
         })
     }
@@ -115,7 +121,7 @@ impl SegmentReader {
         self.end_offset
     }
 
-    /// Everything below was synced, as far as the records read so far say.
+    /// Everything below was synced, as far as the note and the records read so far say.
     #[must_use]
     pub fn synced_bytes(&self) -> u64 {
         self.synced_bytes
@@ -218,14 +224,31 @@ impl SegmentReader {
 
     fn judge(&self) -> Result<SegmentEnd> {
         let (file, path, offset) = (&self.file, self.path.as_path(), self.end_offset);
-        let (header, file_bytes) = (&self.page, self.file_bytes);
+        let (header, file_bytes, noted_bytes) = (&self.page, self.file_bytes, self.noted_bytes);
         Tail {
             file,
             path,
             header,
             file_bytes,
+            noted_bytes,
             offset,
         }
         .judge()
     }
+}
+
+/// How far the segment was synced according to its note; 0 where it has none.
+fn read_note(
+    file: &dyn RandomAccessFile,
+    path: &Path,
+    page: &HeaderPage,
+    file_bytes: u64,
+) -> Result<u64> {
+    let mut note = [0; NOTE_BYTES];
+    if !page.has_note() || file_bytes < NOTE_OFFSET + NOTE_BYTES as u64 {
+        return Ok(0);
+    }
+    file.read_exact_at(&mut note, NOTE_OFFSET)
+        .map_err(|e| Error::io("read the log segment", path, e).with_offset(NOTE_OFFSET))?;
+    Ok(decode_note(&note, page.number).unwrap_or(0))
 }

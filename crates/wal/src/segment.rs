@@ -13,10 +13,10 @@ use esker_base::{Error, ErrorKind, Result};
 use esker_vfs::fs::{FileSystem, WritableFile};
 
 use crate::format::{
-    FIRST_RECORD_OFFSET, FLAG_RECYCLED, HEADER_PAGE_BYTES, HeaderPage, RECORD_ALIGNMENT,
-    TAIL_RESERVE_BYTES,
+    FEATURE_SYNCED_NOTE, FIRST_RECORD_OFFSET, FLAG_RECYCLED, HEADER_PAGE_BYTES, HeaderPage,
+    RECORD_ALIGNMENT, TAIL_RESERVE_BYTES,
 };
-use crate::writer::SegmentWriter;
+use crate::writer::{Begun, SegmentWriter};
 
 /// What the header of a segment says about its place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -108,7 +108,7 @@ impl SegmentWriter {
             let message = "the log was written by a later version; this one may only read it";
             return Err(Error::new(ErrorKind::Unsupported, message).with_file(path));
         }
-        if offset < FIRST_RECORD_OFFSET || !offset.is_multiple_of(RECORD_ALIGNMENT) {
+        if offset < page.first_record_offset() || !offset.is_multiple_of(RECORD_ALIGNMENT) {
             let message = "the offset to go on from is no end of a record";
             return Err(Error::invalid_argument(message)
                 .with_file(path)
@@ -123,10 +123,18 @@ impl SegmentWriter {
         };
         let window = map(&file, path, options)?;
         let recycled = page.flags & FLAG_RECYCLED != 0;
-        let prewritten = if recycled { page.segment_bytes } else { offset };
-        Ok(Self::at(
-            file, window, path, header, options, offset, prewritten,
-        ))
+        let prewritten_bytes = if recycled { page.segment_bytes } else { offset };
+        Ok(Self::at(Begun {
+            file,
+            window,
+            path,
+            header,
+            options,
+            first_record_offset: page.first_record_offset(),
+            has_note: page.has_note(),
+            bytes: offset,
+            prewritten_bytes,
+        }))
     }
 }
 
@@ -167,23 +175,30 @@ fn begin(
         first_sequence: header.first_sequence,
         segment_bytes: wanted,
         flags,
+        incompatible_features: FEATURE_SYNCED_NOTE,
         ..HeaderPage::default()
     };
-    file.write_at(0, &page.encode())
+    // With an empty page for the note: its block is written before the first sync of a record, which
+    // then has no block to convert.
+    let mut pages = page.encode();
+    pages.resize(FIRST_RECORD_OFFSET as usize, 0);
+    file.write_at(0, &pages)
         .map_err(|e| Error::io("write the log header", path, e))?;
     file.sync_data()
         .map_err(|e| Error::io("sync the log header", path, e))?;
     let window = map(&file, path, options)?;
-    let prewritten = old_bytes.clamp(FIRST_RECORD_OFFSET, wanted.max(FIRST_RECORD_OFFSET));
-    let mut writer = SegmentWriter::at(
+    let prewritten_bytes = old_bytes.clamp(FIRST_RECORD_OFFSET, wanted.max(FIRST_RECORD_OFFSET));
+    let mut writer = SegmentWriter::at(Begun {
         file,
         window,
         path,
         header,
         options,
-        FIRST_RECORD_OFFSET,
-        prewritten,
-    );
+        first_record_offset: FIRST_RECORD_OFFSET,
+        has_note: true,
+        bytes: FIRST_RECORD_OFFSET,
+        prewritten_bytes,
+    });
     writer.mark_synced();
     Ok(writer)
 }

@@ -1,6 +1,7 @@
 //! The tail policy: what it means that no whole record stands at some offset (I4).
 //!
-//! Invariant: records below a synced watermark are never silently given up. The scan of what is
+//! Invariant: records below a synced watermark, or below what the segment's note says was synced,
+//! are never silently given up. The scan of what is
 //! left of the segment is linear in its length whatever the bytes, with a bounded buffer, because
 //! it verifies only record headers and the two fixed-size record types. Called by the reader alone.
 
@@ -51,6 +52,8 @@ pub(crate) struct Tail<'a> {
     pub(crate) header: &'a HeaderPage,
     /// The length of the file.
     pub(crate) file_bytes: u64,
+    /// How far the segment was synced according to its note; 0 where it has none.
+    pub(crate) noted_bytes: u64,
     /// Where no whole record stands.
     pub(crate) offset: u64,
 }
@@ -58,7 +61,7 @@ pub(crate) struct Tail<'a> {
 /// What a scan found.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Findings {
-    /// The highest watermark.
+    /// The highest watermark, the note included.
     synced_bytes: u64,
     /// Whether the header of any record of this segment stands there.
     has_record: bool,
@@ -72,7 +75,8 @@ impl Tail<'_> {
     /// # Errors
     /// Whatever the file system says when it is read.
     pub(crate) fn judge(&self) -> Result<SegmentEnd> {
-        let findings = self.scan()?;
+        let mut findings = self.scan()?;
+        findings.synced_bytes = findings.synced_bytes.max(self.noted_bytes);
         let damaged = |offset, reason| SegmentEnd::Damaged {
             offset,
             synced_bytes: findings.synced_bytes,

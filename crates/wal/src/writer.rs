@@ -1,7 +1,8 @@
 //! Appending records to one segment, syncing it and sealing it.
 //!
 //! Invariants: a failed write or sync is final (I3): the writer keeps the error and touches the
-//! file no more. After each successful sync a watermark record says so (I4). A record is on stable
+//! file no more. After each successful sync, and never before, a watermark record behind the records
+//! and the note in front of them say so (I4). A record is on stable
 //! storage only when [`SegmentWriter::sync`] has returned `Ok` after it. The callers are the commit
 //! leader of db and the manifest; neither shares a writer between threads.
 //!
@@ -16,8 +17,8 @@ use esker_base::{Error, Result};
 use esker_vfs::fs::{MappedWriter, WritableFile};
 
 use crate::format::{
-    self, END_RECORD_BYTES, MAX_PAYLOAD_BYTES, RECORD_ALIGNMENT, RecordType, TAIL_RESERVE_BYTES,
-    WATERMARK_RECORD_BYTES,
+    self, END_RECORD_BYTES, MAX_PAYLOAD_BYTES, NOTE_OFFSET, RECORD_ALIGNMENT, RecordType,
+    TAIL_RESERVE_BYTES, WATERMARK_RECORD_BYTES,
 };
 use crate::segment::{SegmentHeader, SegmentOptions};
 
@@ -41,6 +42,8 @@ pub struct SegmentWriter {
     path: PathBuf,
     header: SegmentHeader,
     options: SegmentOptions,
+    first_record_offset: u64,
+    has_note: bool,
     /// Where the next record goes.
     bytes: u64,
     /// Everything below is on stable storage.
@@ -57,31 +60,40 @@ pub struct SegmentWriter {
     assembly_offset: u64,
 }
 
+/// What a writer begins with.
+pub(crate) struct Begun<'a> {
+    pub(crate) file: Arc<dyn WritableFile>,
+    pub(crate) window: Option<Box<dyn MappedWriter>>,
+    pub(crate) path: &'a Path,
+    pub(crate) header: SegmentHeader,
+    pub(crate) options: SegmentOptions,
+    pub(crate) first_record_offset: u64,
+    /// Whether the segment has a page for the synced note: those of earlier versions have none.
+    pub(crate) has_note: bool,
+    /// Where the next record goes.
+    pub(crate) bytes: u64,
+    pub(crate) prewritten_bytes: u64,
+}
+
 impl SegmentWriter {
-    /// A writer at `bytes`, of which nothing is known to be synced.
-    pub(crate) fn at(
-        file: Arc<dyn WritableFile>,
-        window: Option<Box<dyn MappedWriter>>,
-        path: &Path,
-        header: SegmentHeader,
-        options: SegmentOptions,
-        bytes: u64,
-        prewritten_bytes: u64,
-    ) -> Self {
+    /// A writer of a segment of which nothing is known to be synced.
+    pub(crate) fn at(begun: Begun<'_>) -> Self {
         Self {
-            file,
-            window,
-            path: path.to_path_buf(),
-            header,
-            options,
-            bytes,
+            file: begun.file,
+            window: begun.window,
+            path: begun.path.to_path_buf(),
+            header: begun.header,
+            options: begun.options,
+            first_record_offset: begun.first_record_offset,
+            has_note: begun.has_note,
+            bytes: begun.bytes,
             synced_bytes: 0,
-            prewritten_bytes,
+            prewritten_bytes: begun.prewritten_bytes,
             dirty: true,
             sealed: false,
             poison: None,
             assembly: Vec::new(),
-            assembly_offset: bytes,
+            assembly_offset: begun.bytes,
         }
     }
 
@@ -110,7 +122,14 @@ impl SegmentWriter {
         }
     }
 
-    /// Bytes of the segment in use, header page included.
+    /// Bytes that records take so far, the engine's own included.
+    #[must_use]
+    #[inline]
+    pub fn record_bytes_so_far(&self) -> u64 {
+        self.bytes - self.first_record_offset
+    }
+
+    /// Bytes of the segment in use, header page and note included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -349,14 +368,31 @@ impl SegmentWriter {
             0 => u64::MAX,
             bytes => bytes.saturating_sub(self.bytes),
         };
-        if room < WATERMARK_RECORD_BYTES + after_end {
-            return Ok(());
-        }
-        let payload = format::encode_watermark(self.synced_bytes);
-        let noted = self.append_own(RecordType::Watermark, &payload);
+        let synced_bytes = self.synced_bytes;
+        let noted = self.note(synced_bytes).and_then(|()| {
+            if room < WATERMARK_RECORD_BYTES + after_end {
+                return Ok(());
+            }
+            let payload = format::encode_watermark(synced_bytes);
+            self.append_own(RecordType::Watermark, &payload)
+        });
         // What was asked for has happened; that the note of it failed is the next call's error.
         let _ = self.or_poison(noted);
         Ok(())
+    }
+
+    /// Puts down at the front of the segment that everything below `synced_bytes` was synced, for the
+    /// case that the end of the log, watermark and all, is what gets damaged. Not synced itself.
+    fn note(&mut self, synced_bytes: u64) -> Result<()> {
+        if !self.has_note {
+            return Ok(());
+        }
+        let note = format::encode_note(self.header.number, synced_bytes);
+        let noted = match &mut self.window {
+            Some(window) => window.copy_at(NOTE_OFFSET, &note),
+            None => self.file.write_at(NOTE_OFFSET, &note),
+        };
+        noted.map_err(|e| Error::io("note the sync in the log segment", &self.path, e))
     }
 
     /// Writes the end record: the segment is complete, and segment `next` follows (0: none does).

@@ -1,7 +1,7 @@
 //! When a directory is a database, when it may become one, and when that would bury data.
 
 use esker_base::ErrorKind;
-use esker_base::filename::{current_path, table_path, wal_path};
+use esker_base::filename::{current_path, manifest_path, table_path, wal_path};
 use esker_wal::{SegmentHeader, SegmentOptions, SegmentWriter, SyncMode};
 
 use super::*;
@@ -54,8 +54,19 @@ fn the_first_keyspace_may_have_options() {
 #[test]
 fn what_an_interrupted_creation_left_is_written_over() {
     let fs = empty();
-    create(&fs).unwrap();
-    fs.remove_file(&current_path(directory())).unwrap();
+    let snapshot = create(&empty()).unwrap().state().snapshot();
+    let (number, options) = (1, SegmentOptions::default());
+    let header = SegmentHeader {
+        number,
+        ..SegmentHeader::default()
+    };
+    let path = manifest_path(directory(), number);
+    let mut manifest = SegmentWriter::create(&fs, &path, header, options).unwrap();
+    for edit in snapshot {
+        let record = edit.encode().unwrap();
+        manifest.append_one(&record, SyncMode::Sync).unwrap();
+    }
+    manifest.sync().unwrap();
     let options = SegmentOptions::default();
     let header = SegmentHeader {
         number: 2,
@@ -81,12 +92,17 @@ fn data_without_current_is_never_buried() {
     let options = SegmentOptions::default();
     let mut writer = SegmentWriter::create(&with_log, &path, header, options).unwrap();
     writer.append_one(b"data", SyncMode::Buffered).unwrap();
-    for fs in [with_table, with_log] {
+    let without_data = empty();
+    create(&without_data).unwrap();
+    let current = current_path(directory());
+    without_data.remove_file(&current).unwrap();
+    for fs in [with_table, with_log, without_data] {
+        let before = manifests(&fs);
         let error = VersionSet::exists(&fs, directory()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption);
         assert_eq!(error.file(), Some(current_path(directory()).as_path()));
         assert_eq!(create(&fs).unwrap_err().kind(), ErrorKind::Corruption);
-        assert!(manifests(&fs).is_empty());
+        assert_eq!(manifests(&fs), before);
     }
 }
 

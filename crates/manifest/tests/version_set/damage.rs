@@ -122,6 +122,61 @@ fn a_manifest_under_another_name_is_refused() {
 }
 
 #[test]
+fn a_current_that_was_turned_back_to_an_older_manifest_is_refused() {
+    let (fs, set, _) = database();
+    let current = current_path(directory());
+    let (older, text) = (set.manifest_number(), bytes_of(&fs, &current));
+    while set.manifest_number() == older {
+        set.log_and_apply(flush(&set)).unwrap();
+    }
+    // The older file is there still, and whole: until the next opening removes it.
+    assert_eq!(manifests(&fs).len(), 2);
+    let error = open_with(&fs, &current, &text).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.file()),
+        (ErrorKind::Corruption, Some(current.as_path()))
+    );
+    // A newer one that never took over is none: the machine stopped before CURRENT named it.
+    let next = manifest_path(directory(), set.new_file_number());
+    fs.create(&next).unwrap().write_at(0, b"begun").unwrap();
+    assert_eq!(recover(&fs).unwrap().state(), set.state());
+}
+
+/// A MANIFEST is a log: the same hole that a zeroed last page made in the write-ahead log would have
+/// rolled back a flush here, whose log segments are gone.
+#[test]
+fn zeros_from_anywhere_to_the_end_of_a_manifest_are_refused() {
+    let (fs, set, path) = database();
+    let bytes = bytes_of(&fs, &path);
+    let end = set.manifest_bytes() as usize;
+    let mut refused = 0;
+    for at in (8192..end).step_by(3) {
+        let mut damaged = bytes.clone();
+        damaged[at..].fill(0);
+        match open_with(&fs, &path, &damaged) {
+            Ok(found) => {
+                assert_eq!(found.state().keyspaces, set.state().keyspaces, "{at}");
+                assert_eq!(found.state().segments, set.state().segments, "{at}");
+            }
+            Err(error) => {
+                assert_eq!(
+                    (error.kind(), error.file()),
+                    (ErrorKind::Corruption, Some(path.as_path()))
+                );
+                assert!(
+                    error
+                        .offset()
+                        .is_some_and(|offset| offset <= at as u64 + 16)
+                );
+                refused += 1;
+            }
+        }
+    }
+    // All but the last watermark, which covers nothing that the note does not.
+    assert!(refused > (end - 8192) / 3 - 16, "{refused}");
+}
+
+#[test]
 fn no_edit_follows_a_torn_one_in_the_same_file() {
     let (fs, set, path) = database();
     let mut bytes = bytes_of(&fs, &path);

@@ -60,29 +60,39 @@ fn bytes_of(fs: &MemFileSystem, name: &str) -> Vec<u8> {
     bytes
 }
 
+/// A directory with these bytes as its MANIFEST.
+fn stored(manifest: &[u8]) -> MemFileSystem {
+    let fs = empty();
+    let current = include_bytes!("../../../../testdata/manifest/CURRENT");
+    for (name, bytes) in [("CURRENT", &current[..]), ("MANIFEST-000001", manifest)] {
+        let path = directory().join(name);
+        fs.create(&path).unwrap().write_at(0, bytes).unwrap();
+    }
+    fs
+}
+
 #[test]
 fn the_golden_manifest_is_what_is_written_and_reads_back() {
-    let golden_files: [(&str, &[u8]); 2] = [
-        (
-            "CURRENT",
-            include_bytes!("../../../../testdata/manifest/CURRENT"),
-        ),
-        (
-            "MANIFEST-000001",
-            include_bytes!("../../../../testdata/manifest/MANIFEST-000001"),
-        ),
-    ];
     let fs = empty();
     let set = golden(&fs);
-    let stored = empty();
-    for (name, bytes) in golden_files {
-        let written = bytes_of(&fs, name);
-        assert!(written == bytes, "the format of {name} has changed");
-        stored
-            .create(&directory().join(name))
-            .unwrap()
-            .write_at(0, bytes)
-            .unwrap();
+    let bytes = include_bytes!("../../../../testdata/manifest/noted/MANIFEST-000001");
+    let stored = stored(bytes);
+    for name in ["CURRENT", "MANIFEST-000001"] {
+        let is_same = bytes_of(&fs, name) == bytes_of(&stored, name);
+        assert!(is_same, "the format of {name} has changed");
     }
+    assert_eq!(recover(&stored).unwrap().state(), set.state());
+}
+
+/// Written before log segments had a synced note.
+#[test]
+fn a_manifest_without_a_note_reads_back_and_is_written_on() {
+    let stored = stored(include_bytes!(
+        "../../../../testdata/manifest/MANIFEST-000001"
+    ));
+    let set = recover(&stored).unwrap();
+    assert_eq!(set.state(), golden(&empty()).state());
+    set.log_and_apply(flush(&set)).unwrap();
+    assert_eq!(set.manifest_number(), 1);
     assert_eq!(recover(&stored).unwrap().state(), set.state());
 }

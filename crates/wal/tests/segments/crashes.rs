@@ -83,7 +83,7 @@ fn a_crash_at_any_moment_leaves_a_prefix_with_all_that_was_synced() {
     for mapped in [false, true] {
         for zero_ahead_bytes in [0, 2000] {
             let options = SegmentOptions {
-                segment_bytes: 16 << 10,
+                segment_bytes: 20 << 10,
                 mapped,
                 zero_ahead_bytes,
             };
@@ -99,7 +99,7 @@ fn a_crash_at_any_moment_leaves_a_prefix_with_all_that_was_synced() {
 fn the_first_life_of_a_recycled_segment_stays_buried() {
     let disk = CrashFileSystem::new(MemFileSystem::new());
     let options = SegmentOptions {
-        segment_bytes: 16 << 10,
+        segment_bytes: 20 << 10,
         mapped: true,
         zero_ahead_bytes: 0,
     };

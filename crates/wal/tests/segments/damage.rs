@@ -58,11 +58,9 @@ fn every_flipped_bit_of_a_preallocated_segment() {
             Some(SegmentEnd::Damaged {
                 synced_bytes: said, ..
             }) => {
-                // The last watermark itself is above what it covers, and the one before covers less.
-                assert!(
-                    (at as u64) < synced_bytes && said <= synced_bytes,
-                    "byte {at}"
-                );
+                assert!((at as u64) < synced_bytes, "byte {at}");
+                // The note says all of it, also where the last watermark was hit.
+                assert_eq!(said, synced_bytes, "byte {at}");
             }
             Some(SegmentEnd::Torn) => assert!(at as u64 >= synced_bytes, "byte {at}"),
             // Padding is not looked at: the records are what they were.
@@ -78,15 +76,18 @@ fn every_cut_of_a_preallocated_segment_is_damage() {
     for length in 0..bytes.len() {
         match check(&bytes[..length], &whole, &format!("cut to {length}")) {
             None => assert!(length < 4096),
-            Some(SegmentEnd::Damaged { reason, .. }) => assert!(reason.contains("cut from 8192")),
+            Some(SegmentEnd::Damaged { reason, .. }) => assert!(
+                reason.contains("cut from 12288") || reason.contains("had been synced"),
+                "{reason}"
+            ),
             other => panic!("cut to {length}: {other:?}"),
         }
     }
 }
 
 #[test]
-fn every_cut_of_a_growing_segment_leaves_a_prefix() {
-    let (bytes, whole, _) = whole(SegmentOptions::default());
+fn a_cut_of_a_growing_segment_leaves_a_prefix_and_takes_nothing_synced_silently() {
+    let (bytes, whole, synced_bytes) = whole(SegmentOptions::default());
     assert!(bytes.len() as u64 >= whole.end_offset);
     let mut counts = Vec::new();
     for length in 0..bytes.len() {
@@ -94,7 +95,13 @@ fn every_cut_of_a_growing_segment_leaves_a_prefix() {
             Err(error) => assert!(length < 4096 && error.kind() == ErrorKind::Corruption),
             Ok(read) => {
                 assert!(whole.payloads.starts_with(&read.payloads));
-                assert!(matches!(read.end, SegmentEnd::Clean | SegmentEnd::Torn));
+                let noted = length >= 4096 + 16;
+                let is_damaged = matches!(read.end, SegmentEnd::Damaged { .. });
+                assert_eq!(
+                    is_damaged,
+                    noted && (length as u64) < synced_bytes,
+                    "{length}"
+                );
                 counts.push(read.payloads.len());
             }
         }
@@ -123,7 +130,7 @@ fn every_zeroed_sector_is_noticed() {
         (whole.payloads.len(), whole.synced_bytes),
         (200, writer.synced_bytes())
     );
-    for sector in 4096 / 512..whole.end_offset as usize / 512 {
+    for sector in FIRST as usize / 512..whole.end_offset as usize / 512 {
         let mut damaged = bytes.clone();
         damaged[sector * 512..][..512].fill(0);
         let read = read(&with_bytes(&damaged)).unwrap();
@@ -140,6 +147,61 @@ fn every_zeroed_sector_is_noticed() {
     }
 }
 
+/// Once a log whose last page was zeroed looked like one that had never been written further, and its
+/// synced records went without a word.
+#[test]
+fn zeros_from_anywhere_to_the_end_take_nothing_synced_silently() {
+    for mapped in [false, true] {
+        let options = SegmentOptions { mapped, ..SMALL };
+        let (bytes, whole, synced_bytes) = whole(options);
+        for at in FIRST as usize..whole.end_offset as usize + 8 {
+            let mut damaged = bytes.clone();
+            damaged[at..].fill(0);
+            let lost = bytes[at..synced_bytes.max(at as u64) as usize].iter();
+            let is_loss = lost.clone().any(|byte| *byte != 0);
+            let end = check(&damaged, &whole, &format!("zeros from {at}"));
+            match end {
+                Some(SegmentEnd::Damaged {
+                    synced_bytes: said, ..
+                }) => assert_eq!((said, is_loss), (synced_bytes, true), "{at}"),
+                // A padding byte was a zero before.
+                end => assert!(!is_loss, "{at}: {end:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_note_that_is_lost_or_of_another_segment_says_nothing() {
+    let (bytes, whole, _) = whole(SMALL);
+    let mut other = bytes.clone();
+    other[4096..4112].copy_from_slice(&esker_wal::format::encode_note(8, 9000));
+    let mut zeroed = bytes.clone();
+    zeroed[4096..8192].fill(0);
+    let mut garbage = bytes;
+    garbage[4096..8192].fill(0xa5);
+    for bytes in [other, zeroed, garbage] {
+        assert_eq!(read(&with_bytes(&bytes)).unwrap(), whole);
+    }
+}
+
+#[test]
+fn no_note_is_ahead_of_its_sync() {
+    let fs = MemFileSystem::new();
+    let mut writer = SegmentWriter::create(&fs, path(), HEADER, SMALL).unwrap();
+    let noted = || esker_wal::format::decode_note(&file_bytes(&fs)[4096..], NUMBER);
+    assert_eq!(noted(), None);
+    writer.append_one(b"x", SyncMode::Sync).unwrap();
+    assert_eq!(noted(), None);
+    writer.sync().unwrap();
+    assert_eq!(noted(), Some(FIRST + 24));
+    writer.append_one(b"y", SyncMode::Buffered).unwrap();
+    writer.seal(8).unwrap();
+    assert_eq!(noted(), Some(FIRST + 24));
+    writer.sync().unwrap();
+    assert_eq!(noted(), Some(writer.synced_bytes()));
+}
+
 #[test]
 fn a_sector_that_never_arrived_in_the_unsynced_part_is_torn_and_not_clean() {
     let fs = MemFileSystem::new();
@@ -154,7 +216,7 @@ fn a_sector_that_never_arrived_in_the_unsynced_part_is_torn_and_not_clean() {
         writer.append_one(&[9; 100], SyncMode::Buffered).unwrap();
     }
     let mut bytes = file_bytes(&fs);
-    bytes[4608..5120].fill(0);
+    bytes[FIRST as usize + 512..][..512].fill(0);
     let read = read(&with_bytes(&bytes)).unwrap();
     // Later records are intact: a writer that went on before them would call them back to life.
     assert_eq!(read.end, SegmentEnd::Torn);
@@ -164,7 +226,7 @@ fn a_sector_that_never_arrived_in_the_unsynced_part_is_torn_and_not_clean() {
 #[test]
 fn a_record_of_another_place_or_segment_is_none() {
     let (mut bytes, whole, _) = whole(SMALL);
-    let (start, end) = (4096, whole.end_offset as usize);
+    let (start, end) = (FIRST as usize, whole.end_offset as usize);
     let displaced = bytes[start..end].to_vec();
     bytes[end..end + displaced.len()].copy_from_slice(&displaced);
     let read = read(&with_bytes(&bytes)).unwrap();

@@ -1,8 +1,8 @@
-//! The bytes of format version 1, held by a file that is never written again (I11).
+//! The bytes of format version 1, held by files that are never written again (I11).
 
 use super::*;
 
-/// What the golden segment holds: the example of `docs/format/wal.md`.
+/// What the golden segments hold: the example of `docs/format/wal.md`.
 fn golden(fs: &dyn FileSystem) {
     let header = SegmentHeader {
         number: NUMBER,
@@ -10,7 +10,7 @@ fn golden(fs: &dyn FileSystem) {
         previous: 6,
     };
     let options = SegmentOptions {
-        segment_bytes: 4608,
+        segment_bytes: 8704,
         mapped: false,
         zero_ahead_bytes: 0,
     };
@@ -23,19 +23,45 @@ fn golden(fs: &dyn FileSystem) {
 
 #[test]
 fn the_golden_segment_is_what_is_written_and_reads_back() {
-    let golden_bytes = include_bytes!("../../../../testdata/wal/000007.wal");
+    let golden_bytes = include_bytes!("../../../../testdata/wal/noted/000007.wal");
     let fs = MemFileSystem::new();
     golden(&fs);
     let bytes = file_bytes(&fs);
     assert!(
         bytes == golden_bytes,
         "the format has changed: {:02x?}",
-        &bytes[4096..4300]
+        &bytes[8192..8400]
     );
     let read = read(&with_bytes(golden_bytes)).unwrap();
     assert_eq!(read.payloads, [&b"hello"[..], b"", b"esker"]);
     assert_eq!(
         (read.end, read.synced_bytes),
+        (SegmentEnd::Sealed { next: 8 }, FIRST + 32)
+    );
+}
+
+/// Written before there were notes: its records begin where the note is now.
+#[test]
+fn a_segment_without_a_note_reads_back_and_is_written_on() {
+    let golden_bytes = include_bytes!("../../../../testdata/wal/000007.wal");
+    let fs = with_bytes(golden_bytes);
+    let whole = read(&fs).unwrap();
+    assert_eq!(whole.payloads, [&b"hello"[..], b"", b"esker"]);
+    assert_eq!(
+        (whole.end, whole.synced_bytes),
         (SegmentEnd::Sealed { next: 8 }, 4128)
+    );
+    // Its end record gone, it is one that goes on.
+    let mut bytes = golden_bytes.to_vec();
+    bytes[0x1078..0x10a0].fill(0);
+    let fs = with_bytes(&bytes);
+    let mut writer = SegmentWriter::reopen(&fs, path(), HEADER, 0x1078, SMALL).unwrap();
+    writer.append_one(b"more", SyncMode::Sync).unwrap();
+    writer.sync().unwrap();
+    let read = read(&fs).unwrap();
+    assert_eq!(read.payloads, [&b"hello"[..], b"", b"esker", b"more"]);
+    assert_eq!(
+        (read.end, read.synced_bytes),
+        (SegmentEnd::Clean, writer.synced_bytes())
     );
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A valid header page, then `records`.
+/// A valid header page of the time before there were notes, then `records`.
 fn segment(segment_bytes: u64, records: &[u8]) -> Vec<u8> {
     let page = HeaderPage {
         number: NUMBER,
@@ -99,7 +99,7 @@ proptest! {
     fn any_mutation_leaves_a_prefix(
         payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..12),
         synced in any::<u16>(),
-        mutations in proptest::collection::vec((4096usize..8192, any::<u8>()), 1..6),
+        mutations in proptest::collection::vec((4096usize..12288, any::<u8>()), 1..6),
     ) {
         let fs = MemFileSystem::new();
         let mut writer = SegmentWriter::create(&fs, path(), HEADER, SMALL).unwrap();

@@ -24,8 +24,10 @@ const HEADER: SegmentHeader = SegmentHeader {
     first_sequence: 1000,
     previous: 6,
 };
+/// Where the first record stands, behind the header page and the note's.
+const FIRST: u64 = 8192;
 const SMALL: SegmentOptions = SegmentOptions {
-    segment_bytes: 8192,
+    segment_bytes: 12288,
     mapped: false,
     zero_ahead_bytes: 0,
 };

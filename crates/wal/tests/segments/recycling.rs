@@ -24,7 +24,7 @@ fn old_segment(fs: &dyn FileSystem, segment_bytes: u64) {
 
 #[test]
 fn records_of_the_first_life_never_come_back() {
-    for old_bytes in [8192, 8192 + 4096, 6000] {
+    for old_bytes in [12288, 12288 + 4096, 10096] {
         for mapped in [false, true] {
             let fs = MemFileSystem::new();
             old_segment(&fs, old_bytes);
@@ -34,11 +34,11 @@ fn records_of_the_first_life_never_come_back() {
                 ..SMALL
             };
             let mut writer = SegmentWriter::recycle(&fs, path(), HEADER, options).unwrap();
-            assert_eq!(file_bytes(&fs).len(), 8192);
+            assert_eq!(file_bytes(&fs).len(), 12288);
             let empty = read(&fs).unwrap();
             assert_eq!(
                 (empty.payloads.len(), empty.end, empty.end_offset),
-                (0, SegmentEnd::Clean, 4096)
+                (0, SegmentEnd::Clean, FIRST)
             );
             // The same payloads, so that record boundaries meet those of the first life.
             for count in 1..20 {
@@ -59,7 +59,7 @@ fn records_of_the_first_life_never_come_back() {
 #[test]
 fn a_recycled_segment_is_reopened_and_told_from_a_torn_one() {
     let fs = MemFileSystem::new();
-    old_segment(&fs, 8192);
+    old_segment(&fs, 12288);
     let mut writer = SegmentWriter::recycle(&fs, path(), HEADER, SMALL).unwrap();
     writer
         .append(&[b"a", b"b", b"c"], SyncMode::Buffered)
@@ -69,7 +69,7 @@ fn a_recycled_segment_is_reopened_and_told_from_a_torn_one() {
     writer.append_one(b"d", SyncMode::Sync).unwrap();
     assert_eq!(read(&fs).unwrap().payloads, [b"a", b"b", b"c", b"d"]);
     let mut bytes = file_bytes(&fs);
-    bytes[4096 + 24 + 20] ^= 1;
+    bytes[FIRST as usize + 24 + 20] ^= 1;
     let read = read(&with_bytes(&bytes)).unwrap();
     assert_eq!(
         (read.payloads, read.end),
@@ -80,7 +80,7 @@ fn a_recycled_segment_is_reopened_and_told_from_a_torn_one() {
 #[test]
 fn a_recycled_segment_needs_no_zeros_ahead() {
     let trace = esker_vfs::TraceFileSystem::new(std::sync::Arc::new(MemFileSystem::new()));
-    old_segment(&trace, 8192);
+    old_segment(&trace, 12288);
     let options = SegmentOptions {
         zero_ahead_bytes: 1024,
         ..SMALL

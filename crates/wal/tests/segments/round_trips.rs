@@ -98,14 +98,15 @@ fn a_synced_append_writes_zeros_ahead_once() {
 fn a_sync_notes_what_it_covered_and_an_idle_one_does_nothing() {
     let fs = MemFileSystem::new();
     let mut writer = SegmentWriter::create(&fs, path(), HEADER, SMALL).unwrap();
-    assert_eq!(writer.synced_bytes(), 4096, "the header page is synced");
+    assert_eq!(writer.synced_bytes(), FIRST, "the header page is synced");
     writer.sync().unwrap();
-    assert_eq!(writer.bytes(), 4096);
+    assert_eq!(writer.bytes(), FIRST);
     writer.append_one(b"x", SyncMode::Sync).unwrap();
     writer.sync().unwrap();
     writer.sync().unwrap();
-    assert_eq!((writer.synced_bytes(), writer.bytes()), (4120, 4152));
-    assert_eq!(read(&fs).unwrap().synced_bytes, 4120);
+    let (synced_bytes, bytes) = (writer.synced_bytes(), writer.bytes());
+    assert_eq!((synced_bytes, bytes), (FIRST + 24, FIRST + 56));
+    assert_eq!(read(&fs).unwrap().synced_bytes, synced_bytes);
 }
 
 #[test]
@@ -131,7 +132,7 @@ fn a_sealed_segment_names_its_successor_and_takes_nothing_more() {
 #[test]
 fn a_writer_goes_on_after_a_clean_end() {
     for mapped in [false, true] {
-        for segment_bytes in [0, 8192] {
+        for segment_bytes in [0, 12288] {
             let options = SegmentOptions {
                 segment_bytes,
                 mapped,
@@ -179,20 +180,20 @@ fn a_segment_is_filled_to_its_end_and_no_further() {
         assert_eq!(error.kind(), esker_base::ErrorKind::InvalidArgument);
         writer.seal(8).unwrap();
         writer.sync().unwrap();
-        assert!(writer.bytes() <= 8192 && !writer.is_poisoned());
+        assert!(writer.bytes() <= 12288 && !writer.is_poisoned());
         let read = read(&fs).unwrap();
         assert_eq!(
             (read.payloads.len(), read.end),
             (count, SegmentEnd::Sealed { next: 8 })
         );
-        assert_eq!(file_bytes(&fs).len(), 8192);
+        assert_eq!(file_bytes(&fs).len(), 12288);
     }
 }
 
 #[test]
 fn lengths_that_hold_no_record_are_refused() {
     let fs = MemFileSystem::new();
-    for segment_bytes in [1, 4096, 8191] {
+    for segment_bytes in [1, 4096, 8192, 12287] {
         let options = SegmentOptions {
             segment_bytes,
             ..SMALL
