@@ -9,6 +9,7 @@
 mod operations;
 mod range_tombstones;
 mod table;
+mod tuple;
 mod version_edit;
 mod wal_reader;
 mod write_batch;
@@ -16,6 +17,7 @@ mod write_batch;
 pub use operations::operations;
 pub use range_tombstones::range_tombstones;
 pub use table::table;
+pub use tuple::tuple;
 pub use version_edit::{manifest_recovery, version_edit};
 pub use wal_reader::wal_reader;
 pub use write_batch::write_batch;
@@ -29,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("operations", operations),
     ("range_tombstones", range_tombstones),
     ("table", table),
+    ("tuple", tuple),
     ("version_edit", version_edit),
     ("wal_reader", wal_reader),
     ("write_batch", write_batch),

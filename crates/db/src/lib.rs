@@ -84,6 +84,7 @@ pub use esker_base::{Error, ErrorKind, Result};
 pub use esker_compaction::CompactionShape;
 pub use esker_memtable::MemtableKind;
 pub use esker_sstable::{Compression, FilterKind};
+pub use esker_tuple as tuple;
 pub use esker_vfs as vfs;
 pub use keyspace::Keyspace;
 pub use options::{Durability, Options, RecoveryPolicy, Settings, WriteOptions};

@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("esker-base", Some(&[])),
     ("esker-vfs", Some(&[])),
     ("esker-memtable", Some(&["esker-base"])),
+    ("esker-tuple", Some(&["esker-base"])),
     ("esker-wal", Some(&["esker-base", "esker-vfs"])),
     ("esker-sstable", Some(&["esker-base", "esker-vfs"])),
     (
@@ -39,6 +40,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
             "esker-sstable",
             "esker-manifest",
             "esker-compaction",
+            "esker-tuple",
         ]),
     ),
     ("esker-cli", Some(&["esker"])),
