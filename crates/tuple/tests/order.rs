@@ -73,7 +73,7 @@ proptest! {
         common in vec(element(), 0..3), a in element(), b in element(), rest in vec(element(), 0..2),
     ) {
         let whole = |element: &Element| {
-            [&common[..], &[element.clone()], &rest].concat()
+            [&common[..], std::slice::from_ref(element), &rest].concat()
         };
         let (x, y) = (whole(&a), whole(&b));
         let bytes = (encode_elements(&x).unwrap(), encode_elements(&y).unwrap());
