@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("crossbeam_epoch", &["crates/memtable/"]),
     // Files in vfs; the advice on huge pages in the arena.
     ("rustix", &["crates/vfs/", "crates/memtable/src/arena.rs"]),
+    ("postcard", &["crates/db/src/typed/codec.rs"]),
     ("rayon", &["crates/compaction/"]),
 ];
 
