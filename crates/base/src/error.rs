@@ -3,6 +3,7 @@
 //! Invariant: whatever fails inside the engine reaches the caller as this type, and damage always
 //! names the file (and the offset where there is one). Every crate of the workspace uses it.
 
+use crate::key_bounds::KeyBounds;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -12,38 +13,92 @@ use std::sync::Arc;
 /// The result of every fallible call of esker.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, in the terms of what a caller can do about it.
+/// What went wrong, in the terms of what a caller can do about it: each kind says what.
+///
+/// ```
+/// use esker_base::{Error, ErrorKind};
+///
+/// fn is_worth_another_try(error: &Error) -> bool {
+///     matches!(error.kind(), ErrorKind::Conflict | ErrorKind::TimedOut)
+/// }
+/// assert!(!is_worth_another_try(&Error::invalid_argument("no such option")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The argument breaks a stated bound; nothing was changed. Mend the call.
+    /// The argument breaks a stated bound; nothing was changed. Mend the call: the same one will
+    /// always fail.
     InvalidArgument,
-    /// A thing that was asked for by name (a database, a backup, a keyspace) does not exist.
+    /// A thing that was asked for by name (a database, a backup, a keyspace) does not exist. List
+    /// what there is, or create it.
     NotFound,
-    /// Stored bytes are not what was written. Validate, restore or repair.
+    /// Stored bytes are not what was written, or are missing. What is not damaged stays readable:
+    /// validate to learn how much it is, and restore from a backup; writing on does not make it
+    /// worse.
     Corruption,
-    /// The file system refused an operation. See the source.
+    /// The file system refused an operation; the source says why. Nothing acknowledged is lost. Mend
+    /// the cause (permissions, a device that failed); then try again, or reopen if writes have
+    /// stopped.
     Io,
-    /// The device or quota is full. Free space; the engine resumes by itself.
+    /// The device or quota is full. Free space and go on: the engine resumes by itself, in the open
+    /// handle.
     NoSpace,
-    /// Another handle or process has the directory open.
+    /// Another handle or process has the directory open. Use that one, or close it first.
     Locked,
-    /// The database was closed.
+    /// The database was closed. Open it anew; no handle of its earlier life works again.
     Closed,
-    /// The database was opened for reading only.
+    /// The database was opened for reading only. Open it with
+    /// `Options::open` to change it.
     ReadOnly,
-    /// This engine or configuration cannot do that.
+    /// This engine, configuration or version cannot do that; nothing was changed. Use one that can,
+    /// as the sentence says.
     Unsupported,
-    /// A transaction lost against another; retry it from its start.
+    /// A transaction lost against another and has changed nothing. Begin it again from its first
+    /// read, or let `Db::transact` do so.
     Conflict,
-    /// A wait took longer than it was allowed to.
+    /// A wait took longer than it was allowed to; nothing was changed. Try again later, or allow
+    /// more.
     TimedOut,
-    /// The operation was cancelled by its caller.
+    /// The operation was cancelled by its caller; nothing was changed.
     Cancelled,
-    /// A limit that the options set (memory, for instance) is reached.
+    /// A limit that the options set (memory, for instance) is reached. Delete something, or raise
+    /// the limit.
     LimitExceeded,
-    /// An earlier background failure has stopped writes until it is cured.
+    /// An earlier background failure, which is the source, has stopped writes until it is cured;
+    /// reads go on. Mend its cause: the engine then resumes by itself, or at the next open.
     Background,
+}
+
+impl ErrorKind {
+    /// What can be done about an error of this kind: a sentence without its full stop.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "give an argument within the bounds that the sentence names",
+            Self::NotFound => "look at what there is by that name, or create it",
+            Self::Corruption => {
+                "validate the database to learn what else is damaged, and restore \
+                from a backup; what is not damaged can still be read"
+            }
+            Self::Io => {
+                "mend what the system says is wrong, then try again; nothing acknowledged \
+                is lost"
+            }
+            Self::NoSpace => "free space on the device; the database then goes on by itself",
+            Self::Locked => "close the handle or end the process that has it open",
+            Self::Closed => "open the database anew",
+            Self::ReadOnly => "open the database for writing to change it",
+            Self::Unsupported => "use an engine, an option or a version that can do it",
+            Self::Conflict => "begin the transaction again",
+            Self::TimedOut => "try again later, or allow more time",
+            Self::Cancelled => "start it again when it is wanted",
+            Self::LimitExceeded => "delete something, or raise the limit in the options",
+            Self::Background => {
+                "mend the cause; writes then resume by themselves, or at the next \
+                open"
+            }
+        }
+    }
 }
 
 /// An error of esker. Cheap to move (one pointer) and to clone.
@@ -58,6 +113,7 @@ struct Inner {
     message: Cow<'static, str>,
     file: Option<PathBuf>,
     offset: Option<u64>,
+    keys: Option<KeyBounds>,
     source: Option<Arc<dyn std::error::Error + Send + Sync + 'static>>,
 }
 
@@ -70,6 +126,7 @@ impl Error {
             message: message.into(),
             file: None,
             offset: None,
+            keys: None,
             source: None,
         };
         Self {
@@ -117,6 +174,13 @@ impl Error {
         self
     }
 
+    /// Names the keys concerned, unless a deeper layer named some already.
+    #[must_use]
+    pub fn with_keys(mut self, keys: &KeyBounds) -> Self {
+        self.inner.keys.get_or_insert_with(|| keys.clone());
+        self
+    }
+
     /// Attaches the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
@@ -147,6 +211,30 @@ impl Error {
     pub fn offset(&self) -> Option<u64> {
         self.inner.offset
     }
+
+    /// The keys that may be concerned, as far as that is known: the smallest, and the largest (empty:
+    /// no upper bound). A damaged table, for instance, names the keys that it covers.
+    #[must_use]
+    pub fn keys(&self) -> Option<(&[u8], &[u8])> {
+        let keys = self.inner.keys.as_ref()?;
+        Some((&keys.smallest, &keys.largest))
+    }
+
+    /// What can be done about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        self.inner.kind.advice()
+    }
+}
+
+/// A key as a sentence shows it: the beginning of it, printable.
+fn shown(key: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 32;
+    let (part, dots) = match key.get(..SHOWN_BYTES) {
+        Some(part) if part.len() < key.len() => (part, "..."),
+        _ => (key, ""),
+    };
+    format!("\"{}{dots}\"", part.escape_ascii())
 }
 
 impl fmt::Display for Error {
@@ -157,6 +245,12 @@ impl fmt::Display for Error {
             (Some(file), None) => write!(f, " ({})", file.display())?,
             (None, Some(offset)) => write!(f, " (at byte {offset})")?,
             (None, None) => {}
+        }
+        if let Some((smallest, largest)) = self.keys() {
+            match largest {
+                [] => write!(f, ", keys from {} on", shown(smallest))?,
+                _ => write!(f, ", keys {} to {}", shown(smallest), shown(largest))?,
+            }
         }
         if let Some(source) = &self.inner.source {
             write!(f, ": {source}")?;
@@ -181,28 +275,4 @@ impl std::error::Error for Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn display_is_a_sentence_with_its_place() {
-        let error = Error::corruption("block checksum mismatch")
-            .with_file(Path::new("000007.sst"))
-            .with_offset(4096)
-            .with_file(Path::new("outer"));
-        assert_eq!(
-            error.to_string(),
-            "block checksum mismatch (000007.sst at byte 4096)"
-        );
-        assert_eq!(error.kind(), ErrorKind::Corruption);
-    }
-
-    #[test]
-    fn a_full_device_is_its_own_kind() {
-        let source = io::Error::from(io::ErrorKind::StorageFull);
-        assert_eq!(
-            Error::io("append", Path::new("x"), source).kind(),
-            ErrorKind::NoSpace
-        );
-    }
-}
+mod tests;

@@ -405,9 +405,16 @@ impl Table {
     #[cold]
     fn load_block(&self, leaf: &Leaf, index: usize) -> Result<Block> {
         let handle = leaf.index.handle(index);
-        let contents = self.block_file().read_block(handle)?;
-        let block = self.parse_block(&contents, handle)?;
+        let contents = self.block_file().read_block(handle);
+        let block = contents.and_then(|contents| self.parse_block(&contents, handle));
+        let block = block.map_err(|error| self.with_keys(error))?;
         Ok(leaf.slots.insert(index, block))
+    }
+
+    /// Names the keys that may be concerned.
+    #[cold]
+    pub(crate) fn with_keys(&self, error: Error) -> Error {
+        error.with_keys(&self.properties().meta.bounds)
     }
 
     /// Makes a block of its contents.

@@ -196,7 +196,8 @@ impl TableHandle {
         }
         let path = table_path(&self.cache.directory, self.meta.number);
         let blocks = Arc::clone(&self.cache.blocks);
-        let table = Table::open_checked(&*self.cache.fs, &path, &self.meta, blocks)?;
+        let table = Table::open_checked(&*self.cache.fs, &path, &self.meta, blocks);
+        let table = table.map_err(|error| error.with_keys(&self.meta.bounds))?;
         let table = Arc::new(table);
         // Counted before others can see it, and so before others can close it.
         self.cache.open.fetch_add(1, Ordering::Relaxed);

@@ -102,9 +102,11 @@ impl TableIter {
         }
         let handle = leaf.index.handle(index);
         let (file, limit) = (self.table.block_file(), leaf.index.end_offset());
-        let stored = self.read_ahead.stored(file, handle, limit)?;
-        let contents = file.unpack(stored, handle.offset, &mut self.scratch)?;
-        let block = self.table.parse_block(contents, handle)?;
+        let stored = self.read_ahead.stored(file, handle, limit);
+        let block = stored
+            .and_then(|stored| file.unpack(stored, handle.offset, &mut self.scratch))
+            .and_then(|contents| self.table.parse_block(contents, handle))
+            .map_err(|error| self.table.with_keys(error))?;
         Ok(match self.fill {
             FillCache::Yes => leaf.slots.insert(index, block),
             FillCache::No => block,
