@@ -73,6 +73,12 @@ impl SegmentTable {
         self.live.lock().contains_key(&number)
     }
 
+    /// Whether the file of segment `number` is kept, to hold records or to be used again.
+    pub(crate) fn is_kept(&self, number: FileNumber) -> bool {
+        let is_recyclable = self.recyclable.lock().contains(&number);
+        is_recyclable || self.is_live(number) || self.current() == Some(number)
+    }
+
     /// The live segments below `needed`.
     pub(crate) fn below(&self, needed: FileNumber) -> Vec<FileNumber> {
         self.live
@@ -134,6 +140,11 @@ impl Log {
 
     pub(crate) fn current_number(&self) -> Option<FileNumber> {
         self.current.as_ref().map(SegmentWriter::number)
+    }
+
+    /// Where the records of the current segment end, bytes from its beginning.
+    pub(crate) fn current_end(&self) -> u64 {
+        self.current.as_ref().map_or(0, SegmentWriter::bytes)
     }
 
     /// Appends the payloads of a group, the first of which begins at `sequence`. Failure is latched:

@@ -1,18 +1,22 @@
 //! Validation: reads everything that the manifest names and compares it with what it says.
 //!
-//! Invariant: changes nothing, and finds every byte that is not what was written: every block and
-//! file checksum, key order, filters against keys, index agreement, counts and ranges against the
-//! manifest, the disjointness of runs (I7), missing files and strays.
+//! Invariant: changes nothing, holds nobody up, and finds every byte that is not what was written:
+//! the manifest and `CURRENT`, every block and file checksum of every table, key order, filters
+//! against keys, index agreement, counts, key and sequence ranges against the manifest, the
+//! disjointness of runs (I7), the records of the log, the files of backups and recovery points by
+//! presence and length, and strays. The parts: `tables`, `log`, `files`.
+
+mod files;
+mod log;
+mod tables;
 
 use crate::engine::{Engine, Mode};
-use esker_base::filename::{FileKind, table_path, wal_path};
+use esker_base::key_bounds::KeyBounds;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result};
-use esker_wal::{SegmentEnd, SegmentReader};
 use parking_lot::Mutex;
-use std::collections::HashSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -31,6 +35,7 @@ pub struct Issue {
     severity: Severity,
     file: Option<PathBuf>,
     offset: Option<u64>,
+    keys: Option<(Vec<u8>, Vec<u8>)>,
     message: String,
     advice: &'static str,
 }
@@ -44,7 +49,7 @@ impl Issue {
 
     /// The file it is in.
     #[must_use]
-    pub fn file(&self) -> Option<&std::path::Path> {
+    pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
@@ -52,6 +57,14 @@ impl Issue {
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         self.offset
+    }
+
+    /// The keys that may be concerned, where that is known: the smallest, and the largest (empty: no
+    /// upper bound).
+    #[must_use]
+    pub fn keys(&self) -> Option<(&[u8], &[u8])> {
+        let (smallest, largest) = self.keys.as_ref()?;
+        Some((smallest, largest))
     }
 
     /// What is wrong.
@@ -66,28 +79,62 @@ impl Issue {
         self.advice
     }
 
+    /// Damage to a table, or to what is like one.
     pub(crate) fn damage(error: &Error) -> Self {
+        let advice = "restore the file from a backup, or the database from its last good one; what \
+            other files hold can still be read";
+        Self::with_advice(error, advice)
+    }
+
+    /// Damage, with advice of its own.
+    fn with_advice(error: &Error, advice: &'static str) -> Self {
+        let keys = error.keys();
+        let message = match std::error::Error::source(error) {
+            Some(source) => format!("{}: {source}", error.message()),
+            None => error.message().to_string(),
+        };
         Self {
             severity: Severity::Damage,
             file: error.file().map(PathBuf::from),
             offset: error.offset(),
-            message: error.message().to_string(),
-            advice: "restore the file from a backup, or the database from its last good one",
+            keys: keys.map(|(smallest, largest)| (smallest.to_vec(), largest.to_vec())),
+            message,
+            advice,
+        }
+    }
+
+    /// Something harmless about a file.
+    fn note(file: PathBuf, message: &str, advice: &'static str) -> Self {
+        Self {
+            severity: Severity::Note,
+            file: Some(file),
+            offset: None,
+            keys: None,
+            message: message.to_string(),
+            advice,
         }
     }
 }
 
 impl fmt::Display for Issue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.severity, self.message)?;
-        if let Some(file) = &self.file {
-            write!(f, " ({}", file.display())?;
-            if let Some(offset) = self.offset {
-                write!(f, " at byte {offset}")?;
+        let place = Error::new(ErrorKind::Corruption, self.message.clone());
+        let place = match &self.file {
+            Some(file) => place.with_file(file),
+            None => place,
+        };
+        let place = match self.offset {
+            Some(offset) => place.with_offset(offset),
+            None => place,
+        };
+        let place = match &self.keys {
+            Some((smallest, largest)) => {
+                let bounds = KeyBounds::inclusive(smallest.as_slice(), largest.as_slice());
+                place.with_keys(&bounds)
             }
-            f.write_str(")")?;
-        }
-        write!(f, "; {}", self.advice)
+            None => place,
+        };
+        write!(f, "{:?}: {place}; {}", self.severity, self.advice)
     }
 }
 
@@ -120,7 +167,7 @@ impl ValidationReport {
         self.tables
     }
 
-    /// Bytes that were read.
+    /// Bytes of tables and of the log that were read.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -136,13 +183,37 @@ pub struct ValidationProgress {
     pub total_bytes: u64,
 }
 
-/// What the parallel parts share.
+/// What the parts share.
 struct Shared<'a> {
     progress: &'a (dyn Fn(ValidationProgress) -> bool + Sync),
     issues: Mutex<Vec<Issue>>,
     done_bytes: AtomicU64,
     total_bytes: u64,
     cancelled: AtomicBool,
+}
+
+impl Shared<'_> {
+    fn found(&self, issue: Issue) {
+        self.issues.lock().push(issue);
+    }
+
+    /// Tells that `bytes` more were read. Whether to go on.
+    fn advance(&self, bytes: u64) -> bool {
+        let done_bytes = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let goes_on = (self.progress)(ValidationProgress {
+            done_bytes,
+            // Logs grow while they are read.
+            total_bytes: self.total_bytes.max(done_bytes),
+        });
+        if !goes_on {
+            self.cancelled.store(true, Ordering::Relaxed);
+        }
+        goes_on && !self.is_cancelled()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
 }
 
 pub(crate) fn validate(
@@ -156,138 +227,48 @@ pub(crate) fn validate(
         .iter()
         .map(|state| state.load_full())
         .collect();
+    // Every write that a table of these may hold is visible by now.
+    let visible = engine.visible_sequence();
     let tables: Vec<Arc<TableMeta>> = views
         .iter()
         .flat_map(|view| view.version.tables().map(|(_, _, meta)| Arc::clone(meta)))
         .collect();
+    let table_bytes: u64 = tables.iter().map(|meta| meta.file_bytes).sum();
     let shared = Shared {
         progress,
         issues: Mutex::default(),
         done_bytes: AtomicU64::new(0),
-        total_bytes: tables.iter().map(|meta| meta.file_bytes).sum(),
+        total_bytes: table_bytes + engine.segments.bytes(),
         cancelled: AtomicBool::new(false),
     };
     for view in &views {
         if let Err(error) = view.version.check_invariants() {
-            shared.issues.lock().push(Issue::damage(&error));
+            shared.found(Issue::with_advice(&error, MANIFEST_ADVICE));
         }
     }
-    verify_tables(engine, &tables, &shared);
-    if shared.cancelled.load(Ordering::Relaxed) {
-        return Err(Error::new(
-            ErrorKind::Cancelled,
-            "the validation was cancelled",
-        ));
-    }
+    tables::verify(engine, &tables, visible, &shared);
     if engine.mode != Mode::Memory {
-        verify_log(engine, &shared);
-        find_strays(engine, &shared);
+        log::verify(engine, &shared);
+        files::verify_manifest(engine, &shared);
+        files::verify_backups(engine, &shared);
+        files::find_strays(engine, &shared);
+    }
+    if shared.is_cancelled() {
+        let sentence = "the validation was cancelled";
+        return Err(Error::new(ErrorKind::Cancelled, sentence));
     }
     let mut issues = shared.issues.into_inner();
     issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity));
-    let bytes = shared.done_bytes.into_inner();
     Ok(ValidationReport {
         issues,
         tables: tables.len() as u64,
-        bytes,
+        bytes: shared.done_bytes.into_inner(),
     })
 }
 
-/// Reads the tables, one thread a processor at most as many as there are tables.
-fn verify_tables(engine: &Engine, tables: &[Arc<TableMeta>], shared: &Shared<'_>) {
-    let next = AtomicU64::new(0);
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(tables.len());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !shared.cancelled.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed) as usize;
-                    let Some(meta) = tables.get(index) else { break };
-                    verify_table(engine, meta, shared);
-                }
-            });
-        }
-    });
-}
+/// For damage to what names everything else.
+const MANIFEST_ADVICE: &str = "make a checkpoint or a backup while the database is open, for the \
+    next open will fail, and go on from there; or restore the last good backup";
 
-fn verify_table(engine: &Engine, meta: &Arc<TableMeta>, shared: &Shared<'_>) {
-    let live = engine.tables.get(meta);
-    let verified = live.handle.table().and_then(|table| {
-        table.verify_against(meta, &mut |bytes| {
-            let done_bytes = shared.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            let total_bytes = shared.total_bytes;
-            let goes_on = (shared.progress)(ValidationProgress {
-                done_bytes,
-                total_bytes,
-            });
-            if !goes_on {
-                shared.cancelled.store(true, Ordering::Relaxed);
-            }
-            goes_on && !shared.cancelled.load(Ordering::Relaxed)
-        })
-    });
-    if let Err(error) = verified
-        && error.kind() != ErrorKind::Cancelled
-    {
-        let error = error.with_file(&table_path(&engine.directory, meta.number));
-        shared.issues.lock().push(Issue::damage(&error));
-    }
-}
-
-/// Reads the complete segments of the log. The one that takes records is left out: its end moves.
-fn verify_log(engine: &Engine, shared: &Shared<'_>) {
-    let current = engine.segments.current();
-    for &number in &engine.versions.state().segments {
-        if Some(number) == current {
-            continue;
-        }
-        let path = wal_path(&engine.directory, number);
-        let read = SegmentReader::open(&*engine.fs, &path, number).and_then(|mut reader| {
-            while reader.next()?.is_some() {}
-            match reader.outcome() {
-                Some(SegmentEnd::Damaged { offset, reason, .. }) => {
-                    Err(Error::corruption(reason.clone())
-                        .with_file(&path)
-                        .with_offset(*offset))
-                }
-                _ => Ok(()),
-            }
-        });
-        let gone = || !engine.versions.state().segments.contains(&number);
-        if let Err(error) = read
-            && !gone()
-        {
-            shared.issues.lock().push(Issue::damage(&error));
-        }
-    }
-}
-
-/// Files that look like ours and that nothing names. Files of jobs that run now have numbers beyond
-/// the manifest's counter at the time of their edit, so only smaller ones are told.
-fn find_strays(engine: &Engine, shared: &Shared<'_>) {
-    let Ok(entries) = engine.fs.read_dir(&engine.directory) else {
-        return;
-    };
-    let state = engine.versions.state();
-    let live: HashSet<_> = engine.versions.live_files();
-    for entry in entries {
-        let stray = match FileKind::parse(&entry.name) {
-            Some(FileKind::Temporary) => true,
-            Some(FileKind::Table(number)) if number < state.next_file_number => {
-                !live.contains(&number) && !engine.tables.is_read(number)
-            }
-            _ => false,
-        };
-        if stray && engine.background.is_idle() {
-            shared.issues.lock().push(Issue {
-                severity: Severity::Note,
-                file: Some(engine.directory.join(&entry.name)),
-                offset: None,
-                message: "nothing names this file".to_string(),
-                advice: "the next open removes it",
-            });
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -160,6 +160,12 @@ impl VersionSet {
         ))
     }
 
+    /// Runs `body` while no edit is made: what it reads of the manifest's files holds still.
+    pub fn between_edits<R>(&self, body: impl FnOnce() -> R) -> R {
+        let _no_edit = self.inner.lock();
+        body()
+    }
+
     /// Whether there is a database in `directory`.
     ///
     /// # Errors

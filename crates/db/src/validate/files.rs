@@ -1,0 +1,112 @@
+//! The manifest as it is on disk, the files of backups and recovery points, and strays.
+//!
+//! Invariant: files of jobs that run, and of readers, are no findings. Backups are looked at by
+//! presence and length here; reading them is `verify_backup`'s work.
+
+use super::{Issue, MANIFEST_ADVICE, Shared};
+use crate::backup_metadata::BackupInfo;
+use crate::backup_store::BackupStore;
+use crate::engine::Engine;
+use esker_base::filename::{FileKind, manifest_path, table_path};
+use esker_base::table_meta::TableMeta;
+use esker_base::{Error, Result};
+use esker_manifest::VersionSet;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Reads the manifest as the next open would.
+pub(super) fn verify_manifest(engine: &Engine, shared: &Shared<'_>) {
+    let read = || VersionSet::recover_read_only(Arc::clone(&engine.fs), &engine.directory);
+    if read().is_ok() {
+        return;
+    }
+    // It may have changed under the reader. Edits are held up only where something seems wrong.
+    let versions = &engine.versions;
+    let number = versions.manifest_number();
+    if let Err(error) = versions.between_edits(read) {
+        let error = error.with_file(&manifest_path(&engine.directory, number));
+        shared.found(Issue::with_advice(&error, MANIFEST_ADVICE));
+    }
+}
+
+/// Looks for everything that backups and recovery points need.
+pub(super) fn verify_backups(engine: &Engine, shared: &Shared<'_>) {
+    const ADVICE: &str =
+        "delete this backup and make another; the database itself is not concerned";
+    let state = engine.versions.state();
+    for (name, bytes) in state.recovery_points.iter() {
+        let point = BackupInfo::decode(bytes);
+        let checked = point.and_then(|point| {
+            let mut tables = point.tables();
+            tables.try_for_each(|meta| {
+                check_presence(engine, &table_path(&engine.directory, meta.number), meta)
+            })
+        });
+        if let Err(error) = checked
+            && engine.versions.state().recovery_points.contains_key(name)
+        {
+            let mut issue = Issue::with_advice(&error, ADVICE);
+            issue.message = format!("recovery point {name}: {}", issue.message);
+            shared.found(issue);
+        }
+    }
+    // One operation on backups at a time, and this is one: no table comes or goes meanwhile.
+    let _one_at_a_time = engine.backups.lock.lock();
+    let store = BackupStore::new(&*engine.fs, &engine.backups.directory);
+    for name in store.names().unwrap_or_default() {
+        let checked = store.read(&name).and_then(|info| {
+            let mut tables = info.tables();
+            tables.try_for_each(|meta| check_presence(engine, &store.table_path(meta), meta))
+        });
+        if let Err(error) = checked {
+            let mut issue = Issue::with_advice(&error, ADVICE);
+            issue.message = format!("backup {name}: {}", issue.message);
+            shared.found(issue);
+        }
+    }
+}
+
+fn check_presence(engine: &Engine, path: &Path, meta: &TableMeta) -> Result<()> {
+    let found = engine.fs.metadata(path).map(|entry| entry.bytes);
+    let sentence = match found {
+        Ok(bytes) if bytes == meta.file_bytes => return Ok(()),
+        Ok(bytes) => format!("a table has {bytes} bytes instead of {}", meta.file_bytes),
+        Err(error) => format!("a table cannot be found: {error}"),
+    };
+    let error = Error::corruption(sentence);
+    Err(error.with_file(path).with_keys(&meta.bounds))
+}
+
+/// Files that look like ours and that nothing names. Files of jobs that run now have numbers beyond
+/// the manifest's counter at the time of their edit, so only smaller ones are told.
+pub(super) fn find_strays(engine: &Engine, shared: &Shared<'_>) {
+    let Ok(entries) = engine.fs.read_dir(&engine.directory) else {
+        return;
+    };
+    let state = engine.versions.state();
+    let live: HashSet<_> = engine.versions.live_files();
+    let manifest = engine.versions.manifest_number();
+    for entry in entries {
+        let stray = match FileKind::parse(&entry.name) {
+            Some(FileKind::Temporary) => true,
+            Some(FileKind::Table(number)) if number < state.next_file_number => {
+                !live.contains(&number) && !engine.tables.is_read(number)
+            }
+            Some(FileKind::WalSegment(number)) if number < state.next_file_number => {
+                !state.segments.contains(&number) && !engine.segments.is_kept(number)
+            }
+            // A later one may be about to take over.
+            Some(FileKind::Manifest(number)) => number < manifest && !live.contains(&number),
+            _ => false,
+        };
+        if stray && engine.background.is_idle() {
+            let path = engine.directory.join(&entry.name);
+            shared.found(Issue::note(
+                path,
+                "nothing names this file",
+                "the next open removes it",
+            ));
+        }
+    }
+}
