@@ -1,157 +1,61 @@
-//! The command line: its verbs and their options.
+//! The command line: what stands before and beside a verb. The verbs are in `verbs.rs`.
 //!
-//! Invariant: pure description; nothing is opened or printed here. Keys and values are taken as the
-//! operating system hands them over, UTF-8 or not.
+//! Invariant: pure description; nothing is opened or printed here. A line of the shell is the same
+//! verbs and the same options, without those that say which database.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 
 use crate::failure::EXIT_CODES;
-use crate::formats::Format;
+use crate::verbs::Verb;
 
 /// Looks into and works on an esker database: an embedded, ordered, persistent key-value store.
 #[derive(Debug, Parser)]
 #[command(name = "esker", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub(crate) struct Arguments {
     /// The directory of the database; needed by every verb but the dumps
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, conflicts_with = "memory")]
     pub(crate) db: Option<PathBuf>,
+
+    /// Works on a new database in memory, which goes when the command ends
+    #[arg(long, global = true)]
+    pub(crate) memory: bool,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
 
     /// What to do
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
 
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Print the value of a key
-    Get(Get),
-    /// Set a key to a value; creates the database if there is none
-    Put(Put),
-    /// Remove a key; removing one that is not there is no error
-    Delete(Delete),
-    /// Print records in key order, as escaped tsv
-    Scan(Scan),
-    /// Print the number of keys
-    Count,
-    /// Read records from a file or pipe, one a line; creates the database if there is none
-    Import(Import),
-    /// Write every record to a file or pipe, one a line, in key order
-    Export(Export),
-    /// Print what the database is made of
-    Stats(Stats),
-    /// Check every byte of the database; exit code 0 only if all is well
-    Verify,
-    /// Merge all tables, leaving no overwritten, deleted or expired data behind
-    Compact,
-    /// Print the records of a write-ahead log segment
-    DumpWal(Dump),
-    /// Print the properties and entries of a table
-    DumpTable(Dump),
-    /// Print the edits of a manifest
-    DumpManifest(Dump),
-}
-
-/// A key as it is given on the command line.
-#[derive(Args, Debug)]
-pub(crate) struct KeyArgument {
-    /// The key
-    #[arg(value_name = "KEY", allow_negative_numbers = true)]
-    pub(crate) key: OsString,
-    /// KEY is written in hexadecimal digits
-    #[arg(long)]
-    pub(crate) hex: bool,
-}
-
-/// `esker get`.
-#[derive(Args, Debug)]
-pub(crate) struct Get {
+/// A line of the shell.
+#[derive(Debug, Parser)]
+#[command(name = "esker", no_binary_name = true, disable_version_flag = true)]
+pub(crate) struct Line {
     #[command(flatten)]
-    pub(crate) key: KeyArgument,
-    /// Print the bytes of the value alone, without a newline after them
-    #[arg(long)]
-    pub(crate) raw: bool,
+    pub(crate) common: Common,
+
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
 }
 
-/// `esker put`.
-#[derive(Args, Debug)]
-pub(crate) struct Put {
-    #[command(flatten)]
-    pub(crate) key: KeyArgument,
-    /// The value
-    #[arg(allow_negative_numbers = true, required_unless_present = "stdin")]
-    pub(crate) value: Option<OsString>,
-    /// Take all of standard input for the value
-    #[arg(long, conflicts_with = "value")]
-    pub(crate) stdin: bool,
-}
-
-/// `esker delete`.
-#[derive(Args, Debug)]
-pub(crate) struct Delete {
-    #[command(flatten)]
-    pub(crate) key: KeyArgument,
-}
-
-/// `esker scan`.
-#[derive(Args, Debug)]
-pub(crate) struct Scan {
-    /// Only keys that begin with this
-    #[arg(long, value_name = "KEY")]
-    pub(crate) prefix: Option<OsString>,
-    /// Only keys from this one on
-    #[arg(long, value_name = "KEY")]
-    pub(crate) from: Option<OsString>,
-    /// Only keys before this one
-    #[arg(long, value_name = "KEY")]
-    pub(crate) to: Option<OsString>,
-    /// At most this many records
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<u64>,
-    /// From the last key to the first
-    #[arg(long)]
-    pub(crate) reverse: bool,
-    /// The given keys are written in hexadecimal digits
-    #[arg(long)]
-    pub(crate) hex: bool,
-}
-
-/// `esker import`.
-#[derive(Args, Debug)]
-pub(crate) struct Import {
-    /// How a record is written on its line
-    #[arg(long, value_enum, default_value = "raw-tsv")]
-    pub(crate) format: Format,
-    /// Where the records come from; - is standard input
-    pub(crate) file: PathBuf,
-}
-
-/// `esker export`.
-#[derive(Args, Debug)]
-pub(crate) struct Export {
-    /// How a record is written on its line
-    #[arg(long, value_enum, default_value = "raw-tsv")]
-    pub(crate) format: Format,
-    /// Where the records go; - is standard output
-    pub(crate) file: PathBuf,
-}
-
-/// `esker stats`.
-#[derive(Args, Debug)]
-pub(crate) struct Stats {
-    /// One JSON object instead of a table
-    #[arg(long)]
+/// Options that every verb has.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Common {
+    /// One JSON object on a line for each command, instead of text for people
+    #[arg(long, global = true)]
     pub(crate) json: bool,
-}
 
-/// `esker dump-wal`, `dump-table` and `dump-manifest`.
-#[derive(Args, Debug)]
-pub(crate) struct Dump {
-    /// The file; a bare name is looked for in the directory that --db gives
-    pub(crate) file: PathBuf,
+    /// Does not ask before something is destroyed
+    #[arg(long, short = 'y', global = true)]
+    pub(crate) yes: bool,
+
+    /// The keyspace whose records are meant; "default" where none is named
+    #[arg(long, short = 'k', value_name = "NAME", global = true)]
+    pub(crate) keyspace: Option<String>,
 }
 
 #[cfg(test)]
@@ -162,6 +66,7 @@ mod tests {
     #[test]
     fn the_description_is_consistent() {
         Arguments::command().debug_assert();
+        Line::command().debug_assert();
     }
 
     #[test]
@@ -174,5 +79,13 @@ mod tests {
             assert_eq!(arguments.db, Some(PathBuf::from("d")));
             assert!(matches!(arguments.verb, Verb::Get(get) if get.key.key == "-5"));
         }
+    }
+
+    #[test]
+    fn a_line_of_the_shell_is_a_verb_and_its_options() {
+        let line = Line::try_parse_from(["get", "k", "--json", "-k", "users"]).unwrap();
+        assert!(line.common.json && line.common.keyspace.as_deref() == Some("users"));
+        assert!(matches!(line.verb, Verb::Get(get) if get.key.key == "k"));
+        assert!(Line::try_parse_from(["get", "k", "--db", "d"]).is_err());
     }
 }

@@ -6,22 +6,31 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::args::Dump;
 use crate::failure::Result;
 use crate::streams::Output;
+use crate::verbs::Dump;
 
 /// A function of [`esker::inspect`].
 type Inspector = fn(&Path, &mut dyn Write) -> esker::Result<()>;
 
 /// Prints what `inspector` says of the file.
 pub(crate) fn run(db: Option<&Path>, verb: &Dump, inspector: Inspector) -> Result<()> {
-    let path = located(db, &verb.file);
     let mut output = Output::standard();
-    let result = inspector(&path, output.as_write());
+    let result = write(db, verb, inspector, output.as_write());
     // What could be read is printed before the damage is named.
     let finished = output.finish();
     result?;
     finished
+}
+
+/// Writes what `inspector` says of the file to `output`.
+pub(crate) fn write(
+    db: Option<&Path>,
+    verb: &Dump,
+    inspector: Inspector,
+    output: &mut dyn Write,
+) -> Result<()> {
+    Ok(inspector(&located(db, &verb.file), output)?)
 }
 
 /// A bare name is meant within the database's directory; anything else is a path as it stands.

@@ -3,35 +3,27 @@
 //! Invariant: one moment of the database is written, in memory bounded by its longest record. A
 //! record that the format cannot hold ends the export; a file then never appears.
 
-use std::path::Path;
-
 use clap::ValueEnum as _;
-use esker::Db;
+use esker::Keyspace;
 
-use crate::args::Export;
 use crate::failure::{Failure, Result};
 use crate::formats::Format;
-use crate::import::counted;
+use crate::keys;
 use crate::progress::Progress;
 use crate::streams::Output;
-use crate::{keys, open};
+use crate::verbs::Export;
 
 /// The bar moves after this many records.
 const PROGRESS_RECORDS: u64 = 1000;
 
 /// Streams records out, and says how many.
-pub(crate) fn run(directory: &Path, verb: &Export) -> Result<()> {
-    let db = open::for_reading(directory)?;
-    let output = Output::create(&verb.file)?;
-    let records = export(&db, output, verb.format)?;
-    db.close()?;
-    eprintln!("exported {}", counted(records));
-    Ok(())
+pub(crate) fn run(keyspace: &Keyspace, verb: &Export) -> Result<u64> {
+    export(keyspace, Output::create(&verb.file)?, verb.format)
 }
 
-fn export(db: &Db, mut output: Output, format: Format) -> Result<u64> {
+fn export(keyspace: &Keyspace, mut output: Output, format: Format) -> Result<u64> {
     let progress = Progress::new(None);
-    let mut cursor = db.cursor();
+    let mut cursor = keyspace.cursor();
     cursor.seek_to_first()?;
     let mut line = Vec::new();
     let (mut records, mut bytes) = (0, 0);

@@ -6,21 +6,29 @@
 use std::error::Error as _;
 use std::io;
 use std::path::Path;
-use std::process::ExitCode;
 
 use esker::ErrorKind;
+use serde_json::{Value, json};
+
+use crate::reply::{Reply, Style};
 
 /// Printed below `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  1  the answer is no: the key is missing, the database is not well, a line or record is refused
-  2  the command line is wrong, or names a key that no database can hold
-  3  the database or a file could not be opened, read or written";
+  0    done
+  1    the answer is no: the key is missing, the database is not well, a line or record is refused,
+       a transaction conflicts
+  2    the command line is wrong, or names a key that no database can hold
+  3    the database or a file could not be opened, read or written
+  4    something would have been destroyed, and nobody confirmed it: --yes does
+  130  interrupted
+A script that the shell takes from a pipe ends with the largest code of its lines.";
 
 /// Why a verb did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// What was asked about is not there: an answer rather than an error.
+    Missing(String),
     /// The verb ran, and its answer is no.
     Refused(String),
     /// What was asked for can not be asked for.
@@ -29,8 +37,16 @@ pub(crate) enum Failure {
     Engine(String),
     /// The engine found that stored bytes are not what was written.
     Damage(String),
+    /// It would have destroyed something, and nobody said yes.
+    Unconfirmed(String),
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
     /// Whoever read the output has had enough of it.
     ReaderGone,
+    /// A check found something: what it found, and the sentence that says so.
+    Found(Box<Reply>, String),
+    /// One that the command's own `--json` object has told already.
+    Told(Box<Failure>),
 }
 
 /// The result of everything in the command line.
@@ -49,21 +65,101 @@ impl Failure {
     /// left to command lines that no directory could mend.
     pub(crate) fn opening(error: esker::Error) -> Self {
         match Self::from(error) {
-            Self::Usage(message) => Self::Engine(message),
+            Self::Usage(message) | Self::Refused(message) => Self::Engine(message),
             other => other,
         }
     }
 
-    /// Says it on standard error and gives the exit code.
-    pub(crate) fn report(&self) -> ExitCode {
-        let (message, code) = match self {
-            Self::Refused(message) => (message, 1),
-            Self::Usage(message) => (message, 2),
-            Self::Engine(message) | Self::Damage(message) => (message, 3),
-            Self::ReaderGone => return ExitCode::SUCCESS,
+    /// The exit code that documents it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::ReaderGone => 0,
+            Self::Missing(_) | Self::Refused(_) | Self::Found(..) => 1,
+            Self::Usage(_) => 2,
+            Self::Engine(_) | Self::Damage(_) => 3,
+            Self::Unconfirmed(_) => 4,
+            Self::Interrupted => 130,
+            Self::Told(failure) => failure.exit_code(),
+        }
+    }
+
+    /// Whether a script may go on after it: what is missing is an answer.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Missing(_))
+    }
+
+    /// Whether programs have been told of it.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Self::Told(_) | Self::ReaderGone)
+    }
+
+    /// The sentence, on one line; none where there is nobody to tell.
+    pub(crate) fn sentence(&self) -> Option<String> {
+        let message = match self {
+            Self::Missing(message)
+            | Self::Refused(message)
+            | Self::Usage(message)
+            | Self::Engine(message)
+            | Self::Damage(message)
+            | Self::Found(_, message)
+            | Self::Unconfirmed(message) => message,
+            Self::Interrupted => "interrupted",
+            Self::ReaderGone => return None,
+            Self::Told(failure) => return failure.sentence(),
         };
-        eprintln!("esker: {}", message.replace(['\n', '\r'], " "));
-        ExitCode::from(code)
+        Some(message.replace(['\n', '\r'], " "))
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "missing",
+            Self::Refused(_) | Self::Found(..) => "refused",
+            Self::Usage(_) => "usage",
+            Self::Engine(_) => "engine",
+            Self::Damage(_) => "damage",
+            Self::Unconfirmed(_) => "unconfirmed",
+            Self::Interrupted => "interrupted",
+            Self::ReaderGone => "reader-gone",
+            Self::Told(failure) => failure.name(),
+        }
+    }
+
+    /// The `"error"` of a `--json` object.
+    pub(crate) fn as_json(&self) -> Value {
+        json!({
+            "kind": self.name(),
+            "message": self.sentence().unwrap_or_default(),
+            "exit_code": self.exit_code(),
+        })
+    }
+
+    /// Tells people on standard error, and programs on standard output. `line` is the one of a
+    /// script that failed.
+    pub(crate) fn report(&self, style: Style, line: Option<usize>) {
+        if let Self::Found(reply, _) = self
+            && !style.json
+        {
+            // If the reader has gone, there is nobody to be told of it.
+            let _ = reply.print(style);
+        }
+        if style.json && !self.is_told() {
+            let mut error = self.as_json();
+            if let Some(line) = line {
+                error["line"] = line.into();
+            }
+            let reply = match self {
+                Self::Found(reply, _) => (**reply).clone(),
+                _ => Reply::default(),
+            };
+            let _ = reply.field("error", error).print_as(false, style);
+        }
+        let Some(sentence) = self.sentence() else {
+            return;
+        };
+        match line {
+            Some(line) => eprintln!("esker: line {line}: {sentence}"),
+            None => eprintln!("esker: {sentence}"),
+        }
     }
 }
 
@@ -75,10 +171,20 @@ impl From<esker::Error> for Failure {
         if source.is_some_and(|source| source.kind() == io::ErrorKind::BrokenPipe) {
             return Self::ReaderGone;
         }
+        let sentence = match error.kind() {
+            // These sentences say themselves how to do it right.
+            ErrorKind::InvalidArgument
+            | ErrorKind::Unsupported
+            | ErrorKind::NotFound
+            | ErrorKind::Conflict => error.to_string(),
+            _ => format!("{error}; {}", error.advice()),
+        };
         match error.kind() {
-            ErrorKind::InvalidArgument => Self::Usage(error.to_string()),
-            ErrorKind::Corruption => Self::Damage(error.to_string()),
-            _ => Self::Engine(error.to_string()),
+            ErrorKind::InvalidArgument | ErrorKind::Unsupported => Self::Usage(sentence),
+            ErrorKind::NotFound | ErrorKind::Conflict => Self::Refused(sentence),
+            ErrorKind::Corruption => Self::Damage(sentence),
+            ErrorKind::Cancelled => Self::Interrupted,
+            _ => Self::Engine(sentence),
         }
     }
 }

@@ -6,15 +6,12 @@
 //! that it names.
 
 use std::io::BufRead;
-use std::path::Path;
 
-use esker::{Db, Durability, WriteBatch, WriteOptions};
+use esker::{Db, Durability, Keyspace, WriteBatch, WriteOptions};
 
-use crate::args::Import;
 use crate::failure::{Failure, Result};
 use crate::formats::lines::{LineError, LineReader};
 use crate::formats::{Format, Problem, RecordLimits};
-use crate::open;
 use crate::progress::Progress;
 use crate::streams::Input;
 
@@ -23,18 +20,8 @@ const BATCH_RECORDS: usize = 1000;
 /// ...or this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Streams records in, and says how many.
-pub(crate) fn run(directory: &Path, verb: &Import) -> Result<()> {
-    // First the source: a mistyped name must not leave an empty database behind.
-    let input = Input::open(&verb.file)?;
-    let db = open::or_create(directory)?;
-    let records = import(&db, input, verb.format)?;
-    db.close()?;
-    eprintln!("imported {}", counted(records));
-    Ok(())
-}
-
-fn import(db: &Db, input: Input, format: Format) -> Result<u64> {
+/// Streams records into `keyspace` of `db`, and says how many.
+pub(crate) fn run(keyspace: &Keyspace, db: &Db, input: Input, format: Format) -> Result<u64> {
     let options = db.options();
     let limits = RecordLimits {
         key_bytes: options.max_key_bytes(),
@@ -42,7 +29,7 @@ fn import(db: &Db, input: Input, format: Format) -> Result<u64> {
     };
     let progress = Progress::new(input.bytes);
     let mut lines = LineReader::new(input.reader, format.line_limits(limits));
-    let mut writer = Writer::new(db);
+    let mut writer = Writer::new(keyspace, db);
     let read = read_all(&mut lines, &mut writer, format, limits, &progress);
     drop(progress);
     // The records before a bad line are kept, and durable like all others.
@@ -123,6 +110,7 @@ fn stop_of(error: LineError, limits: RecordLimits) -> Stop {
 
 /// Gathers records into batches.
 struct Writer<'a> {
+    keyspace: &'a Keyspace,
     db: &'a Db,
     batch: WriteBatch,
     batch_bytes: usize,
@@ -131,8 +119,9 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(db: &'a Db) -> Self {
+    fn new(keyspace: &'a Keyspace, db: &'a Db) -> Self {
         Self {
+            keyspace,
             db,
             batch: WriteBatch::new(),
             batch_bytes: 0,
@@ -149,7 +138,7 @@ impl<'a> Writer<'a> {
         if is_full {
             self.write(Durability::Buffered)?;
         }
-        self.batch.put(key, value);
+        self.batch.put_in(self.keyspace, key, value);
         self.batch_bytes += bytes;
         Ok(is_full)
     }

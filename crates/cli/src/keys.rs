@@ -5,15 +5,24 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::args::KeyArgument;
 use crate::failure::{Failure, Result};
+use crate::verbs::KeyArgument;
 
 /// The longest part of a key that a message shows, bytes.
 const SHOWN_BYTES: usize = 80;
 
 /// The bytes of the key that the command line names.
 pub(crate) fn bytes_of(argument: &KeyArgument) -> Result<Vec<u8>> {
-    parse(&argument.key, argument.hex)
+    parse_key(&argument.key, argument.hex)
+}
+
+/// As [`parse`], for a whole key, which is never empty.
+pub(crate) fn parse_key(text: &OsStr, hex: bool) -> Result<Vec<u8>> {
+    let key = parse(text, hex)?;
+    if key.is_empty() {
+        return Err(Failure::Usage("a key has at least one byte".into()));
+    }
+    Ok(key)
 }
 
 /// The bytes that `text` stands for: its own, or those that its hexadecimal digits name.

@@ -1,52 +1,77 @@
 //! `esker`, the command line of the database of the same name.
 //!
-//! Owns the way from the arguments to one verb and from its outcome to an exit code. Uses nothing
-//! of the engine but the public API of the library.
+//! Owns the way from the arguments to one verb or to the shell, and from its outcome to an exit code.
+//! Uses nothing of the engine but the public API of the library.
 #![forbid(unsafe_code)]
 
 mod args;
+mod confirm;
+mod display;
 mod dump;
+mod duration;
 mod export;
 mod failure;
 mod formats;
 mod import;
+mod interrupt;
+mod key_range;
 mod keys;
 mod open;
-mod points;
 mod progress;
-mod scan;
+mod reply;
+mod session;
+mod shell;
 mod streams;
-mod upkeep;
+mod verbs;
+mod words;
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Arguments, Verb};
+use args::Arguments;
+use confirm::Terminal;
+use failure::{Failure, Result};
+use reply::Style;
+use session::{Pending, Session};
+use verbs::{Needs, Verb};
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+    let arguments = Arguments::parse();
+    if let Verb::Shell(verb) = &arguments.verb {
+        return ExitCode::from(shell::run(&arguments, verb));
     }
+    let style = Style {
+        json: arguments.common.json,
+        terminal: io::stdout().is_terminal(),
+        session: false,
+    };
+    let Err(failure) = single(&arguments, style) else {
+        return ExitCode::SUCCESS;
+    };
+    failure.report(style, None);
+    ExitCode::from(failure.exit_code())
 }
 
-fn run(arguments: &Arguments) -> failure::Result<()> {
-    let db = arguments.db.as_deref();
-    let directory = || open::directory(db);
-    match &arguments.verb {
-        Verb::Get(verb) => points::get(directory()?, verb),
-        Verb::Put(verb) => points::put(directory()?, verb),
-        Verb::Delete(verb) => points::delete(directory()?, verb),
-        Verb::Scan(verb) => scan::scan(directory()?, verb),
-        Verb::Count => scan::count(directory()?),
-        Verb::Import(verb) => import::run(directory()?, verb),
-        Verb::Export(verb) => export::run(directory()?, verb),
-        Verb::Stats(verb) => upkeep::stats(directory()?, verb),
-        Verb::Verify => upkeep::verify(directory()?),
-        Verb::Compact => upkeep::compact(directory()?),
-        Verb::DumpWal(verb) => dump::run(db, verb, esker::inspect::dump_wal),
-        Verb::DumpTable(verb) => dump::run(db, verb, esker::inspect::dump_table),
-        Verb::DumpManifest(verb) => dump::run(db, verb, esker::inspect::dump_manifest),
+/// Runs one command in a session of its own.
+fn single(arguments: &Arguments, style: Style) -> Result<()> {
+    let needs = arguments.verb.needs();
+    if needs == Needs::Session {
+        let sentence = "this verb is for a session of several commands: start one with esker shell";
+        return Err(Failure::Usage(sentence.into()));
     }
+    let directory = arguments.db.clone();
+    let mut session = Session {
+        pending: match arguments.memory {
+            true => Some(Pending::Memory),
+            false => directory.map(|directory| Pending::Directory { directory, needs }),
+        },
+        style,
+        ..Session::default()
+    };
+    let ran = session.run(&arguments.common, &arguments.verb, &mut Terminal);
+    // The first failure is the one to tell.
+    let ended = session.end();
+    ran.and(ended)
 }

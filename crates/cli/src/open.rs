@@ -9,11 +9,6 @@ use esker::{Db, Options};
 
 use crate::failure::{Failure, Result};
 
-/// The directory that `--db` gives.
-pub(crate) fn directory(db: Option<&Path>) -> Result<&Path> {
-    db.ok_or_else(|| Failure::Usage("which database? Give its directory with --db DIR".into()))
-}
-
 /// Opens an existing database for looking at it.
 pub(crate) fn for_reading(directory: &Path) -> Result<Db> {
     let opened = Options::new()

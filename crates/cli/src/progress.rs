@@ -1,7 +1,7 @@
-//! The bar on standard error while records stream by; nothing where that is no terminal.
+//! The bar on standard error while something long runs; nothing where that is no terminal.
 //!
-//! Invariant: costs the verb a few additions for each group of records. Called by `import` and
-//! `export`.
+//! Invariant: costs the verb a few additions for each group of records. Called by the verbs that
+//! take long.
 
 use std::time::Duration;
 
@@ -32,6 +32,37 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         Self { bar }
+    }
+
+    /// A sign of life while something runs whose length nobody knows.
+    pub(crate) fn spinner(message: &'static str) -> Self {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{elapsed} {spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_message(message);
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        Self { bar }
+    }
+
+    /// A bar for something that tells how far it is in bytes.
+    pub(crate) fn bytes() -> Self {
+        let bar = ProgressBar::new(0);
+        let template = "{elapsed} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self { bar }
+    }
+
+    /// `done` of `total` bytes are done.
+    pub(crate) fn advance(&self, done: u64, total: u64) {
+        if !self.bar.is_hidden() {
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+        }
     }
 
     /// The stream has come to byte `bytes` and record `records`.

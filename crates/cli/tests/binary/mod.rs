@@ -54,11 +54,16 @@ impl Place {
         arguments: impl IntoIterator<Item = A>,
         input: &[u8],
     ) -> Outcome {
-        let mut child = self
-            .command(arguments)
+        self.feed_command(self.command(arguments), input)
+    }
+
+    /// What `command` says when its standard input is `input`.
+    pub(crate) fn feed_command(&self, mut command: Command, input: &[u8]) -> Outcome {
+        let piped = command
             .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         std::thread::scope(|scope| {
             // A command that fails early closes the pipe, which is no failure of the test.
@@ -115,6 +120,7 @@ impl Outcome {
     }
 
     /// Asserts that it failed with `code` and one line on standard error that has all of `words`.
+    #[allow(dead_code)] // Not every test binary expects failures.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");

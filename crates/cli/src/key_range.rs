@@ -1,89 +1,52 @@
-//! `scan` and `count`: verbs on many keys that print to a terminal or pipe.
+//! The range of keys that options agree on: `--prefix`, `--from` and `--to`.
 //!
-//! Invariant: what is printed is escaped tsv, one record a line whatever its bytes.
+//! Invariant: pure; the range is the intersection of all that was given. Called by the verbs that
+//! take ranges.
 
 use std::ops::Bound;
-use std::path::Path;
 
-use esker::Db;
-
-use crate::args::Scan;
 use crate::failure::{Failure, Result};
-use crate::formats::Format;
-use crate::streams::Output;
-use crate::{keys, open};
-
-/// Prints records in key order.
-pub(crate) fn scan(directory: &Path, verb: &Scan) -> Result<()> {
-    let range = Range::of(verb)?;
-    let db = open::for_reading(directory)?;
-    print(&db, &range, verb)?;
-    Ok(db.close()?)
-}
-
-fn print(db: &Db, range: &Range, verb: &Scan) -> Result<()> {
-    let mut entries = db.range::<&[u8]>(range.bounds());
-    let mut output = Output::standard();
-    let mut line = Vec::new();
-    let mut left = verb.limit.unwrap_or(u64::MAX);
-    while left > 0 {
-        let entry = if verb.reverse {
-            entries.next_back()
-        } else {
-            entries.next()
-        };
-        let Some(entry) = entry else { break };
-        let (key, value) = entry?;
-        line.clear();
-        let encoded = Format::Tsv.encode(&key, &value, &mut line);
-        encoded.map_err(|problem| Failure::Refused(problem.into_owned()))?;
-        output.write(&line)?;
-        left -= 1;
-    }
-    output.finish()
-}
-
-/// Prints the number of keys, alone.
-pub(crate) fn count(directory: &Path) -> Result<()> {
-    let db = open::for_reading(directory)?;
-    let keys = db.count()?;
-    let mut output = Output::standard();
-    output.write(format!("{keys}\n").as_bytes())?;
-    output.finish()?;
-    Ok(db.close()?)
-}
+use crate::keys;
+use crate::verbs::RangeArguments;
 
 /// The keys from `from` (inclusive) to `to` (exclusive; `None`: to the last).
-#[derive(Debug, PartialEq, Eq)]
-struct Range {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeyRange {
     from: Vec<u8>,
     to: Option<Vec<u8>>,
 }
 
-impl Range {
-    /// The keys that all options of the command line agree on.
-    fn of(verb: &Scan) -> Result<Self> {
-        let prefix = keys::parse_option(verb.prefix.as_ref(), verb.hex)?;
-        let from = keys::parse_option(verb.from.as_ref(), verb.hex)?.unwrap_or_default();
-        let to = keys::parse_option(verb.to.as_ref(), verb.hex)?;
+impl KeyRange {
+    /// The keys that all of the options agree on.
+    pub(crate) fn of(arguments: &RangeArguments) -> Result<Self> {
+        let prefix = keys::parse_option(arguments.prefix.as_ref(), arguments.hex)?;
+        let from = keys::parse_option(arguments.from.as_ref(), arguments.hex)?.unwrap_or_default();
+        let to = keys::parse_option(arguments.to.as_ref(), arguments.hex)?;
         if to.as_ref().is_some_and(|to| *to < from) {
             return Err(Failure::Usage("--to comes before --from".into()));
         }
-        let Some(prefix) = prefix else {
-            return Ok(Self { from, to });
-        };
-        let end = end_of_prefix(&prefix);
-        let to = match (to, end) {
-            (Some(to), Some(end)) => Some(to.min(end)),
-            (to, end) => to.or(end),
-        };
-        Ok(Self {
-            from: from.max(prefix),
-            to,
+        let range = Self { from, to };
+        Ok(match prefix {
+            Some(prefix) => range.within(prefix),
+            None => range,
         })
     }
 
-    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    /// The keys of the range that begin with `prefix`.
+    pub(crate) fn within(self, prefix: Vec<u8>) -> Self {
+        let end = end_of_prefix(&prefix);
+        let to = match (self.to, end) {
+            (Some(to), Some(end)) => Some(to.min(end)),
+            (to, end) => to.or(end),
+        };
+        Self {
+            from: self.from.max(prefix),
+            to,
+        }
+    }
+
+    /// As the engine takes ranges.
+    pub(crate) fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
         let from = if self.from.is_empty() {
             Bound::Unbounded
         } else {
@@ -93,6 +56,19 @@ impl Range {
             from,
             self.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
         )
+    }
+
+    /// For messages: what the range is.
+    pub(crate) fn shown(&self) -> String {
+        match (&self.from, &self.to) {
+            (from, None) if from.is_empty() => "all keys".into(),
+            (from, None) => format!("the keys from {} on", keys::shown(from)),
+            (from, Some(to)) if from.is_empty() => format!("the keys before {}", keys::shown(to)),
+            (from, Some(to)) => {
+                let (from, to) = (keys::shown(from), keys::shown(to));
+                format!("the keys from {from} to before {to}")
+            }
+        }
     }
 }
 
@@ -128,19 +104,17 @@ mod tests {
             (Some("b"), None, Some("a"), "b", Some("a")),
         ];
         for (prefix, from, to, expected_from, expected_to) in cases {
-            let verb = Scan {
+            let arguments = RangeArguments {
                 prefix: prefix.map(OsString::from),
                 from: from.map(OsString::from),
                 to: to.map(OsString::from),
-                limit: None,
-                reverse: false,
                 hex: false,
             };
-            let range = Range::of(&verb).unwrap();
+            let range = KeyRange::of(&arguments).unwrap();
             let expected_to = expected_to.map(|to| to.as_bytes().to_vec());
             assert_eq!(
                 range,
-                Range {
+                KeyRange {
                     from: expected_from.as_bytes().to_vec(),
                     to: expected_to
                 }

@@ -1,0 +1,223 @@
+//! Verbs on backups and recovery points.
+//!
+//! Invariant: whatever takes the data of now, or a backup, away says by name and size what goes.
+
+use esker::BackupInfo;
+use serde_json::{Value, json};
+
+use super::{Context, Session};
+use crate::display::{self, counted, size};
+use crate::failure::{Failure, Result};
+use crate::progress::Progress;
+use crate::reply::Reply;
+use crate::verbs::{Described, Named, Restore};
+
+impl Session {
+    pub(super) fn backup(&mut self, verb: &Described) -> Result<Reply> {
+        self.only_what_is_committed("backup");
+        let db = self.db()?;
+        let progress = Progress::spinner("making a backup");
+        let info = db.create_backup(&verb.description.join(" "))?;
+        drop(progress);
+        let text = format!(
+            "backup {} made: {} in {}, {} of them new\n",
+            info.name(),
+            size(info.size_bytes()),
+            counted(info.table_count() as u64, "table", "tables"),
+            size(info.new_bytes()),
+        );
+        Ok(Reply::text(text).field("backup", as_json(&info)))
+    }
+
+    pub(super) fn recovery_point(&mut self, verb: &Described) -> Result<Reply> {
+        self.only_what_is_committed("recovery point");
+        let db = self.db()?;
+        let info = db.create_recovery_point(&verb.description.join(" "))?;
+        let text = format!("recovery point {} made\n", info.name());
+        Ok(Reply::text(text).field("backup", as_json(&info)))
+    }
+
+    fn only_what_is_committed(&self, what: &str) {
+        if let Some(open) = &self.transaction
+            && open.writes > 0
+        {
+            let size = open.size();
+            eprintln!("esker: the open transaction of {size} is not in the {what}");
+        }
+    }
+
+    pub(super) fn backups(&mut self) -> Result<Reply> {
+        let infos = self.db()?.list_backups()?;
+        let objects: Vec<Value> = infos.iter().map(as_json).collect();
+        if infos.is_empty() {
+            return Ok(Reply::text("there are no backups\n").field("backups", objects));
+        }
+        let rows: Vec<Vec<String>> = infos
+            .iter()
+            .map(|info| {
+                vec![
+                    info.name().to_owned(),
+                    kind(info).to_owned(),
+                    size(info.size_bytes()),
+                    info.sequence().to_string(),
+                    display::value(info.description().as_bytes(), 60),
+                ]
+            })
+            .collect();
+        let headings = ["name", "kind", "size", "sequence", "description"];
+        Ok(Reply::text(display::table(&headings, &rows)).field("backups", objects))
+    }
+
+    pub(super) fn backup_info(&mut self, verb: &Named) -> Result<Reply> {
+        let info = self.db()?.backup_info(&verb.name)?;
+        let text = display::pairs(&[
+            ("name", info.name().to_owned()),
+            ("kind", kind(&info).to_owned()),
+            (
+                "description",
+                display::value(info.description().as_bytes(), 1000),
+            ),
+            ("made", display::moment(info.created_millis())),
+            ("made by", format!("esker {}", info.esker_version())),
+            ("sequence", display::count(info.sequence())),
+            ("size", size(info.size_bytes())),
+            ("new when made", size(info.new_bytes())),
+            ("tables", info.table_count().to_string()),
+            ("keyspaces", info.keyspace_names().join(", ")),
+        ]);
+        Ok(Reply::text(text).field("backup", as_json(&info)))
+    }
+
+    pub(super) fn backup_verify(&mut self, verb: &Named) -> Result<Reply> {
+        let db = self.db()?;
+        let progress = Progress::spinner("reading the backup");
+        let report = db.verify_backup(&verb.name)?;
+        drop(progress);
+        super::care::judged(&report, &format!("backup {}", verb.name))
+    }
+
+    pub(super) fn backup_restore(
+        &mut self,
+        verb: &Restore,
+        context: &mut Context<'_>,
+    ) -> Result<Reply> {
+        let db = self.db()?;
+        let info = db.backup_info(&verb.name)?;
+        let name = info.name();
+        if let Some(target) = &verb.into {
+            let progress = Progress::spinner("restoring");
+            esker::backup::restore(db.directory(), name, target)?;
+            drop(progress);
+            let target = target.display().to_string();
+            let note = format!("{name} restored into {target}\n");
+            return Ok(Reply::text(note)
+                .field("backup", name)
+                .field("into", target));
+        }
+        self.outside_transaction("backup-restore")?;
+        let now = db.snapshot().sequence();
+        let since = counted(now.saturating_sub(info.sequence()), "write", "writes");
+        let place = self.connected()?.place();
+        let kept = self.kept_since(&info)?;
+        context.confirm(&format!(
+            "This replaces everything in {place}, all keyspaces, by {}. The {since} since then \
+             are lost{kept}.",
+            described(&info)
+        ))?;
+        let progress = Progress::spinner("restoring");
+        db.restore_backup(name)?;
+        drop(progress);
+        Ok(Reply::text(format!("{name} restored\n")).field("backup", name))
+    }
+
+    /// For questions: whether what was written since `info` is in a later backup.
+    fn kept_since(&mut self, info: &BackupInfo) -> Result<String> {
+        let infos = self.db()?.list_backups()?;
+        let later = infos
+            .iter()
+            .rev()
+            .find(|other| other.sequence() > info.sequence());
+        Ok(
+            later.map_or(" for good: no later backup has them".into(), |later| {
+                format!(", but for what {} has", later.name())
+            }),
+        )
+    }
+
+    /// For questions: what there is to go back to.
+    pub(super) fn backups_to_go_back_to(&mut self) -> Result<String> {
+        if self.connected()?.is_memory {
+            return Ok(String::new());
+        }
+        let infos = self.db()?.list_backups()?;
+        Ok(match infos.last() {
+            Some(last) => format!(" The last backup is {}.", last.name()),
+            None => " There is no backup.".into(),
+        })
+    }
+
+    pub(super) fn backup_delete(
+        &mut self,
+        verb: &Named,
+        context: &mut Context<'_>,
+    ) -> Result<Reply> {
+        let db = self.db()?;
+        let info = db.backup_info(&verb.name);
+        let what = match &info {
+            Ok(info) => described(info),
+            // What cannot be read can still be deleted.
+            Err(error) if error.kind() == esker::ErrorKind::Corruption => {
+                format!("backup {}, whose metadata is damaged", verb.name)
+            }
+            Err(error) => return Err(Failure::from(error.clone())),
+        };
+        let left = db.list_backups()?.len().saturating_sub(1);
+        let left = match left {
+            0 => "no other backup is left".to_owned(),
+            left => format!("{left} others are left"),
+        };
+        context.confirm(&format!("This deletes {what} for good; {left}."))?;
+        db.delete_backup(&verb.name)?;
+        Ok(Reply::text(format!("{} deleted\n", verb.name)).field("backup", verb.name.as_str()))
+    }
+}
+
+fn kind(info: &BackupInfo) -> &'static str {
+    if info.is_recovery_point() {
+        "recovery point"
+    } else {
+        "backup"
+    }
+}
+
+/// For questions: which backup, of when, how large.
+fn described(info: &BackupInfo) -> String {
+    let (kind, name, made) = (
+        kind(info),
+        info.name(),
+        display::moment(info.created_millis()),
+    );
+    let description = match info.description() {
+        "" => String::new(),
+        text => format!("\"{}\", ", display::value(text.as_bytes(), 60)),
+    };
+    format!(
+        "{kind} {name} ({description}made {made}, {})",
+        size(info.size_bytes())
+    )
+}
+
+fn as_json(info: &BackupInfo) -> Value {
+    json!({
+        "name": info.name(),
+        "description": info.description(),
+        "is_recovery_point": info.is_recovery_point(),
+        "created_millis": info.created_millis(),
+        "sequence": info.sequence(),
+        "size_bytes": info.size_bytes(),
+        "new_bytes": info.new_bytes(),
+        "tables": info.table_count(),
+        "keyspaces": info.keyspace_names(),
+        "esker_version": info.esker_version(),
+    })
+}

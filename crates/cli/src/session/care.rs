@@ -1,0 +1,332 @@
+//! Verbs on the database as a whole: how it is, whether it is well, and what keeps it so.
+//!
+//! Invariant: `validate` succeeds only if every check passed, and repairs nothing; nothing here loses
+//! anything, so that nothing here asks.
+
+use esker::{Db, ValidationReport};
+use serde_json::{Value, json};
+
+use super::Session;
+use crate::display::{self, counted, size};
+use crate::failure::{Failure, Result};
+use crate::progress::Progress;
+use crate::reply::Reply;
+
+impl Session {
+    pub(super) fn status(&mut self) -> Result<Reply> {
+        let transaction = self.transaction.as_ref().map(|open| open.writes);
+        let db = self.db()?;
+        let connection = self.connected()?;
+        let stats = db.stats();
+        let mode = match (connection.is_memory, connection.is_read_only) {
+            (true, _) => "in memory",
+            (_, true) => "on disk, for reading only",
+            (_, false) => "on disk",
+        };
+        let tables: usize = stats.levels().iter().map(|level| level.tables).sum();
+        let errors: Vec<String> = db
+            .background_errors()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let sequence = db.snapshot().sequence();
+        let names = db.keyspace_names()?;
+        let mut lines = vec![
+            ("database", connection.place()),
+            ("open", mode.to_owned()),
+            ("keyspaces", names.join(", ")),
+            ("last sequence", display::count(sequence)),
+            ("tables", format!("{tables} in the default keyspace")),
+            ("memtables", size(stats.memtable_bytes())),
+            ("block cache", size(stats.block_cache_bytes())),
+            ("snapshots", stats.snapshots().to_string()),
+            (
+                "transaction",
+                match transaction {
+                    Some(writes) => format!("open, {}", counted(writes, "write", "writes")),
+                    None => "none".to_owned(),
+                },
+            ),
+        ];
+        lines.extend(
+            errors
+                .iter()
+                .map(|error| ("background error", error.clone())),
+        );
+        let reply = Reply::text(display::pairs(&lines))
+            .field("database", connection.place())
+            .field("memory", connection.is_memory)
+            .field("read_only", connection.is_read_only)
+            .field("keyspaces", names)
+            .field("last_sequence", sequence)
+            .field("tables", tables)
+            .field("memtable_bytes", stats.memtable_bytes())
+            .field("block_cache_bytes", stats.block_cache_bytes())
+            .field("snapshots", stats.snapshots())
+            .field("transaction_writes", transaction);
+        Ok(reply.field("background_errors", errors))
+    }
+
+    /// Prints what the database is made of.
+    pub(super) fn stats(&mut self) -> Result<Reply> {
+        let db = self.db()?;
+        let stats = db.stats();
+        let mut reply = Reply::text(stats_table(&db)?).field("keyspaces", db.keyspace_names()?);
+        let levels = stats.levels().iter().map(|level| {
+            json!({
+                "runs": level.runs,
+                "tables": level.tables,
+                "bytes": level.bytes,
+                "entries": level.entries,
+            })
+        });
+        reply = reply.field("levels", levels.collect::<Vec<Value>>());
+        for (name, bytes) in sizes(&db)? {
+            reply = reply.field(name, bytes);
+        }
+        Ok(reply)
+    }
+
+    pub(super) fn config(&mut self) -> Result<Reply> {
+        let db = self.db()?;
+        let options = db.options();
+        let sizes = [
+            ("cache_bytes", options.cache_bytes() as u64),
+            ("write_buffer_bytes", options.write_buffer_bytes() as u64),
+            ("wal_size_limit_bytes", options.wal_size_limit_bytes()),
+            ("wal_segment_bytes", options.wal_segment_bytes()),
+            ("block_bytes", options.block_bytes() as u64),
+            ("target_file_bytes", options.target_file_bytes()),
+            ("manifest_bytes", options.manifest_bytes()),
+            ("max_key_bytes", options.max_key_bytes() as u64),
+            ("max_value_bytes", options.max_value_bytes() as u64),
+        ];
+        let numbers = [
+            ("max_sealed_memtables", options.max_sealed_memtables()),
+            ("background_threads", options.background_threads()),
+            ("max_subcompactions", options.max_subcompactions()),
+            ("level0_runs", options.level0_runs()),
+            ("size_ratio", options.size_ratio()),
+            ("tier_runs", options.tier_runs()),
+            ("max_open_files", options.max_open_files()),
+        ];
+        let words = [
+            (
+                "default_durability",
+                format!("{:?}", options.default_durability()),
+            ),
+            ("compression", format!("{:?}", options.compression())),
+            (
+                "upper_compression",
+                format!("{:?}", options.upper_compression()),
+            ),
+            (
+                "compaction_shape",
+                format!("{:?}", options.compaction_shape()),
+            ),
+            ("filter", format!("{:?}", options.filter())),
+            ("memtable", format!("{:?}", options.memtable())),
+            ("recovery", format!("{:?}", options.recovery())),
+        ];
+        let mut lines: Vec<(&str, String)> = Vec::new();
+        let mut object = serde_json::Map::new();
+        for (name, bytes) in sizes {
+            lines.push((name, size(bytes)));
+            object.insert(name.to_owned(), bytes.into());
+        }
+        for (name, number) in numbers {
+            lines.push((name, number.to_string()));
+            object.insert(name.to_owned(), number.into());
+        }
+        let bits = options.filter_bits_per_key();
+        lines.push(("filter_bits_per_key", bits.to_string()));
+        object.insert("filter_bits_per_key".to_owned(), bits.into());
+        for (name, word) in words {
+            object.insert(name.to_owned(), word.clone().into());
+            lines.push((name, word));
+        }
+        Ok(Reply::text(display::pairs(&lines)).field("options", object))
+    }
+
+    pub(super) fn recovery_state(&mut self) -> Result<Reply> {
+        let db = self.db()?;
+        let state = db.recovery_state();
+        let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        let text = display::pairs(&[
+            ("created the database", yes_no(state.created())),
+            ("log segments read", state.wal_segments_read().to_string()),
+            (
+                "log records replayed",
+                display::count(state.wal_records_replayed()),
+            ),
+            ("lost what was never synced", yes_no(state.wal_was_torn())),
+            ("strays removed", state.strays_removed().to_string()),
+        ]);
+        Ok(Reply::text(text)
+            .field("created", state.created())
+            .field("wal_segments_read", state.wal_segments_read())
+            .field("wal_records_replayed", state.wal_records_replayed())
+            .field("wal_was_torn", state.wal_was_torn())
+            .field("strays_removed", state.strays_removed()))
+    }
+
+    pub(super) fn disk_usage(&mut self) -> Result<Reply> {
+        let usage = self.db()?.disk_usage()?;
+        let parts = [
+            ("total", usage.total_bytes()),
+            ("live", usage.live_bytes()),
+            ("garbage", usage.garbage_bytes()),
+            ("wal", usage.wal_bytes()),
+            ("manifest", usage.manifest_bytes()),
+            ("backup", usage.backup_bytes()),
+            ("pinned", usage.pinned_bytes()),
+        ];
+        let mut lines: Vec<(String, String)> = parts
+            .iter()
+            .map(|(name, bytes)| ((*name).to_owned(), size(*bytes)))
+            .collect();
+        let mut pinned = serde_json::Map::new();
+        for (name, bytes) in usage.pinned_by() {
+            lines.push((format!("  by {name}"), size(*bytes)));
+            pinned.insert(name.clone(), (*bytes).into());
+        }
+        let mut reply = Reply::text(display::pairs(&lines));
+        for (name, bytes) in parts {
+            reply = reply.field(&format!("{name}_bytes"), bytes);
+        }
+        Ok(reply.field("pinned_by", pinned))
+    }
+
+    /// Checks every byte of the database.
+    pub(super) fn validate(&mut self) -> Result<Reply> {
+        // What is too damaged to be opened has been found not to be well.
+        let db = self.db().map_err(|failure| match failure {
+            Failure::Damage(message) => Failure::Refused(message),
+            other => other,
+        })?;
+        let progress = Progress::bytes();
+        let interrupt = self.interrupt.clone();
+        let report = db.validate_with(&|so_far| {
+            progress.advance(so_far.done_bytes, so_far.total_bytes);
+            !interrupt.is_pressed()
+        })?;
+        drop(progress);
+        judged(&report, "the database")
+    }
+
+    /// Merges all tables.
+    pub(super) fn compact(&mut self) -> Result<Reply> {
+        let db = self.db()?;
+        let table_bytes = || -> u64 { db.stats().levels().iter().map(|level| level.bytes).sum() };
+        let before = table_bytes();
+        let progress = Progress::spinner("merging all tables");
+        db.compact()?;
+        drop(progress);
+        let after = table_bytes();
+        let note = format!(
+            "compacted: tables took {}, and take {}",
+            size(before),
+            size(after)
+        );
+        Ok(Reply::done(note)
+            .field("bytes_before", before)
+            .field("bytes_after", after))
+    }
+
+    pub(super) fn wal_status(&mut self) -> Result<Reply> {
+        let db = self.db()?;
+        let wal = db.wal();
+        if !wal.is_enabled() {
+            return Ok(Reply::text("there is no write-ahead log\n").field("enabled", false));
+        }
+        let (bytes, limit) = (wal.size_bytes()?, wal.size_limit_bytes());
+        let text = display::pairs(&[("size", size(bytes)), ("limit", size(limit))]);
+        Ok(Reply::text(text)
+            .field("enabled", true)
+            .field("size_bytes", bytes)
+            .field("size_limit_bytes", limit))
+    }
+
+    pub(super) fn wal_rotate(&mut self) -> Result<Reply> {
+        self.db()?.wal().rotate()?;
+        Ok(Reply::done("the log goes on in a new segment"))
+    }
+
+    pub(super) fn wal_clear(&mut self) -> Result<Reply> {
+        let db = self.db()?;
+        let before = db.wal().size_bytes()?;
+        db.wal().clear()?;
+        let note = format!("{} of log are in tables now; nothing is lost", size(before));
+        Ok(Reply::done(note).field("cleared_bytes", before))
+    }
+}
+
+/// Says what a check found; a failure where anything is damaged.
+pub(super) fn judged(report: &ValidationReport, what: &str) -> Result<Reply> {
+    let issues: Vec<Value> = report
+        .issues()
+        .iter()
+        .map(|issue| {
+            json!({
+                "severity": format!("{:?}", issue.severity()).to_lowercase(),
+                "file": issue.file().map(|file| file.display().to_string()),
+                "offset": issue.offset(),
+                "message": issue.message(),
+                "advice": issue.advice(),
+            })
+        })
+        .collect();
+    let mut text: String = report
+        .issues()
+        .iter()
+        .map(|issue| format!("{issue}\n"))
+        .collect();
+    let is_ok = report.is_ok();
+    if is_ok {
+        text += "all is well\n";
+    }
+    let read = format!(
+        "{} read in {}\n",
+        size(report.bytes()),
+        counted(report.tables(), "table", "tables")
+    );
+    let reply = Reply::text(text + &read)
+        .field("is_ok", is_ok)
+        .field("tables", report.tables())
+        .field("bytes", report.bytes())
+        .field("issues", issues);
+    if is_ok {
+        return Ok(reply);
+    }
+    let count = counted(report.issues().len() as u64, "finding", "findings");
+    let sentence = format!("{what} is not well: {count}, listed above");
+    Err(Failure::Found(Box::new(reply), sentence))
+}
+
+/// What takes how many bytes, with the names that both forms use.
+fn sizes(db: &Db) -> Result<[(&'static str, u64); 6]> {
+    let usage = db.disk_usage()?;
+    Ok([
+        ("total_bytes", usage.total_bytes()),
+        ("live_bytes", usage.live_bytes()),
+        ("garbage_bytes", usage.garbage_bytes()),
+        ("wal_bytes", usage.wal_bytes()),
+        ("manifest_bytes", usage.manifest_bytes()),
+        ("memtable_bytes", db.stats().memtable_bytes()),
+    ])
+}
+
+fn stats_table(db: &Db) -> Result<String> {
+    let stats = db.stats();
+    let mut text = String::from("level   runs   tables            bytes        entries\n");
+    for (number, level) in stats.levels().iter().enumerate() {
+        let (runs, tables, bytes, entries) = (level.runs, level.tables, level.bytes, level.entries);
+        text += &format!("{number:<5} {runs:>6} {tables:>8} {bytes:>16} {entries:>14}\n");
+    }
+    text += "(of the default keyspace)\n\n";
+    for (name, bytes) in sizes(db)? {
+        text += &format!("{name:<21} {bytes:>16}\n");
+    }
+    text += &format!("\nkeyspaces: {}\n", db.keyspace_names()?.join(", "));
+    Ok(text)
+}
