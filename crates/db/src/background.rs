@@ -8,12 +8,10 @@
 //! functions of the compaction crate; this file supplies their inputs and carries them out (I1).
 
 use crate::engine::{Engine, closed};
-use crate::open::LAST_LEVEL;
 use esker_base::filename::FileNumber;
 use esker_base::sync::{Condvar, Mutex};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result};
-use esker_compaction::ShapeOptions;
 use esker_manifest::{KeyspaceEdit, VersionEdit};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -41,8 +39,6 @@ pub(crate) struct State {
 pub(crate) struct Background {
     pub(crate) state: Mutex<State>,
     pub(crate) changed: Condvar,
-    /// Whether writers are to be asked whether they are too fast.
-    pub(crate) is_behind: AtomicBool,
     pub(crate) owed: Mutex<Duration>,
     /// Tells running jobs to give up.
     pub(crate) cancelled: Arc<AtomicBool>,
@@ -161,26 +157,5 @@ impl Engine {
             keyspaces: vec![edit],
             ..VersionEdit::default()
         })
-    }
-
-    pub(crate) fn shape(&self) -> ShapeOptions {
-        let settings = &self.settings;
-        let flush_bytes = settings.write_buffer_bytes() as u64;
-        ShapeOptions {
-            shape: settings.compaction_shape(),
-            level0_runs: settings.level0_runs(),
-            tier_runs: settings.tier_runs(),
-            size_ratio: settings.size_ratio(),
-            base_bytes: flush_bytes * settings.level0_runs() as u64,
-            target_file_bytes: settings.target_file_bytes(),
-            max_levels: LAST_LEVEL + 1,
-            recompress_from_level: if settings.compression() == settings.upper_compression() {
-                0
-            } else {
-                LAST_LEVEL
-            },
-            max_merge_bytes: settings.target_file_bytes().saturating_mul(25),
-            ..ShapeOptions::default()
-        }
     }
 }

@@ -8,7 +8,6 @@
 use crate::commit::{Member, Writer};
 use crate::engine::Engine;
 use crate::keyspace::KeyspaceState;
-use crate::super_version::SuperVersion;
 use esker_base::{Result, SequenceNumber};
 use esker_compaction::debt_bytes;
 use esker_compaction::pacing::{self, Admission, Pressure};
@@ -28,13 +27,15 @@ impl Engine {
         writer: &mut Writer,
         members: &[Member<'_>],
     ) -> Result<()> {
-        let limit = self.settings.write_buffer_bytes();
+        let mut is_behind = false;
         for state in members.iter().flat_map(Member::keyspaces) {
+            let limit = state.write_buffer_bytes(&self.settings);
             if state.load().active.memtable.bytes() >= limit {
                 self.seal_full(writer, state)?;
             }
+            is_behind |= state.is_behind.load(Ordering::Relaxed);
         }
-        if self.background.is_behind.load(Ordering::Relaxed) {
+        if is_behind {
             self.pay_debt(members);
         }
         if self.logs_writes() && self.segments.bytes() > self.settings.wal_size_limit_bytes() {
@@ -133,8 +134,13 @@ impl Engine {
     #[cold]
     fn pay_debt(&self, members: &[Member<'_>]) {
         let bytes: usize = members.iter().map(Member::encoded_bytes).sum();
-        let view = self.default_keyspace.load();
-        if let Admission::Delay(delay) = pacing::admit(&self.pressure(&view), bytes) {
+        let keyspaces = members.iter().flat_map(Member::keyspaces);
+        let behind = keyspaces.filter(|state| state.is_behind.load(Ordering::Relaxed));
+        let delays = behind.map(|state| match pacing::admit(&self.pressure(state), bytes) {
+            Admission::Delay(delay) => delay,
+            _ => Duration::ZERO,
+        });
+        if let Some(delay) = delays.max().filter(|delay| !delay.is_zero()) {
             let mut owed = self.background.owed.lock();
             *owed += delay;
             if *owed >= LEAST_SLEEP {
@@ -149,9 +155,11 @@ impl Engine {
         }
     }
 
-    fn pressure(&self, view: &SuperVersion) -> Pressure {
-        let buffer_bytes = self.settings.write_buffer_bytes() as u64;
-        let runs = self.settings.level0_runs();
+    fn pressure(&self, keyspace: &KeyspaceState) -> Pressure {
+        let view = keyspace.load();
+        let buffer_bytes = keyspace.write_buffer_bytes(&self.settings) as u64;
+        let shape = self.shape_of(keyspace);
+        let runs = shape.level0_runs;
         Pressure {
             sealed_memtables: view.sealed.len(),
             max_sealed_memtables: self.settings.max_sealed_memtables(),
@@ -162,7 +170,7 @@ impl Engine {
                 .map_or(0, |level| level.runs.len()),
             soft_level0_runs: 3 * runs,
             hard_level0_runs: 6 * runs,
-            debt_bytes: debt_bytes(&view.version, &self.shape()),
+            debt_bytes: debt_bytes(&view.version, &shape),
             soft_debt_bytes: buffer_bytes * 64,
             hard_debt_bytes: buffer_bytes * 256,
             ..Pressure::default()
@@ -170,8 +178,7 @@ impl Engine {
     }
 
     pub(crate) fn note_pressure(&self, keyspace: &KeyspaceState) {
-        let view = keyspace.load();
-        let behind = pacing::admit(&self.pressure(&view), 1 << 20) != Admission::Go;
-        self.background.is_behind.store(behind, Ordering::Relaxed);
+        let behind = pacing::admit(&self.pressure(keyspace), 1 << 20) != Admission::Go;
+        keyspace.is_behind.store(behind, Ordering::Relaxed);
     }
 }

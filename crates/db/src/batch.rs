@@ -5,7 +5,9 @@
 
 use crate::keyspace::Keyspace;
 use crate::range_spec::KeyRange;
-use esker_base::write_batch::{BatchEncoder, KeyspaceId};
+use crate::settings::millis_of;
+use esker_base::limits::MAX_BATCH_BYTES;
+use esker_base::write_batch::{BatchEncoder, KeyspaceId, Record};
 use esker_base::{Error, Result, ValueKind};
 use std::ops::RangeBounds;
 use std::time::Duration;
@@ -29,6 +31,9 @@ pub struct WriteBatch {
     /// Values whose time to live begins when the batch is written: their end in the encoding, their
     /// length, and the time to live in milliseconds.
     relative_expiries: Vec<(usize, usize, u64)>,
+    /// Milliseconds that values live which name no time themselves, or that they do not expire;
+    /// nothing: the default of their keyspace.
+    pub(crate) ttl: Option<Option<u64>>,
     /// The first operation that can be no good in any database.
     refused: Option<Error>,
 }
@@ -117,6 +122,7 @@ impl WriteBatch {
         self.encoder.clear();
         self.keyspaces.clear();
         self.relative_expiries.clear();
+        self.ttl = None;
         self.refused = None;
     }
 
@@ -139,9 +145,8 @@ impl WriteBatch {
         ttl: Duration,
     ) {
         self.encoder.push_expiring(keyspace, key, value, 0);
-        let ttl_millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         self.relative_expiries
-            .push((self.encoder.encoded_bytes(), value.len(), ttl_millis));
+            .push((self.encoder.encoded_bytes(), value.len(), millis_of(ttl)));
     }
 
     pub(crate) fn push_range(&mut self, keyspace: KeyspaceId, range: &KeyRange) {
@@ -165,6 +170,44 @@ impl WriteBatch {
             self.encoder
                 .set_expiry(end, value_bytes, now_millis.saturating_add(ttl_millis));
         }
+    }
+
+    /// Gives values that name no time to live the one of their keyspace, from `now_millis` on.
+    pub(crate) fn apply_default_ttls(
+        &mut self,
+        ttls: &[(KeyspaceId, u64)],
+        now_millis: u64,
+    ) -> Result<()> {
+        if ttls.is_empty() {
+            return Ok(());
+        }
+        let mut encoder = BatchEncoder::new();
+        for record in self.encoder.records() {
+            let Record {
+                keyspace,
+                kind,
+                key,
+                value,
+            } = record?;
+            let ttl = ttls.iter().find(|(id, _)| *id == keyspace);
+            match ttl.filter(|_| kind == ValueKind::Value) {
+                Some((_, ttl_millis)) => {
+                    let expiry = now_millis.saturating_add(*ttl_millis);
+                    encoder.push_expiring(keyspace, key, value, expiry);
+                }
+                None => encoder.push(keyspace, kind, key, value),
+            }
+        }
+        self.encoder = encoder;
+        self.check_size()
+    }
+
+    /// Whether a log record can hold it.
+    pub(crate) fn check_size(&self) -> Result<()> {
+        if self.size_bytes() > MAX_BATCH_BYTES {
+            return Err(Error::invalid_argument("a write batch of more than 2 GiB"));
+        }
+        Ok(())
     }
 
     pub(crate) fn has_expiries(&self) -> bool {

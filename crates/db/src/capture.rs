@@ -6,12 +6,12 @@
 //! during that flush goes into tables of the capture's own.
 
 use crate::engine::Engine;
+use crate::keyspace::KeyspaceState;
 use crate::obsolete_files::LiveTable;
 use crate::super_version::SuperVersion;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
-use esker_base::write_batch::KeyspaceId;
 use esker_base::{Result, SequenceNumber};
 use esker_compaction::RetentionRules;
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
@@ -43,7 +43,7 @@ pub(crate) fn capture(engine: &Arc<Engine>) -> Result<Capture> {
         let keyspaces = engine.keyspaces.read();
         let by_id = keyspaces.by_id.values();
         views = by_id
-            .map(|state| (state.id, state.name.clone(), state.load_full()))
+            .map(|state| (Arc::clone(state), state.load_full()))
             .collect::<Vec<_>>();
     }
     engine.schedule_flush();
@@ -56,10 +56,10 @@ pub(crate) fn capture(engine: &Arc<Engine>) -> Result<Capture> {
         tables: Vec::new(),
     };
     let mut wrote = false;
-    for (id, name, view) in &views {
-        let tail = write_tail(engine, view, sequence)?;
+    for (state, view) in &views {
+        let tail = write_tail(engine, state, view, sequence)?;
         wrote |= !tail.is_empty();
-        capture.add(engine, *id, name, view, tail);
+        capture.add(engine, state, view, tail);
     }
     if wrote {
         let synced = engine.fs.sync_dir(&engine.directory);
@@ -71,6 +71,7 @@ pub(crate) fn capture(engine: &Arc<Engine>) -> Result<Capture> {
     }
     let state = engine.versions.state();
     capture.contents.database_id = Some(state.database_id);
+    capture.contents.options = Some(state.options.to_vec());
     Ok(capture)
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn capture(engine: &Arc<Engine>) -> Result<Capture> {
 /// the background's business, and may put later writes into the same tables.
 fn write_tail(
     engine: &Arc<Engine>,
+    state: &KeyspaceState,
     view: &SuperVersion,
     sequence: SequenceNumber,
 ) -> Result<Vec<Arc<LiveTable>>> {
@@ -96,7 +98,7 @@ fn write_tail(
         now_millis: engine.clock().now_millis(),
     };
     let output = esker_compaction::flush(
-        &engine.jobs,
+        &engine.jobs_of(state),
         MergingIterator::new(sources),
         FragmentedTombstones::merge(&lists),
         &rules,
@@ -117,14 +119,13 @@ impl Capture {
     fn add(
         &mut self,
         engine: &Engine,
-        id: KeyspaceId,
-        name: &str,
+        state: &KeyspaceState,
         view: &SuperVersion,
         tail: Vec<Arc<LiveTable>>,
     ) {
         let mut edit = KeyspaceEdit {
-            id,
-            create: Some((name.to_owned(), Vec::new())),
+            id: state.id,
+            create: Some((state.name.clone(), state.own_options().encode())),
             flushed_sequence: Some(self.sequence),
             ..KeyspaceEdit::default()
         };

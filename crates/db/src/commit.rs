@@ -18,11 +18,12 @@
 use crate::batch::WriteBatch;
 use crate::engine::Engine;
 use crate::keyspace::{KeyspaceState, dropped};
-use crate::options::{Durability, Settings};
+use crate::options::Durability;
 use crate::recent_writes::{RecentWrite, RecentWrites};
 use crate::segments::Log;
+use crate::settings::LiveSettings;
+use crate::ttl;
 use crate::validation::Validation;
-use esker_base::limits::MAX_BATCH_BYTES;
 use esker_base::sync::{self, Mutex, MutexGuard};
 use esker_base::write_batch::BatchEncoder;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
@@ -445,7 +446,7 @@ fn insert(mut sequence: SequenceNumber, member: &Member<'_>, segment: Option<u64
 
 /// Checks the bounds of one entry.
 #[inline]
-pub(crate) fn check_entry(settings: &Settings, key: &[u8], value: &[u8]) -> Result<()> {
+pub(crate) fn check_entry(settings: &LiveSettings, key: &[u8], value: &[u8]) -> Result<()> {
     if key.is_empty() || key.len() > settings.max_key_bytes() {
         return Err(refused_key(settings, key.len()));
     }
@@ -456,7 +457,7 @@ pub(crate) fn check_entry(settings: &Settings, key: &[u8], value: &[u8]) -> Resu
 }
 
 #[cold]
-fn refused_key(settings: &Settings, bytes: usize) -> Error {
+fn refused_key(settings: &LiveSettings, bytes: usize) -> Error {
     let most = settings.max_key_bytes();
     Error::invalid_argument(format!(
         "a key must have 1 to {most} bytes; this one has {bytes}"
@@ -464,7 +465,7 @@ fn refused_key(settings: &Settings, bytes: usize) -> Error {
 }
 
 #[cold]
-fn refused_value(settings: &Settings, bytes: usize) -> Error {
+fn refused_value(settings: &LiveSettings, bytes: usize) -> Error {
     let most = settings.max_value_bytes();
     Error::invalid_argument(format!(
         "a value must have at most {most} bytes, not {bytes}"
@@ -479,9 +480,7 @@ pub(crate) fn write_batch(
     validation: Option<&Arc<Validation>>,
 ) -> Result<()> {
     batch.check()?;
-    if batch.size_bytes() > MAX_BATCH_BYTES {
-        return Err(Error::invalid_argument("a write batch of more than 2 GiB"));
-    }
+    batch.check_size()?;
     let mut keyspaces = vec![Arc::clone(&engine.default_keyspace)];
     for keyspace in &batch.keyspaces {
         if !Arc::ptr_eq(keyspace.engine(), engine) {
@@ -505,9 +504,7 @@ pub(crate) fn write_batch(
             _ => check_entry(&engine.settings, record.key, record.value)?,
         }
     }
-    if batch.has_expiries() {
-        batch.settle_expiries(engine.clock().now_millis());
-    }
+    ttl::settle(engine, &mut batch, &keyspaces)?;
     let mut commit = || {
         let encoder = &mut batch.encoder;
         engine.commit(Member::new(encoder, &keyspaces, durability, validation))
@@ -519,7 +516,7 @@ pub(crate) fn write_batch(
 }
 
 /// Bounds of a range delete are keys or their immediate successors.
-fn check_range(settings: &Settings, start: &[u8], end: &[u8]) -> Result<()> {
+fn check_range(settings: &LiveSettings, start: &[u8], end: &[u8]) -> Result<()> {
     let longest = start.len().max(end.len());
     if longest > settings.max_key_bytes() + 1 {
         return Err(Error::new(

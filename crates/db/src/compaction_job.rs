@@ -96,7 +96,8 @@ impl Engine {
         }
         let outputs = if plan.kind == PlanKind::Merge {
             let rules = self.retention_rules();
-            let output = esker_compaction::run(&self.jobs, plan, &view.version, &rules)?;
+            let output =
+                esker_compaction::run(&self.jobs_of(keyspace), plan, &view.version, &rules)?;
             let counters = &self.counters;
             counters
                 .compaction_bytes_read
@@ -222,7 +223,7 @@ impl Engine {
         };
         pick(&PickInput {
             version: &version,
-            shape: &self.shape(),
+            shape: &self.shape_of(keyspace),
             busy: state.busy.get(&keyspace.id).unwrap_or(&none),
             now_millis: self.clock.now_millis(),
             oldest_snapshot: self.snapshots.summary().1.unwrap_or(MAX_SEQUENCE),

@@ -7,20 +7,18 @@ use crate::batch::WriteBatch;
 use crate::commit;
 use crate::disk_usage::{self, DiskUsage};
 use crate::engine::{Engine, RecoveryState};
-use crate::keyspace::{Keyspace, KeyspaceState, dropped};
-use crate::options::{Options, Settings, WriteOptions};
-use crate::range_spec::KeyRange;
+use crate::keyspace::Keyspace;
+use crate::options::{Options, WriteOptions};
+use crate::settings::{RuntimeOptions, Settings};
 use crate::snapshot::Snapshot;
-use crate::stats::{LevelStats, Stats};
+use crate::stats::{Stats, levels, memtable_bytes};
 use crate::transaction::{self, Transaction, TransactionOptions};
 use crate::validate::{self, ValidationProgress, ValidationReport};
 use crate::wal_control::Wal;
 use esker_base::key_bounds::KeyBounds;
-use esker_base::limits::MAX_KEYSPACE_NAME_BYTES;
-use esker_base::{Error, ErrorKind, Result};
-use esker_manifest::{KeyspaceEdit, VersionEdit};
+use esker_base::{Error, Result};
 use std::fmt;
-use std::ops::{Deref, RangeBounds};
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -71,8 +69,19 @@ impl Db {
 
     /// How the database is set up.
     #[must_use]
-    pub fn options(&self) -> &Settings {
-        &self.engine().settings
+    pub fn options(&self) -> Arc<Settings> {
+        self.engine().settings.current()
+    }
+
+    /// Changes options while the database is open: all of `options` or, where one is out of its bounds
+    /// or contradicts another, nothing. Whoever acts on an option finds the new value the next time it
+    /// looks. But for `default_ttl`, which is persisted, they hold until the database is closed.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with the reason; `Io`, `NoSpace`, `ReadOnly` where what is persisted cannot be
+    /// made durable: nothing has changed then.
+    pub fn set_options(&self, options: &RuntimeOptions) -> Result<()> {
+        self.engine().change_settings(options)
     }
 
     /// The directory it lives in; a made-up one for an in-memory database.
@@ -94,7 +103,8 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::write`].
-    pub fn write_opt(&self, batch: WriteBatch, options: &WriteOptions) -> Result<()> {
+    pub fn write_opt(&self, mut batch: WriteBatch, options: &WriteOptions) -> Result<()> {
+        batch.ttl = options.ttl.or(batch.ttl);
         let engine = self.engine();
         let durability = options
             .durability
@@ -188,21 +198,6 @@ impl Db {
             .try_for_each(|state| engine.compact_keyspace(state, &everything))
     }
 
-    /// As [`Db::compact`], for the tables of the default keyspace that overlap `range`.
-    ///
-    /// # Errors
-    /// As [`Db::flush`].
-    pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        let range = KeyRange::new(&range);
-        if range.is_empty() {
-            return self.engine().check_writable();
-        }
-        self.flush()?;
-        let bounds = KeyBounds::half_open(range.start(), range.end());
-        self.engine()
-            .compact_keyspace(self.default.state(), &bounds)
-    }
-
     /// Waits until no flush or compaction is running or due.
     ///
     /// # Errors
@@ -216,25 +211,11 @@ impl Db {
     pub fn stats(&self) -> Stats {
         let engine = self.engine();
         let mut stats = engine.counters.read();
-        let view = self.default.state().load();
-        stats.memtable_bytes = view
-            .memtables()
-            .map(|memtable| memtable.bytes() as u64)
-            .sum();
+        let keyspaces = engine.all_keyspaces();
+        stats.memtable_bytes = keyspaces.iter().map(|state| memtable_bytes(state)).sum();
         stats.block_cache_bytes = engine.blocks.used_bytes() as u64;
         stats.snapshots = engine.snapshots.summary().0 as u64;
-        let levels = view.version.levels.iter();
-        stats.levels = levels
-            .map(|level| {
-                let tables = level.runs.iter().flat_map(|run| &run.tables);
-                LevelStats {
-                    runs: level.runs.len(),
-                    tables: tables.clone().count(),
-                    bytes: tables.clone().map(|meta| meta.file_bytes).sum(),
-                    entries: tables.map(|meta| meta.entries).sum(),
-                }
-            })
-            .collect();
+        stats.levels = levels(self.default.state());
         stats
     }
 
@@ -277,130 +258,6 @@ impl Db {
     #[must_use]
     pub fn background_errors(&self) -> Vec<Error> {
         self.engine().background.errors()
-    }
-
-    /// The keyspace of this name, created if there is none.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for an empty name or one of more than 255 bytes; `Io` and `NoSpace` where a
-    /// new one cannot be made durable; `NotFound` for a new one in a database that is read-only.
-    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
-        let engine = self.engine();
-        engine.check_open()?;
-        let known = engine.keyspaces.read().by_name.get(name).cloned();
-        let state = match known {
-            Some(state) => state,
-            None => self.create_keyspace(name)?,
-        };
-        Ok(Keyspace::new(Arc::clone(self.default.handle()), state))
-    }
-
-    fn create_keyspace(&self, name: &str) -> Result<Arc<KeyspaceState>> {
-        let engine = self.engine();
-        if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_BYTES {
-            let sentence =
-                format!("a keyspace name must have 1 to {MAX_KEYSPACE_NAME_BYTES} bytes");
-            return Err(Error::invalid_argument(sentence));
-        }
-        engine.check_writable()?;
-        let mut keyspaces = engine.keyspaces.write();
-        if let Some(state) = keyspaces.by_name.get(name) {
-            return Ok(Arc::clone(state));
-        }
-        let id = engine.versions.next_keyspace_id();
-        let create = Some((name.to_string(), Vec::new()));
-        let edit = KeyspaceEdit {
-            id,
-            create,
-            ..KeyspaceEdit::default()
-        };
-        engine.versions.log_and_apply(VersionEdit {
-            keyspaces: vec![edit],
-            ..VersionEdit::default()
-        })?;
-        let version = engine.versions.current(id).unwrap_or_default();
-        let state = KeyspaceState::new(id, name.to_string(), engine.first_super_version(version));
-        keyspaces.insert(&state);
-        Ok(state)
-    }
-
-    /// The names of all keyspaces, in order.
-    ///
-    /// # Errors
-    /// `Closed` after the database was closed.
-    pub fn keyspace_names(&self) -> Result<Vec<String>> {
-        self.engine().check_open()?;
-        Ok(self
-            .engine()
-            .keyspaces
-            .read()
-            .by_name
-            .keys()
-            .cloned()
-            .collect())
-    }
-
-    /// Drops a keyspace and all that is in it, in O(1) of its entries. Handles to it answer
-    /// `NotFound` to writes from then on.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none of that name; `InvalidArgument` for the default keyspace.
-    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
-        let engine = self.engine();
-        engine.check_writable()?;
-        if name == self.default.name() {
-            return Err(Error::invalid_argument(
-                "the default keyspace cannot be dropped",
-            ));
-        }
-        let state = engine.keyspaces.read().by_name.get(name).cloned();
-        let Some(state) = state else {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("no keyspace is called {name:?}"),
-            ));
-        };
-        let version = {
-            // The commit leader is kept out: no write of the keyspace comes after its end.
-            let mut writer = engine.commit_queue.lock();
-            engine.ready_log(&mut writer)?;
-            if engine.logs_writes() {
-                // What was ordered before it must not be lost where the drop is not.
-                writer.log.sync(engine)?;
-            }
-            let _edits_one_at_a_time = state.edit.lock();
-            if state.is_dropped() {
-                return Err(dropped(name));
-            }
-            let edit = KeyspaceEdit {
-                id: state.id,
-                drop: true,
-                ..KeyspaceEdit::default()
-            };
-            let version = engine.versions.current(state.id).unwrap_or_default();
-            let logged = engine.versions.log_and_apply(VersionEdit {
-                keyspaces: vec![edit],
-                last_sequence: Some(engine.visible_sequence()),
-                ..VersionEdit::default()
-            });
-            if let Err(error) = logged {
-                // It may be durable all the same: no write to the keyspace may be acknowledged
-                // before a later edit has made sure that it is not.
-                engine.health.latch_log_failure(&error);
-                return Err(error);
-            }
-            state.mark_dropped();
-            engine.keyspaces.write().remove(&state);
-            version
-        };
-        let empty = Arc::default();
-        let old = state.install(|_| engine.first_super_version(empty));
-        engine
-            .tables
-            .retire(version.tables().map(|(_, _, meta)| meta.number));
-        drop(old);
-        engine.tables.remove_unread();
-        Ok(())
     }
 
     /// Closes the database for all its handles: flushes memtables, waits for the background and gives

@@ -10,10 +10,10 @@ use crate::backup::BackupPlace;
 use crate::commit::CommitQueue;
 use crate::keyspace::KeyspaceState;
 use crate::obsolete_files::LiveTables;
-use crate::options::Settings;
 use crate::recovery_point::RecoveryPoints;
 use crate::replaced::Replaced;
 use crate::segments::SegmentTable;
+use crate::settings::LiveSettings;
 use crate::snapshot::SnapshotList;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
@@ -104,7 +104,7 @@ impl KeyspaceTable {
 /// One open database.
 pub(crate) struct Engine {
     pub(crate) mode: Mode,
-    pub(crate) settings: Settings,
+    pub(crate) settings: LiveSettings,
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) directory: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,

@@ -83,7 +83,7 @@ impl Engine {
             return Ok(());
         };
         let flushed_sequence = newest.sealed_at();
-        let output = self.write_level0(&buffers)?;
+        let output = self.write_level0(state, &buffers)?;
         let _edits_one_at_a_time = state.edit.lock();
         let (level, run) = (0, RunPlacement::New);
         let added = output
@@ -121,7 +121,11 @@ impl Engine {
         Ok(())
     }
 
-    fn write_level0(&self, buffers: &[Arc<WriteBuffer>]) -> Result<JobOutput> {
+    fn write_level0(
+        &self,
+        state: &KeyspaceState,
+        buffers: &[Arc<WriteBuffer>],
+    ) -> Result<JobOutput> {
         let sources = buffers
             .iter()
             .map(|buffer| buffer.memtable.iter())
@@ -134,7 +138,7 @@ impl Engine {
         let rules = self.retention_rules();
         let tombstones = FragmentedTombstones::merge(&lists);
         esker_compaction::flush(
-            &self.jobs,
+            &self.jobs_of(state),
             MergingIterator::new(sources),
             tombstones,
             &rules,
@@ -190,6 +194,28 @@ impl Engine {
         let sealed_at = writer.next_sequence - 1;
         drop(writer);
         self.wait_for_flush(|| !self.holds_sealed(sealed_at))
+    }
+
+    /// As [`Engine::flush_all`], for one keyspace.
+    pub(crate) fn flush_keyspace(self: &Arc<Self>, state: &Arc<KeyspaceState>) -> Result<()> {
+        self.check_writable()?;
+        let mut writer = self.commit_queue.lock();
+        if self.health.has_failed() {
+            return self.flush_and_cure(&mut writer);
+        }
+        self.secure_log(&mut writer)?;
+        if !state.load().active.memtable.is_empty() {
+            self.seal(&writer, state);
+        }
+        let sealed_at = writer.next_sequence - 1;
+        drop(writer);
+        let is_flushed = || {
+            let view = state.load();
+            view.sealed
+                .iter()
+                .all(|buffer| buffer.sealed_at() > sealed_at)
+        };
+        self.wait_for_flush(is_flushed)
     }
 
     /// Waits until no sealed memtable of a keyspace is left.

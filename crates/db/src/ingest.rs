@@ -13,6 +13,7 @@ use crate::super_version::SuperVersion;
 use esker_base::filename::table_path;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result, Trailer, ValueKind};
+use esker_compaction::JobContext;
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
 use esker_sstable::TableWriter;
 use std::sync::Arc;
@@ -21,6 +22,12 @@ use std::sync::atomic::Ordering;
 /// Builds the tables of one load.
 struct Loader<'a> {
     engine: &'a Arc<Engine>,
+    /// How its tables are written.
+    jobs: JobContext,
+    /// When everything in it expires, milliseconds since 1970: the keyspace's default time to live.
+    expiry_millis: Option<u64>,
+    /// An expiry and a value, as they are stored.
+    stored: Vec<u8>,
     writer: Option<TableWriter>,
     tables: Vec<TableMeta>,
     last_key: Vec<u8>,
@@ -35,8 +42,12 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     let engine = keyspace.engine();
     engine.check_writable()?;
     let (writer, tables, last_key) = (None, Vec::new(), Vec::new());
+    let ttl = keyspace.state().default_ttl_millis(&engine.settings);
     let mut loader = Loader {
         engine,
+        jobs: engine.jobs_of(keyspace.state()),
+        expiry_millis: ttl.map(|ttl| engine.clock().now_millis().saturating_add(ttl)),
+        stored: Vec::new(),
         writer,
         tables,
         last_key,
@@ -66,9 +77,7 @@ impl Loader<'_> {
             let sentence = format!("keys to ingest must ascend; \"{shown}\" comes too late");
             return Err(Error::invalid_argument(sentence));
         }
-        let full = |writer: &TableWriter| {
-            writer.estimated_bytes() >= self.engine.settings.target_file_bytes()
-        };
+        let full = |writer: &TableWriter| writer.estimated_bytes() >= self.jobs.target_file_bytes;
         if self.writer.as_ref().is_some_and(full) {
             self.finish_table()?;
         }
@@ -76,7 +85,16 @@ impl Loader<'_> {
             self.writer = Some(self.begin_table()?);
         }
         if let Some(writer) = &mut self.writer {
-            writer.add(key, Trailer::new(0, ValueKind::Value), value)?;
+            match self.expiry_millis {
+                None => writer.add(key, Trailer::new(0, ValueKind::Value), value)?,
+                Some(expiry) => {
+                    self.stored.clear();
+                    self.stored.extend_from_slice(&expiry.to_le_bytes());
+                    self.stored.extend_from_slice(value);
+                    let trailer = Trailer::new(0, ValueKind::ValueWithExpiry);
+                    writer.add(key, trailer, &self.stored)?;
+                }
+            }
         }
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
@@ -88,7 +106,7 @@ impl Loader<'_> {
         let engine = self.engine;
         let number = engine.versions.new_file_number();
         let path = table_path(&engine.directory, number);
-        let options = (engine.jobs.table_options)(LAST_LEVEL);
+        let options = (self.jobs.table_options)(LAST_LEVEL);
         TableWriter::create(&*engine.fs, &path, number, &options)
     }
 

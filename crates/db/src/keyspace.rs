@@ -9,10 +9,12 @@ use crate::commit::{self, Member};
 use crate::cursor::Cursor;
 use crate::engine::{Engine, EngineHandle};
 use crate::ingest;
+use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
 use crate::options::{Durability, WriteOptions};
 use crate::range_spec::KeyRange;
 use crate::read;
 use crate::scan::Entries;
+use crate::settings::{LiveSettings, millis_of};
 use crate::super_version::SuperVersion;
 use crate::value::Value;
 use arc_swap::ArcSwap;
@@ -23,7 +25,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What the engine holds of one keyspace.
@@ -39,11 +41,29 @@ pub(crate) struct KeyspaceState {
     /// Held from looking at the current version to installing the one that an edit makes of it.
     pub(crate) edit: Mutex<()>,
     dropped: AtomicBool,
+    /// What it was given; the database's options count where that says nothing.
+    options: ArcSwap<KeyspaceOptions>,
+    /// For the hot paths: milliseconds, or one of the two words below.
+    default_ttl: AtomicU64,
+    /// For the hot paths: bytes, or 0 for the database's.
+    write_buffer_bytes: AtomicUsize,
+    /// Whether its writers are to be asked whether they are too fast.
+    pub(crate) is_behind: AtomicBool,
 }
 
+/// No time to live, whatever the database says.
+const NEVER_EXPIRES: u64 = u64::MAX;
+/// The database's default time to live.
+const AS_THE_DATABASE: u64 = u64::MAX - 1;
+
 impl KeyspaceState {
-    pub(crate) fn new(id: KeyspaceId, name: String, first: SuperVersion) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(
+        id: KeyspaceId,
+        name: String,
+        options: KeyspaceOptions,
+        first: SuperVersion,
+    ) -> Arc<Self> {
+        let state = Self {
             id,
             name,
             super_version: ArcSwap::from_pointee(first),
@@ -51,7 +71,55 @@ impl KeyspaceState {
             replaced: Mutex::default(),
             edit: Mutex::new(()),
             dropped: AtomicBool::new(false),
-        })
+            options: ArcSwap::default(),
+            default_ttl: AtomicU64::new(AS_THE_DATABASE),
+            write_buffer_bytes: AtomicUsize::new(0),
+            is_behind: AtomicBool::new(false),
+        };
+        state.set_own_options(options);
+        Arc::new(state)
+    }
+
+    /// What it was given.
+    pub(crate) fn own_options(&self) -> Arc<KeyspaceOptions> {
+        self.options.load_full()
+    }
+
+    /// Called with the edit lock held, or before anybody knows the keyspace.
+    pub(crate) fn set_own_options(&self, options: KeyspaceOptions) {
+        let ttl = match options.own_default_ttl() {
+            None => AS_THE_DATABASE,
+            Some(None) => NEVER_EXPIRES,
+            Some(Some(ttl)) => millis_of(ttl).min(AS_THE_DATABASE - 1),
+        };
+        self.default_ttl.store(ttl, Ordering::Relaxed);
+        let bytes = options.own_write_buffer_bytes().unwrap_or(0);
+        self.write_buffer_bytes.store(bytes, Ordering::Relaxed);
+        self.options.store(Arc::new(options));
+    }
+
+    /// The options in force.
+    pub(crate) fn settings(&self, database: &LiveSettings) -> KeyspaceSettings {
+        self.options.load().settled(database)
+    }
+
+    /// How long what is put here lives that names no time, milliseconds.
+    #[inline]
+    pub(crate) fn default_ttl_millis(&self, database: &LiveSettings) -> Option<u64> {
+        match self.default_ttl.load(Ordering::Relaxed) {
+            AS_THE_DATABASE => database.default_ttl().map(millis_of),
+            NEVER_EXPIRES => None,
+            millis => Some(millis),
+        }
+    }
+
+    /// The size at which its memtable is sealed, bytes.
+    #[inline]
+    pub(crate) fn write_buffer_bytes(&self, database: &LiveSettings) -> usize {
+        match self.write_buffer_bytes.load(Ordering::Relaxed) {
+            0 => database.write_buffer_bytes(),
+            own => own,
+        }
     }
 
     /// The state to read, for as long as the guard is held.
@@ -314,7 +382,11 @@ impl Keyspace {
     /// as the names say. Likewise for all writes below.
     #[inline]
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        let durability = self.engine().settings.default_durability();
+        let settings = &self.engine().settings;
+        if self.state.default_ttl_millis(settings).is_some() {
+            return self.put_expiring(key.as_ref(), value.as_ref(), &WriteOptions::new());
+        }
+        let durability = settings.default_durability();
         self.write_one(ValueKind::Value, key.as_ref(), value.as_ref(), durability)
     }
 
@@ -328,8 +400,21 @@ impl Keyspace {
         value: impl AsRef<[u8]>,
         options: &WriteOptions,
     ) -> Result<()> {
+        let default_ttl = || self.state.default_ttl_millis(&self.engine().settings);
+        if options.ttl.unwrap_or_else(default_ttl).is_some() {
+            return self.put_expiring(key.as_ref(), value.as_ref(), options);
+        }
         let durability = self.durability(options);
         self.write_one(ValueKind::Value, key.as_ref(), value.as_ref(), durability)
+    }
+
+    /// A put that gets the time to live of the options or of the keyspace.
+    #[cold]
+    fn put_expiring(&self, key: &[u8], value: &[u8], options: &WriteOptions) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.push(self.state.id, ValueKind::Value, key, value);
+        batch.ttl = options.ttl;
+        self.write_here(batch, options)
     }
 
     /// Sets `key` to `value` for as long as `ttl`; to every reader it is gone from the instant that
@@ -343,9 +428,7 @@ impl Keyspace {
         value: impl AsRef<[u8]>,
         ttl: Duration,
     ) -> Result<()> {
-        let mut batch = WriteBatch::new();
-        batch.push_expiring(self.state.id, key.as_ref(), value.as_ref(), ttl);
-        self.write_here(batch, &WriteOptions::new())
+        self.put_with_ttl_opt(key, value, ttl, &WriteOptions::new())
     }
 
     /// Removes `key`; that it has no value is no error.
@@ -356,6 +439,22 @@ impl Keyspace {
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         let durability = self.engine().settings.default_durability();
         self.write_one(ValueKind::Tombstone, key.as_ref(), &[], durability)
+    }
+
+    /// As [`Keyspace::put_with_ttl`], with options of its own.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn put_with_ttl_opt(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.push_expiring(self.state.id, key.as_ref(), value.as_ref(), ttl);
+        self.write_here(batch, options)
     }
 
     /// As [`Keyspace::delete`], with options of its own.

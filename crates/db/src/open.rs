@@ -11,24 +11,27 @@ use crate::backup::BackupPlace;
 use crate::commit::CommitQueue;
 use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
 use crate::keyspace::{Keyspace, KeyspaceState};
+use crate::keyspace_options::KeyspaceOptions;
+use crate::keyspaces;
 use crate::obsolete_files::LiveTables;
-use crate::options::{Options, Settings};
+use crate::options::Options;
 use crate::recovery::{self, Replayed};
 use crate::recovery_point::RecoveryPoints;
 use crate::replaced::Replaced;
 use crate::segments::{Log, SegmentTable};
+use crate::settings::{LiveSettings, Settings};
 use crate::snapshot::SnapshotList;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use esker_base::checksum::checksum;
 use esker_base::clock::Clock;
-use esker_base::filename::{FileKind, lock_path, table_path};
+use esker_base::filename::{FileKind, lock_path, manifest_path, table_path};
 use esker_base::sync::{Mutex, RwLock};
 use esker_base::{Error, ErrorKind, Result};
 use esker_compaction::{Executor, JobContext, RayonExecutor};
 use esker_manifest::{ManifestOptions, VersionEdit, VersionSet};
 use esker_memtable::{ArenaPool, Memtable};
-use esker_sstable::{BlockCache, TableCache, TableOptions};
+use esker_sstable::{BlockCache, TableCache};
 use esker_vfs::{FileLock, FileSystem, MemFileSystem, OsFileSystem};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,7 +42,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 pub(crate) const LAST_LEVEL: usize = 6;
 
 pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
-    let settings = options.settle()?;
+    let mut settings = options.settle()?;
     let fs = file_system(&options);
     prepare_directory(&*fs, directory, &settings)?;
     let directory = fs
@@ -55,12 +58,15 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
             let sentence = "the directory holds a database already";
             return Err(Error::invalid_argument(sentence).with_file(&directory));
         }
-        VersionSet::recover(Arc::clone(&fs), &directory, manifest)?
+        let versions = VersionSet::recover(Arc::clone(&fs), &directory, manifest)?;
+        settings = settle_with(&options, &versions, &directory)?;
+        versions
     } else {
         check_vacant(&*fs, &directory, &settings)?;
         let id = database_id(&*options.clock, &directory);
         let initial = VersionEdit {
             database_id: Some(id),
+            options: Some(settings.persisted().encode()),
             ..VersionEdit::default()
         };
         // First, so that an attempt that fails here is made again by the next open.
@@ -88,7 +94,10 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
     let manifest = ManifestOptions {
         rotate_bytes: settings.manifest_bytes(),
     };
-    let initial = VersionEdit::default();
+    let initial = VersionEdit {
+        options: Some(settings.persisted().encode()),
+        ..VersionEdit::default()
+    };
     let versions = VersionSet::create(Arc::clone(&fs), &directory, manifest, initial)?;
     let parts = Parts {
         mode: Mode::Memory,
@@ -103,7 +112,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
 }
 
 pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
-    let settings = options.settle()?;
+    options.settle()?;
     let fs = file_system(&options);
     check_is_directory(&*fs, directory)?;
     let directory = fs
@@ -121,6 +130,7 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
         Err(_) => {}
     }
     let versions = VersionSet::recover_read_only(Arc::clone(&fs), &directory)?;
+    let settings = settle_with(&options, &versions, &directory)?;
     let parts = Parts {
         mode: Mode::ReadOnly,
         settings,
@@ -131,6 +141,20 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
         backup_directory: options.backup_directory,
     };
     parts.open(versions, None, false)
+}
+
+/// The options of this open together with what the database persists.
+fn settle_with(options: &Options, versions: &VersionSet, directory: &Path) -> Result<Settings> {
+    let settled = options.settle_with(&versions.state().options);
+    settled.map_err(|error| {
+        let damaged = error.kind() == ErrorKind::Corruption;
+        let manifest = || manifest_path(directory, versions.manifest_number());
+        if damaged {
+            error.with_file(&manifest())
+        } else {
+            error.with_file(directory)
+        }
+    })
 }
 
 fn file_system(options: &Options) -> Arc<dyn FileSystem> {
@@ -305,7 +329,7 @@ impl Parts {
         lock: Option<Box<dyn FileLock>>,
         created: bool,
     ) -> Result<Engine> {
-        let settings = self.settings;
+        let settings = LiveSettings::new(self.settings);
         let blocks = BlockCache::new(settings.cache_bytes());
         let cache = TableCache::new(
             Arc::clone(&self.fs),
@@ -325,7 +349,11 @@ impl Parts {
             let version = versions.current(meta.id).unwrap_or_default();
             let buffer = WriteBuffer::new(Arc::new(memtable));
             let first = SuperVersion::new(buffer, Vec::new(), version, &tables);
-            keyspaces.insert(&KeyspaceState::new(meta.id, meta.name, first));
+            let options = KeyspaceOptions::decode(&meta.options).map_err(|error| {
+                let manifest = manifest_path(&self.directory, versions.manifest_number());
+                error.with_file(&manifest)
+            })?;
+            keyspaces.insert(&KeyspaceState::new(meta.id, meta.name, options, first));
         }
         let default_keyspace = keyspaces.by_id.get(&0).cloned().ok_or_else(|| {
             Error::corruption("the manifest has no default keyspace").with_file(&self.directory)
@@ -347,7 +375,10 @@ impl Parts {
                 Arc::new(move || versions.new_file_number())
             },
             cancelled: Arc::clone(&background.cancelled),
-            table_options: table_options(&settings),
+            table_options: {
+                let settings = KeyspaceOptions::new().settled(&settings);
+                Arc::new(move |level| keyspaces::table_options(&settings, level))
+            },
             target_file_bytes: settings.target_file_bytes(),
             max_subcompactions: settings.max_subcompactions(),
         };
@@ -383,23 +414,6 @@ impl Parts {
             lock: Mutex::new(lock),
         })
     }
-}
-
-/// How the tables of a level are written: the last level, which is read most and rewritten least,
-/// is compressed; what lies above is soon merged again.
-fn table_options(settings: &Settings) -> Arc<dyn Fn(usize) -> TableOptions + Send + Sync> {
-    let settings = settings.clone();
-    Arc::new(move |level| TableOptions {
-        block_bytes: settings.block_bytes(),
-        compression: if level == LAST_LEVEL {
-            settings.compression()
-        } else {
-            settings.upper_compression()
-        },
-        filter: settings.filter(),
-        filter_bits_per_key: settings.filter_bits_per_key(),
-        ..TableOptions::default()
-    })
 }
 
 /// A table that the manifest names must be there, with the length it was written with.

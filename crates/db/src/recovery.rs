@@ -98,7 +98,8 @@ pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
 /// Seals memtables that are full, so that their flush can begin as soon as the database is open.
 fn seal_full(engine: &Engine, targets: &HashMap<KeyspaceId, Target>, sequence: SequenceNumber) {
     for target in targets.values() {
-        if target.state.load().active.memtable.bytes() >= engine.settings.write_buffer_bytes() {
+        let limit = target.state.write_buffer_bytes(&engine.settings);
+        if target.state.load().active.memtable.bytes() >= limit {
             engine.seal_at(&target.state, sequence);
         }
     }

@@ -14,6 +14,7 @@ use crate::commit::Writer;
 use crate::db::Db;
 use crate::engine::{Engine, KeyspaceTable};
 use crate::keyspace::KeyspaceState;
+use crate::keyspace_options::KeyspaceOptions;
 use crate::obsolete_files::LiveTable;
 use crate::table_files;
 use esker_base::filename::{FileNumber, table_path, temporary_path};
@@ -82,6 +83,14 @@ fn bring_tables(engine: &Engine, info: &BackupInfo, held: &mut Vec<Arc<LiveTable
 
 fn install(db: &Db, info: &BackupInfo, held: &[Arc<LiveTable>]) -> Result<()> {
     let engine = db.engine();
+    for (_, options) in info
+        .contents
+        .keyspaces
+        .iter()
+        .filter_map(|k| k.create.as_ref())
+    {
+        KeyspaceOptions::decode(options)?;
+    }
     let mut writer = engine.commit_queue.lock();
     engine.check_writable()?;
     // No memtable holds anything from here on: commits are kept out.
@@ -171,6 +180,7 @@ fn replacing_edit(
         if let Some(state) = keyspaces.by_name.get(name) {
             let version = engine.versions.current(state.id).unwrap_or_default();
             part.id = state.id;
+            part.set_options = Some(options.clone());
             part.removed = version.tables().map(|(_, _, meta)| meta.number).collect();
             stay.insert(state.id);
         } else {
@@ -216,6 +226,11 @@ fn replace_states(
     let known: Vec<_> = keyspaces.by_id.values().cloned().collect();
     for state in known {
         if named.contains(state.name.as_str()) {
+            let keyspace = manifest.keyspaces.get(state.id);
+            let options = keyspace.map(|keyspace| KeyspaceOptions::decode(&keyspace.meta.options));
+            if let Some(Ok(options)) = options {
+                state.set_own_options(options);
+            }
             replace(engine, &state, state.id, since);
         } else {
             state.mark_dropped();
@@ -227,7 +242,8 @@ fn replace_states(
         let (id, name) = (keyspace.meta.id, &keyspace.meta.name);
         if !keyspaces.by_id.contains_key(&id) {
             let empty = engine.first_super_version(Arc::default());
-            let state = KeyspaceState::new(id, name.clone(), empty);
+            let options = KeyspaceOptions::decode(&keyspace.meta.options).unwrap_or_default();
+            let state = KeyspaceState::new(id, name.clone(), options, empty);
             replace(engine, &state, id, since);
             keyspaces.insert(&state);
         }

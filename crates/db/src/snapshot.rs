@@ -119,6 +119,21 @@ impl Snapshot {
         }
     }
 
+    /// As [`Snapshot::get`], in `keyspace`. Several reads of one keyspace go through
+    /// [`Snapshot::of`], which has them all.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn get_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        keyspace.get_at(key.as_ref(), Some(self.pin.sequence))
+    }
+
+    /// The keyspace that it reads.
+    #[must_use]
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
     /// The sequence number it reads at: it sees every write up to it and none after.
     #[must_use]
     pub fn sequence(&self) -> SequenceNumber {

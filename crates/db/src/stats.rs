@@ -3,6 +3,7 @@
 //! Invariant: counters only grow, and are relaxed: a reading is exact once the writers it should
 //! include have returned.
 
+use crate::keyspace::KeyspaceState;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The engine's own counters.
@@ -37,7 +38,7 @@ pub struct Stats {
     pub(crate) levels: Vec<LevelStats>,
 }
 
-/// One level of the default keyspace.
+/// One level of a keyspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LevelStats {
     /// Sorted runs.
@@ -48,6 +49,87 @@ pub struct LevelStats {
     pub bytes: u64,
     /// Point records, tombstones included.
     pub entries: u64,
+}
+
+/// What one keyspace holds: [`Keyspace::keyspace_stats`](crate::Keyspace::keyspace_stats). Told by
+/// memtables and the manifest; no table is read for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceStats {
+    memtable_bytes: u64,
+    memtable_entries: u64,
+    sealed_memtables: usize,
+    levels: Vec<LevelStats>,
+}
+
+impl KeyspaceStats {
+    pub(crate) fn of(state: &KeyspaceState) -> Self {
+        let view = state.load();
+        Self {
+            memtable_bytes: memtable_bytes(state),
+            memtable_entries: view.memtables().map(|memtable| memtable.entries()).sum(),
+            sealed_memtables: view.sealed.len(),
+            levels: levels(state),
+        }
+    }
+
+    /// Bytes of its memtables.
+    #[must_use]
+    pub fn memtable_bytes(&self) -> u64 {
+        self.memtable_bytes
+    }
+
+    /// Point records in its memtables, tombstones included.
+    #[must_use]
+    pub fn memtable_entries(&self) -> u64 {
+        self.memtable_entries
+    }
+
+    /// Memtables that wait for their flush.
+    #[must_use]
+    pub fn sealed_memtables(&self) -> usize {
+        self.sealed_memtables
+    }
+
+    /// Bytes of its tables' files.
+    #[must_use]
+    pub fn table_bytes(&self) -> u64 {
+        self.levels.iter().map(|level| level.bytes).sum()
+    }
+
+    /// Its tables.
+    #[must_use]
+    pub fn tables(&self) -> usize {
+        self.levels.iter().map(|level| level.tables).sum()
+    }
+
+    /// Its levels, newest first.
+    #[must_use]
+    pub fn levels(&self) -> &[LevelStats] {
+        &self.levels
+    }
+}
+
+/// Bytes of a keyspace's memtables.
+pub(crate) fn memtable_bytes(state: &KeyspaceState) -> u64 {
+    let view = state.load();
+    view.memtables()
+        .map(|memtable| memtable.bytes() as u64)
+        .sum()
+}
+
+/// What each level of a keyspace holds.
+pub(crate) fn levels(state: &KeyspaceState) -> Vec<LevelStats> {
+    let view = state.load();
+    let level_stats = |level: &esker_manifest::version::Level| {
+        let tables = level.runs.iter().flat_map(|run| &run.tables);
+        LevelStats {
+            runs: level.runs.len(),
+            tables: tables.clone().count(),
+            bytes: tables.clone().map(|meta| meta.file_bytes).sum(),
+            entries: tables.map(|meta| meta.entries).sum(),
+        }
+    };
+    view.version.levels.iter().map(level_stats).collect()
 }
 
 macro_rules! readings {

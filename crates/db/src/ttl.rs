@@ -7,7 +7,8 @@ use crate::batch::WriteBatch;
 use crate::commit;
 use crate::cursor::Source;
 use crate::db::Db;
-use crate::keyspace::Keyspace;
+use crate::engine::Engine;
+use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::read;
 use crate::read_set::{READ_SET_BYTES, ReadSet};
 use crate::snapshot::Snapshot;
@@ -16,7 +17,7 @@ use crate::validation::Validation;
 use esker_base::internal_key::SequenceNumber;
 use esker_base::iterator::InternalIterator;
 use esker_base::merging_iterator::MergingIterator;
-use esker_base::write_batch::split_expiry;
+use esker_base::write_batch::{KeyspaceId, split_expiry};
 use esker_base::{Error, ErrorKind, Result, ValueKind};
 use esker_sstable::{FillCache, LevelIter};
 use std::sync::Arc;
@@ -26,6 +27,29 @@ use std::time::Duration;
 const KEYS_PER_BATCH: usize = 128;
 /// How often a change is tried again after somebody else wrote the key.
 const ATTEMPTS: usize = 1000;
+
+/// Turns the times to live of a batch into points in time: those that it names, and the defaults of
+/// its keyspaces where it names none.
+pub(crate) fn settle(
+    engine: &Engine,
+    batch: &mut WriteBatch,
+    keyspaces: &[Arc<KeyspaceState>],
+) -> Result<()> {
+    let default_ttl = |state: &KeyspaceState| match batch.ttl {
+        Some(asked) => asked,
+        None => state.default_ttl_millis(&engine.settings),
+    };
+    let known = keyspaces
+        .iter()
+        .filter_map(|state| Some((state.id, default_ttl(state)?)));
+    let ttls: Vec<(KeyspaceId, u64)> = known.collect();
+    if !batch.has_expiries() && ttls.is_empty() {
+        return Ok(());
+    }
+    let now_millis = engine.clock().now_millis();
+    batch.settle_expiries(now_millis);
+    batch.apply_default_ttls(&ttls, now_millis)
+}
 
 impl Db {
     /// Removes every expired key of every keyspace and says how many there were. They are invisible
@@ -57,7 +81,7 @@ impl Keyspace {
     /// As [`Keyspace::put`].
     pub fn cleanup_expired(&self) -> Result<u64> {
         self.engine().check_writable()?;
-        let snapshot = self.snapshot_here();
+        let snapshot = self.snapshot();
         let mut removed = 0;
         for_expired_keys(self, snapshot.sequence(), &mut |keys| {
             removed += match self.remove_unchanged(keys, &snapshot) {
@@ -109,18 +133,14 @@ impl Keyspace {
             let expires = snapshot.ttl(key)?.is_some();
             match snapshot.get(key)? {
                 Some(value) if expires => {
+                    // Whatever the keyspace's default is.
+                    batch.ttl = Some(None);
                     batch.put_in(self, key, &value);
                     Ok(true)
                 }
                 _ => Ok(false),
             }
         })
-    }
-
-    fn snapshot_here(&self) -> Snapshot {
-        let default = Arc::clone(&self.engine().default_keyspace);
-        let db = Db::new(Keyspace::new(Arc::clone(self.handle()), default));
-        db.snapshot().of(self)
     }
 
     /// Commits what `change` makes of a snapshot if `key` has not changed since; else tries again.
@@ -133,7 +153,7 @@ impl Keyspace {
         engine.check_writable()?;
         let mut conflict = None;
         for _ in 0..ATTEMPTS {
-            let snapshot = self.snapshot_here();
+            let snapshot = self.snapshot();
             let mut batch = WriteBatch::new();
             if !change(&snapshot, &mut batch)? {
                 return Ok(false);

@@ -29,7 +29,7 @@ pub struct TableCache {
     fs: Arc<dyn FileSystem>,
     directory: PathBuf,
     blocks: Arc<BlockCache>,
-    open_files_limit: usize,
+    open_files_limit: AtomicUsize,
     open: AtomicUsize,
     handles: Mutex<HashMap<FileNumber, Weak<TableHandle>>>,
     /// Handles of open tables, in the order in which they are looked at for closing.
@@ -50,7 +50,7 @@ impl TableCache {
             fs,
             directory,
             blocks,
-            open_files_limit: open_files_limit.max(1),
+            open_files_limit: AtomicUsize::new(open_files_limit.max(1)),
             open: AtomicUsize::new(0),
             handles: Mutex::new(HashMap::new()),
             queue: Mutex::new(VecDeque::new()),
@@ -90,6 +90,13 @@ impl TableCache {
         &self.directory
     }
 
+    /// Changes how many tables are open at once, at least one. Those that are too many are closed as
+    /// others are opened.
+    pub fn set_open_files_limit(&self, open_files_limit: usize) {
+        self.open_files_limit
+            .store(open_files_limit.max(1), Ordering::Relaxed);
+    }
+
     /// How many tables are open through handles.
     #[must_use]
     pub fn open_tables(&self) -> usize {
@@ -109,7 +116,7 @@ impl TableCache {
             queue.retain(|entry| entry.strong_count() > 0);
         }
         for _ in 0..2 * queue.len() {
-            if self.open_tables() <= self.open_files_limit {
+            if self.open_tables() <= self.open_files_limit.load(Ordering::Relaxed) {
                 break;
             }
             let Some(candidate) = queue.pop_front().and_then(|entry| entry.upgrade()) else {

@@ -1,0 +1,343 @@
+//! The set of keyspaces: creating, finding and dropping them, and what each is told.
+//!
+//! Invariants: a keyspace comes, goes and changes its options by one durable edit of the manifest,
+//! before anybody finds it so (I1); nothing of a keyspace costs memory or files before its first
+//! write. Jobs look at a keyspace's options when they begin.
+
+use crate::db::Db;
+use crate::engine::Engine;
+use crate::keyspace::{Keyspace, KeyspaceState, dropped};
+use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
+use crate::open::LAST_LEVEL;
+use crate::range_spec::KeyRange;
+use crate::settings::RuntimeOptions;
+use crate::snapshot::Snapshot;
+use crate::stats::KeyspaceStats;
+use esker_base::key_bounds::KeyBounds;
+use esker_base::limits::MAX_KEYSPACE_NAME_BYTES;
+use esker_base::{Error, ErrorKind, Result};
+use esker_compaction::{JobContext, ShapeOptions};
+use esker_manifest::{KeyspaceEdit, VersionEdit};
+use esker_sstable::TableOptions;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+impl Db {
+    /// The keyspace of this name, created if there is none.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an empty name or one of more than 255 bytes; `Io` and `NoSpace` where a
+    /// new one cannot be made durable; `ReadOnly` for a new one in a database that is read-only.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.keyspace_with(name, &KeyspaceOptions::new())
+    }
+
+    /// The keyspace of this name, created with these options if there is none. One that exists must
+    /// have every option that is given here; [`Keyspace::set_options`] changes them.
+    ///
+    /// # Errors
+    /// As [`Db::keyspace`]; `InvalidArgument` for an option out of its bounds and for one that an
+    /// existing keyspace has otherwise.
+    ///
+    /// ```
+    /// use esker::{CompactionShape, KeyspaceOptions};
+    /// # fn main() -> esker::Result<()> {
+    /// let db = esker::Options::new().open_in_memory()?;
+    /// let tiered = KeyspaceOptions::new().compaction_shape(CompactionShape::Tiered);
+    /// db.keyspace_with("events", &tiered)?;
+    /// assert_eq!(db.keyspace("events")?.options().compaction_shape(), CompactionShape::Tiered);
+    /// let leveled = KeyspaceOptions::new().compaction_shape(CompactionShape::Leveled);
+    /// assert!(db.keyspace_with("events", &leveled).is_err());
+    /// # Ok(()) }
+    /// ```
+    pub fn keyspace_with(&self, name: &str, options: &KeyspaceOptions) -> Result<Keyspace> {
+        let engine = self.engine();
+        engine.check_open()?;
+        options.check()?;
+        let known = engine.keyspaces.read().by_name.get(name).cloned();
+        let state = match known {
+            Some(state) => state,
+            None => self.create_keyspace(name, options)?,
+        };
+        options.check_agrees(name, &state.settings(&engine.settings))?;
+        Ok(Keyspace::new(Arc::clone(self.handle()), state))
+    }
+
+    fn create_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
+        let engine = self.engine();
+        if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_BYTES {
+            let sentence =
+                format!("a keyspace name must have 1 to {MAX_KEYSPACE_NAME_BYTES} bytes");
+            return Err(Error::invalid_argument(sentence));
+        }
+        engine.check_writable()?;
+        let mut keyspaces = engine.keyspaces.write();
+        if let Some(state) = keyspaces.by_name.get(name) {
+            return Ok(Arc::clone(state));
+        }
+        let id = engine.versions.next_keyspace_id();
+        let create = Some((name.to_string(), options.encode()));
+        let edit = KeyspaceEdit {
+            id,
+            create,
+            ..KeyspaceEdit::default()
+        };
+        engine.versions.log_and_apply(VersionEdit {
+            keyspaces: vec![edit],
+            ..VersionEdit::default()
+        })?;
+        let version = engine.versions.current(id).unwrap_or_default();
+        let first = engine.first_super_version(version);
+        let state = KeyspaceState::new(id, name.to_string(), options.clone(), first);
+        keyspaces.insert(&state);
+        Ok(state)
+    }
+
+    /// The names of all keyspaces, in order.
+    ///
+    /// # Errors
+    /// `Closed` after the database was closed.
+    pub fn keyspace_names(&self) -> Result<Vec<String>> {
+        self.engine().check_open()?;
+        Ok(self
+            .engine()
+            .keyspaces
+            .read()
+            .by_name
+            .keys()
+            .cloned()
+            .collect())
+    }
+
+    /// Drops a keyspace and all that is in it, in O(1) of its entries. Handles to it answer
+    /// `NotFound` to writes from then on.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none of that name; `InvalidArgument` for the default keyspace.
+    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
+        let engine = self.engine();
+        engine.check_writable()?;
+        if name == self.name() {
+            return Err(Error::invalid_argument(
+                "the default keyspace cannot be dropped",
+            ));
+        }
+        let state = engine.keyspaces.read().by_name.get(name).cloned();
+        let Some(state) = state else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("no keyspace is called {name:?}"),
+            ));
+        };
+        let version = {
+            // The commit leader is kept out: no write of the keyspace comes after its end.
+            let mut writer = engine.commit_queue.lock();
+            engine.ready_log(&mut writer)?;
+            if engine.logs_writes() {
+                // What was ordered before it must not be lost where the drop is not.
+                writer.log.sync(engine)?;
+            }
+            let _edits_one_at_a_time = state.edit.lock();
+            if state.is_dropped() {
+                return Err(dropped(name));
+            }
+            let edit = KeyspaceEdit {
+                id: state.id,
+                drop: true,
+                ..KeyspaceEdit::default()
+            };
+            let version = engine.versions.current(state.id).unwrap_or_default();
+            let logged = engine.versions.log_and_apply(VersionEdit {
+                keyspaces: vec![edit],
+                last_sequence: Some(engine.visible_sequence()),
+                ..VersionEdit::default()
+            });
+            if let Err(error) = logged {
+                // It may be durable all the same: no write to the keyspace may be acknowledged
+                // before a later edit has made sure that it is not.
+                engine.health.latch_log_failure(&error);
+                return Err(error);
+            }
+            state.mark_dropped();
+            engine.keyspaces.write().remove(&state);
+            version
+        };
+        let empty = Arc::default();
+        let old = state.install(|_| engine.first_super_version(empty));
+        engine
+            .tables
+            .retire(version.tables().map(|(_, _, meta)| meta.number));
+        drop(old);
+        engine.tables.remove_unread();
+        Ok(())
+    }
+}
+
+impl Keyspace {
+    /// The options in force: the keyspace's own, and the database's where it has none.
+    #[must_use]
+    pub fn options(&self) -> KeyspaceSettings {
+        self.state().settings(&self.engine().settings)
+    }
+
+    /// Gives the keyspace these options, durably; what is not given stays. Tables that are there keep
+    /// their form until they are rewritten; a new default time to live is for writes from now on.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an option out of its bounds; `NotFound` where the keyspace was dropped;
+    /// `Io`, `NoSpace`, `ReadOnly` and `Closed` as the names say: nothing has changed then.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> esker::Result<()> {
+    /// let db = esker::Options::new().open_in_memory()?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// let hour = Duration::from_secs(3600);
+    /// sessions.set_options(&esker::KeyspaceOptions::new().default_ttl(hour))?;
+    /// assert_eq!(sessions.options().default_ttl(), Some(hour));
+    /// # Ok(()) }
+    /// ```
+    pub fn set_options(&self, options: &KeyspaceOptions) -> Result<()> {
+        let (engine, state) = (self.engine(), self.state());
+        engine.check_writable()?;
+        let _edits_one_at_a_time = state.edit.lock();
+        if state.is_dropped() {
+            return Err(dropped(&state.name));
+        }
+        let next = options.over(&state.own_options());
+        next.check()?;
+        engine.apply(KeyspaceEdit {
+            id: state.id,
+            set_options: Some(next.encode()),
+            ..KeyspaceEdit::default()
+        })?;
+        state.set_own_options(next);
+        drop(_edits_one_at_a_time);
+        engine.schedule_compactions(Some(state.id));
+        Ok(())
+    }
+}
+
+/// What can be done to one keyspace as to all of them.
+impl Keyspace {
+    /// The keyspace as it is now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let default = Arc::clone(&self.engine().default_keyspace);
+        let db = Db::new(Keyspace::new(Arc::clone(self.handle()), default));
+        Snapshot::new(&db).of(self)
+    }
+
+    /// Brings what the keyspace's memtables hold into tables. Writers go on meanwhile.
+    ///
+    /// # Errors
+    /// As [`Db::flush`].
+    pub fn flush(&self) -> Result<()> {
+        self.engine().flush_keyspace(self.state())
+    }
+
+    /// Flushes, and then merges all of the keyspace's tables down to the last level.
+    ///
+    /// # Errors
+    /// As [`Db::flush`].
+    pub fn compact(&self) -> Result<()> {
+        self.flush()?;
+        let everything = KeyBounds::half_open("", "");
+        self.engine().compact_keyspace(self.state(), &everything)
+    }
+
+    /// As [`Keyspace::compact`], for the tables that overlap `range`.
+    ///
+    /// # Errors
+    /// As [`Db::flush`].
+    pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        let range = KeyRange::new(&range);
+        if range.is_empty() {
+            return self.engine().check_writable();
+        }
+        self.flush()?;
+        let bounds = KeyBounds::half_open(range.start(), range.end());
+        self.engine().compact_keyspace(self.state(), &bounds)
+    }
+
+    /// What the keyspace holds, from what is known without reading a table.
+    #[must_use]
+    pub fn keyspace_stats(&self) -> KeyspaceStats {
+        KeyspaceStats::of(self.state())
+    }
+}
+
+impl Engine {
+    /// Changes settings: what is persisted becomes durable first.
+    pub(crate) fn change_settings(self: &Arc<Self>, options: &RuntimeOptions) -> Result<()> {
+        self.check_open()?;
+        let settings = self.settings.change(options, |before, after| {
+            if before.persisted() == after.persisted() {
+                return Ok(());
+            }
+            self.check_writable()?;
+            self.versions.log_and_apply(VersionEdit {
+                options: Some(after.persisted().encode()),
+                ..VersionEdit::default()
+            })
+        })?;
+        self.blocks.set_capacity_bytes(settings.cache_bytes());
+        self.jobs
+            .tables
+            .set_open_files_limit(settings.max_open_files());
+        for state in self.all_keyspaces() {
+            self.note_pressure(&state);
+            self.schedule_compactions(Some(state.id));
+        }
+        Ok(())
+    }
+
+    /// What a job of this keyspace is given to work with.
+    pub(crate) fn jobs_of(&self, keyspace: &KeyspaceState) -> JobContext {
+        let settings = keyspace.settings(&self.settings);
+        JobContext {
+            target_file_bytes: settings.target_file_bytes(),
+            max_subcompactions: self.settings.max_subcompactions(),
+            table_options: Arc::new(move |level| table_options(&settings, level)),
+            ..self.jobs.clone()
+        }
+    }
+
+    /// The shape that compaction keeps a keyspace in.
+    pub(crate) fn shape_of(&self, keyspace: &KeyspaceState) -> ShapeOptions {
+        let settings = keyspace.settings(&self.settings);
+        let flush_bytes = settings.write_buffer_bytes() as u64;
+        ShapeOptions {
+            shape: settings.compaction_shape(),
+            level0_runs: settings.level0_runs(),
+            tier_runs: settings.tier_runs(),
+            size_ratio: settings.size_ratio(),
+            base_bytes: flush_bytes * settings.level0_runs() as u64,
+            target_file_bytes: settings.target_file_bytes(),
+            max_levels: LAST_LEVEL + 1,
+            recompress_from_level: if settings.compression() == settings.upper_compression() {
+                0
+            } else {
+                LAST_LEVEL
+            },
+            max_merge_bytes: settings.target_file_bytes().saturating_mul(25),
+            ..ShapeOptions::default()
+        }
+    }
+}
+
+/// How the tables of a level are written: the last level, which is read most and rewritten least,
+/// is compressed; what lies above is soon merged again.
+pub(crate) fn table_options(settings: &KeyspaceSettings, level: usize) -> TableOptions {
+    TableOptions {
+        block_bytes: settings.block_bytes(),
+        compression: if level == LAST_LEVEL {
+            settings.compression()
+        } else {
+            settings.upper_compression()
+        },
+        filter: settings.filter(),
+        filter_bits_per_key: settings.filter_bits_per_key(),
+        ..TableOptions::default()
+    }
+}
