@@ -40,6 +40,9 @@ pub(crate) struct Background {
     pub(crate) state: Mutex<State>,
     pub(crate) changed: Condvar,
     pub(crate) owed: Mutex<Duration>,
+    /// From before a flush takes memtables out of a keyspace until it has released the log that only
+    /// they needed.
+    pub(crate) releasing: AtomicBool,
     /// Tells running jobs to give up.
     pub(crate) cancelled: Arc<AtomicBool>,
 }

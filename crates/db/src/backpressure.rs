@@ -127,7 +127,11 @@ impl Engine {
                 .iter()
                 .any(|s| !s.load().sealed.is_empty())
         };
-        self.wait_for_flush(|| self.segments.bytes() <= hard_limit || !anything_sealed())
+        // A flush takes the memtables first and releases the log afterwards.
+        let is_releasing = || self.background.releasing.load(Ordering::Acquire);
+        self.wait_for_flush(|| {
+            self.segments.bytes() <= hard_limit || !(anything_sealed() || is_releasing())
+        })
     }
 
     /// Holds the writers back in proportion to what compaction is behind by.

@@ -48,12 +48,17 @@ impl Engine {
     fn flush_job(self: &Arc<Self>) {
         let mut result = Ok(());
         while let Some(state) = self.next_to_flush() {
+            self.background.releasing.store(true, Ordering::Release);
             result = guarded(|| self.flush_sealed(&state));
+            if result.is_ok() {
+                self.background.notify();
+                self.release_segments();
+            }
+            self.background.releasing.store(false, Ordering::Release);
             if result.is_err() {
                 break;
             }
             self.background.notify();
-            self.release_segments();
             self.schedule_compactions(Some(state.id));
         }
         let mut state = self.background.state.lock();
