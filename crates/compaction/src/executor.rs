@@ -1,6 +1,7 @@
 //! Who runs background jobs (I12): a seam, the real pools behind it, and one that a test steps.
 //!
-//! Invariants: flushes have a lane of their own, so that no compaction delays them; a job's panic
+//! Invariants: flushes have a lane of their own, so that no compaction delays them, and so has the
+//! log, so that no flush delays that; a job's panic
 //! ends that job only; [`Executor::join`] returns when no job that was spawned is left. Threads are
 //! started by the first job of a lane, so that opening a database starts none. rayon is named here
 //! and nowhere else.
@@ -18,6 +19,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 /// What kind of work a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
+    /// Writers will soon need it, and it is short: the next segment of the log.
+    Log,
     /// Writers may be waiting for it.
     Flush,
     /// It can take its time.
@@ -127,9 +130,10 @@ impl Drop for Ticket {
     }
 }
 
-/// The real thing: one thread for flushes, a private rayon pool for compactions.
+/// The real thing: one thread for flushes, one for the log, a private rayon pool for compactions.
 pub struct RayonExecutor {
     compaction_threads: usize,
+    log: OnceLock<Option<ThreadPool>>,
     flush: OnceLock<Option<ThreadPool>>,
     compaction: OnceLock<Option<ThreadPool>>,
     jobs: Arc<JobCount>,
@@ -150,6 +154,7 @@ impl RayonExecutor {
     pub fn new(compaction_threads: usize) -> Self {
         Self {
             compaction_threads: compaction_threads.max(1),
+            log: OnceLock::new(),
             flush: OnceLock::new(),
             compaction: OnceLock::new(),
             jobs: Arc::default(),
@@ -159,6 +164,7 @@ impl RayonExecutor {
     /// The pool of a lane; `None` where the system refused to give threads.
     fn pool(&self, lane: Lane) -> Option<&ThreadPool> {
         let (pool, name, threads) = match lane {
+            Lane::Log => (&self.log, "esker-log", 1),
             Lane::Flush => (&self.flush, "esker-flush", 1),
             Lane::Compaction => (&self.compaction, "esker-compact", self.compaction_threads),
         };

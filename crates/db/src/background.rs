@@ -23,6 +23,8 @@ use std::time::Duration;
 pub(crate) struct State {
     pub(crate) flushing: bool,
     pub(crate) compactions: usize,
+    /// Jobs that prepare what the log will need.
+    pub(crate) log_jobs: usize,
     /// Tables that running compactions consume.
     pub(crate) busy: HashMap<KeyspaceId, HashSet<FileNumber>>,
     /// Keyspaces whose version changed since the picker last found nothing to do.
@@ -57,6 +59,20 @@ impl Background {
         engine.executor.join();
     }
 
+    /// Whether a job for the log may be begun; it is counted then.
+    pub(crate) fn begin_log_job(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.stopping {
+            state.log_jobs += 1;
+        }
+        !state.stopping
+    }
+
+    pub(crate) fn end_log_job(&self) {
+        self.state.lock().log_jobs -= 1;
+        self.changed.notify_all();
+    }
+
     /// Wakes whoever waits. The lock makes sure that nobody is between looking and waiting.
     pub(crate) fn notify(&self) {
         let _state = self.state.lock();
@@ -66,7 +82,7 @@ impl Background {
     /// Whether no job runs, so that every file is either named or a stray.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        !state.flushing && state.compactions == 0
+        !state.flushing && state.compactions == 0 && state.log_jobs == 0
     }
 
     /// The last failures of a flush and of a compaction that have not been followed by a success.
@@ -125,6 +141,8 @@ impl Engine {
     /// Waits until no flush or compaction is due or running.
     pub(crate) fn wait_for_background(self: &Arc<Self>) -> Result<()> {
         self.check_open()?;
+        // What failed earlier is tried again now, and may go well.
+        self.background.state.lock().compaction_error = None;
         for keyspace in self.all_keyspaces() {
             self.schedule_compactions(Some(keyspace.id));
         }
@@ -137,11 +155,11 @@ impl Engine {
             if let Some(error) = &state.compaction_error {
                 return Err(error.clone());
             }
-            let idle = !state.flushing && state.compactions == 0 && state.candidates.is_empty();
+            let running = state.flushing || state.compactions > 0 || state.log_jobs > 0;
+            let idle = !running && state.candidates.is_empty();
             if idle {
                 break;
             }
-            let running = state.flushing || state.compactions > 0;
             if running {
                 self.background.changed.wait(&mut state);
             } else {

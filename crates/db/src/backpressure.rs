@@ -31,7 +31,7 @@ impl Engine {
         for state in members.iter().flat_map(Member::keyspaces) {
             let limit = state.write_buffer_bytes(&self.settings);
             if state.load().active.memtable.bytes() >= limit {
-                self.seal_full(writer, state)?;
+                self.seal_full(writer, state, members)?;
             }
             is_behind |= state.is_behind.load(Ordering::Relaxed);
         }
@@ -39,14 +39,20 @@ impl Engine {
             self.pay_debt(members);
         }
         if self.logs_writes() && self.segments.bytes() > self.settings.wal_size_limit_bytes() {
-            self.shrink_log(writer)?;
+            self.shrink_log(writer, members)?;
         }
         Ok(())
     }
 
     /// Seals a full memtable once a flush has made room for it.
     #[cold]
-    fn seal_full(self: &Arc<Self>, writer: &mut Writer, state: &Arc<KeyspaceState>) -> Result<()> {
+    fn seal_full(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        state: &Arc<KeyspaceState>,
+        members: &[Member<'_>],
+    ) -> Result<()> {
+        self.check_not_known_full(members)?;
         let most = self.settings.max_sealed_memtables();
         self.wait_for_flush(|| state.load().sealed.len() < most)?;
         self.secure_log(writer)?;
@@ -101,7 +107,8 @@ impl Engine {
 
     /// The log is over its limit: flush what pins its oldest segment.
     #[cold]
-    fn shrink_log(self: &Arc<Self>, writer: &mut Writer) -> Result<()> {
+    fn shrink_log(self: &Arc<Self>, writer: &mut Writer, members: &[Member<'_>]) -> Result<()> {
+        self.check_not_known_full(members)?;
         let Some(oldest) = self.segments.oldest() else {
             return Ok(());
         };

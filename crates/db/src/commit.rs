@@ -72,6 +72,21 @@ impl<'a> Member<'a> {
     pub(crate) fn encoded_bytes(&self) -> usize {
         self.batch.encoded_bytes()
     }
+
+    /// Whether it takes away and adds nothing.
+    pub(crate) fn has_only_deletes(&self) -> bool {
+        let deletes = |kind| matches!(kind, ValueKind::Tombstone | ValueKind::RangeDelete);
+        let mut records = self.batch.records();
+        records.all(|record| record.is_ok_and(|record| deletes(record.kind)))
+    }
+
+    pub(crate) fn refuse(&mut self, error: &Error) {
+        self.outcome = Err(error.clone());
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.outcome.is_err()
+    }
 }
 
 /// A batch whose thread found the writer lock taken.
@@ -97,6 +112,8 @@ pub(crate) struct Writer {
     recent: RecentWrites,
     /// When a failed log may be looked at again, on the monotonic clock.
     pub(crate) next_cure_micros: u64,
+    /// When deletes on a full disk may have a flush tried again, on the monotonic clock.
+    pub(crate) next_relief_micros: u64,
 }
 
 /// The writer lock and the batches that wait for it.
@@ -149,6 +166,7 @@ impl CommitQueue {
                 log,
                 recent: RecentWrites::default(),
                 next_cure_micros: 0,
+                next_relief_micros: 0,
             }),
             waiting: Mutex::default(),
             waiting_count: AtomicUsize::new(0),
@@ -316,20 +334,28 @@ impl Engine {
         if self.health.has_failed() {
             self.try_to_cure(writer)?;
         }
-        self.make_room(writer, members)?;
+        let mut is_full = false;
+        if let Err(error) = self.make_room(writer, members) {
+            is_full = self.refuse_all_but_deletes(members, &error);
+            if !is_full {
+                return Err(error);
+            }
+        }
         if self.commit_queue.validating.load(Ordering::Relaxed) > 0 {
             validate(writer, members);
         }
-        let mut sequence = writer.next_sequence;
-        let mut payload_bytes = 0;
-        for member in members.iter_mut().filter(|member| member.outcome.is_ok()) {
-            payload_bytes += member.batch.seal(sequence).len();
-            sequence += u64::from(member.batch.count());
-        }
-        if let Err(error) = self.log_group(writer, members) {
-            writer.next_sequence = sequence;
-            return Err(error);
-        }
+        let logged = self.order_and_log(writer, members);
+        let (sequence, payload_bytes) = match logged {
+            // Where the log itself is well, there was no room for another segment of it.
+            Err(error) if !self.health.has_failed() && members.len() > 1 => {
+                is_full = self.refuse_all_but_deletes(members, &error);
+                if !is_full {
+                    return Err(error);
+                }
+                self.order_and_log(writer, members)?
+            }
+            logged => logged?,
+        };
         for member in members.iter().filter(|member| member.outcome.is_ok()) {
             insert(writer.next_sequence, member, writer.log.current_number())?;
             writer.next_sequence += u64::from(member.batch.count());
@@ -340,7 +366,33 @@ impl Engine {
         self.counters
             .user_bytes_written
             .fetch_add(payload_bytes as u64, Ordering::Relaxed);
+        if writer.log.wants_tending() {
+            writer.log.tend(self, sequence);
+        }
+        if is_full || writer.log.is_for_deletes() {
+            self.relieve(writer, members);
+        }
         Ok(())
+    }
+
+    /// Gives the group its sequence numbers and logs it; the number after its last and the bytes.
+    #[inline]
+    fn order_and_log(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        members: &mut [Member<'_>],
+    ) -> Result<(SequenceNumber, usize)> {
+        let mut sequence = writer.next_sequence;
+        let mut payload_bytes = 0;
+        for member in members.iter_mut().filter(|member| member.outcome.is_ok()) {
+            payload_bytes += member.batch.seal(sequence).len();
+            sequence += u64::from(member.batch.count());
+        }
+        if let Err(error) = self.log_group(writer, members) {
+            writer.next_sequence = sequence;
+            return Err(error);
+        }
+        Ok((sequence, payload_bytes))
     }
 
     /// Appends the group to the log, and syncs if a member asks for it.
@@ -363,11 +415,12 @@ impl Engine {
             SyncMode::Buffered
         };
         let first = writer.next_sequence;
+        let only_deletes = || members.iter().filter(logged).all(Member::has_only_deletes);
         match members {
             [only] if logged(&only) => {
                 writer
                     .log
-                    .append(self, &[only.batch.bytes()], first, mode)?
+                    .append(self, &[only.batch.bytes()], first, mode, only_deletes)?;
             }
             [_] => return Ok(()),
             _ => {
@@ -376,7 +429,8 @@ impl Engine {
                     .filter(logged)
                     .map(|m| m.batch.bytes())
                     .collect();
-                writer.log.append(self, &payloads, first, mode)?;
+                let log = &mut writer.log;
+                log.append(self, &payloads, first, mode, only_deletes)?;
             }
         }
         if sync { writer.log.sync(self) } else { Ok(()) }

@@ -9,12 +9,12 @@ use crate::background::State;
 use crate::engine::{Engine, Mode};
 use crate::keyspace::KeyspaceState;
 use crate::super_version::SuperVersion;
-use esker_base::Result;
 use esker_base::filename::FileNumber;
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::key_bounds::KeyBounds;
 use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
+use esker_base::{ErrorKind, Result};
 use esker_compaction::executor::guarded;
 use esker_compaction::{Lane, PickInput, Plan, PlanKind, RangePick, pick, pick_range};
 use esker_manifest::{KeyspaceEdit, Version};
@@ -65,7 +65,13 @@ impl Engine {
     }
 
     fn compaction_job(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, plan: &Plan) {
-        let result = guarded(|| self.carry_out(keyspace, plan));
+        let mut result = guarded(|| self.carry_out(keyspace, plan));
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::NoSpace
+            && self.give_space_back()
+        {
+            result = guarded(|| self.carry_out(keyspace, plan));
+        }
         let failed = result.is_err();
         {
             let mut state = self.background.state.lock();
@@ -157,7 +163,10 @@ impl Engine {
         while let Some(plan) = self.next_requested(keyspace, bounds, before)? {
             let result = guarded(|| self.carry_out(keyspace, &plan));
             self.release_inputs(&mut self.background.state.lock(), keyspace.id, &plan);
-            result?;
+            match result {
+                Err(error) if error.kind() == ErrorKind::NoSpace && self.give_space_back() => {}
+                result => result?,
+            }
         }
         self.schedule_compactions(Some(keyspace.id));
         self.tables.remove_unread();

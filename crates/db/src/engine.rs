@@ -9,12 +9,14 @@ use crate::background_error::Health;
 use crate::backup::BackupPlace;
 use crate::commit::CommitQueue;
 use crate::keyspace::KeyspaceState;
+use crate::next_segment::NextSegment;
 use crate::obsolete_files::LiveTables;
 use crate::recovery_point::RecoveryPoints;
 use crate::replaced::Replaced;
 use crate::segments::SegmentTable;
 use crate::settings::LiveSettings;
 use crate::snapshot::SnapshotList;
+use crate::space_reserve::SpaceReserve;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use esker_base::clock::Clock;
@@ -125,6 +127,8 @@ pub(crate) struct Engine {
     pub(crate) points: RecoveryPoints,
     pub(crate) commit_queue: CommitQueue,
     pub(crate) segments: SegmentTable,
+    pub(crate) next_segment: NextSegment,
+    pub(crate) reserve: SpaceReserve,
     pub(crate) health: Health,
     pub(crate) background: Background,
     pub(crate) counters: Counters,
@@ -219,6 +223,8 @@ impl Engine {
             Ok(())
         };
         self.background.stop(self);
+        self.next_segment.discard(self);
+        self.drop_reserve();
         if flushed.is_ok() && self.mode == Mode::Disk {
             if let Err(error) = self.forget_log(&mut writer.log) {
                 // The next open reads it and finds that every record is in a table.

@@ -9,9 +9,9 @@ use crate::commit::Writer;
 use crate::engine::Engine;
 use crate::keyspace::KeyspaceState;
 use crate::super_version::{SuperVersion, WriteBuffer};
-use esker_base::Result;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
+use esker_base::{ErrorKind, Result};
 use esker_compaction::executor::guarded;
 use esker_compaction::{JobOutput, Lane, RetentionRules};
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
@@ -55,7 +55,10 @@ impl Engine {
                 self.release_segments();
             }
             self.background.releasing.store(false, Ordering::Release);
-            if result.is_err() {
+            if let Err(error) = &result {
+                if error.kind() == ErrorKind::NoSpace && self.give_space_back() {
+                    continue;
+                }
                 break;
             }
             self.background.notify();

@@ -10,9 +10,11 @@ use crate::background_error::Health;
 use crate::backup::BackupPlace;
 use crate::commit::CommitQueue;
 use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
+use crate::file_handles::HandleSaver;
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::keyspace_options::KeyspaceOptions;
 use crate::keyspaces;
+use crate::next_segment::NextSegment;
 use crate::obsolete_files::LiveTables;
 use crate::options::Options;
 use crate::recovery::{self, Replayed};
@@ -21,6 +23,7 @@ use crate::replaced::Replaced;
 use crate::segments::{Log, SegmentTable};
 use crate::settings::{LiveSettings, Settings};
 use crate::snapshot::SnapshotList;
+use crate::space_reserve::SpaceReserve;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use esker_base::checksum::checksum;
@@ -58,7 +61,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
             let sentence = "the directory holds a database already";
             return Err(Error::invalid_argument(sentence).with_file(&directory));
         }
-        let versions = VersionSet::recover(Arc::clone(&fs), &directory, manifest)?;
+        let versions = VersionSet::recover(fs.clone(), &directory, manifest)?;
         settings = settle_with(&options, &versions, &directory)?;
         versions
     } else {
@@ -71,7 +74,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
         };
         // First, so that an attempt that fails here is made again by the next open.
         sync_parents(&*fs, &directory)?;
-        VersionSet::create(Arc::clone(&fs), &directory, manifest, initial)?
+        VersionSet::create(fs.clone(), &directory, manifest, initial)?
     };
     let parts = Parts {
         mode: Mode::Disk,
@@ -87,7 +90,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
 
 pub(crate) fn in_memory(options: Options) -> Result<Db> {
     let settings = options.settle()?;
-    let fs: Arc<dyn FileSystem> = Arc::new(MemFileSystem::new());
+    let fs = HandleSaver::new(Arc::new(MemFileSystem::new()));
     let directory = PathBuf::from("/memory");
     fs.create_dir_all(&directory)
         .map_err(|e| io_error("create", &directory, e))?;
@@ -98,7 +101,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
         options: Some(settings.persisted().encode()),
         ..VersionEdit::default()
     };
-    let versions = VersionSet::create(Arc::clone(&fs), &directory, manifest, initial)?;
+    let versions = VersionSet::create(fs.clone(), &directory, manifest, initial)?;
     let parts = Parts {
         mode: Mode::Memory,
         settings,
@@ -129,7 +132,7 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
         // No file can be created or written here: nobody else writes either.
         Err(_) => {}
     }
-    let versions = VersionSet::recover_read_only(Arc::clone(&fs), &directory)?;
+    let versions = VersionSet::recover_read_only(fs.clone(), &directory)?;
     let settings = settle_with(&options, &versions, &directory)?;
     let parts = Parts {
         mode: Mode::ReadOnly,
@@ -157,11 +160,9 @@ fn settle_with(options: &Options, versions: &VersionSet, directory: &Path) -> Re
     })
 }
 
-fn file_system(options: &Options) -> Arc<dyn FileSystem> {
-    options
-        .file_system
-        .clone()
-        .unwrap_or_else(|| Arc::new(OsFileSystem::new()))
+fn file_system(options: &Options) -> Arc<HandleSaver> {
+    let chosen = options.file_system.clone();
+    HandleSaver::new(chosen.unwrap_or_else(|| Arc::new(OsFileSystem::new())))
 }
 
 fn io_error(action: &str, path: &Path, error: io::Error) -> Error {
@@ -270,7 +271,7 @@ pub(crate) fn database_id(clock: &dyn Clock, directory: &Path) -> [u8; 16] {
 struct Parts {
     mode: Mode,
     settings: Settings,
-    fs: Arc<dyn FileSystem>,
+    fs: Arc<HandleSaver>,
     directory: PathBuf,
     clock: Arc<dyn Clock>,
     executor: Option<Arc<dyn Executor>>,
@@ -330,18 +331,20 @@ impl Parts {
         created: bool,
     ) -> Result<Engine> {
         let settings = LiveSettings::new(self.settings);
+        let saver = self.fs;
+        let fs: Arc<dyn FileSystem> = saver.clone();
         let blocks = BlockCache::new(settings.cache_bytes());
+        // Half of what the process may have is left to everything else, whatever the options say.
+        let most_handles = fs.open_files_limit().unwrap_or(u64::MAX) / 2;
+        let most_handles = usize::try_from(most_handles).unwrap_or(usize::MAX);
         let cache = TableCache::new(
-            Arc::clone(&self.fs),
+            Arc::clone(&fs),
             self.directory.clone(),
             Arc::clone(&blocks),
-            settings.max_open_files(),
+            settings.max_open_files().min(most_handles),
         );
-        let tables = LiveTables::new(
-            Arc::clone(&self.fs),
-            self.directory.clone(),
-            Arc::clone(&cache),
-        );
+        saver.saves_on(&cache);
+        let tables = LiveTables::new(Arc::clone(&fs), self.directory.clone(), Arc::clone(&cache));
         let arenas = ArenaPool::new(settings.write_buffer_bytes());
         let mut keyspaces = KeyspaceTable::default();
         for meta in versions.keyspaces() {
@@ -365,7 +368,7 @@ impl Parts {
             .executor
             .unwrap_or_else(|| Arc::new(RayonExecutor::new(settings.background_threads())));
         let jobs = JobContext {
-            fs: Arc::clone(&self.fs),
+            fs: Arc::clone(&fs),
             directory: self.directory.clone(),
             tables: cache,
             clock: Arc::clone(&self.clock),
@@ -385,7 +388,7 @@ impl Parts {
         Ok(Engine {
             mode: self.mode,
             settings,
-            fs: self.fs,
+            fs,
             directory: self.directory,
             clock: self.clock,
             executor,
@@ -403,6 +406,8 @@ impl Parts {
             points,
             commit_queue: CommitQueue::new(1, Log::default()),
             segments: SegmentTable::default(),
+            next_segment: NextSegment::default(),
+            reserve: SpaceReserve::default(),
             health: Health::default(),
             background,
             counters: Counters::default(),

@@ -6,24 +6,21 @@
 //! removed from the manifest before its file is reused or deleted (I1). Before a record of a later
 //! segment is synced, everything in earlier ones is (prefix recovery). The log of the last life is
 //! closed with an end record before the first record of this one, not at open: opening writes
-//! nothing.
+//! nothing. A segment that is named and not in use yet is held: whatever memtables need, it stays
+//! (`next_segment` makes them).
 
 use crate::engine::Engine;
 use esker_base::filename::{FileNumber, wal_path};
 use esker_base::sync::Mutex;
-use esker_base::{Error, Result, SequenceNumber};
-use esker_manifest::VersionEdit;
+use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_wal::{SegmentHeader, SegmentOptions, SegmentWriter, SyncMode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Files of segments that are kept for reuse: their blocks are allocated and written, which makes
 /// synced appends about a third cheaper than in new files.
 const RECYCLED_SEGMENTS: usize = 2;
-/// Zeros that a synced append writes ahead into blocks that were never written.
-const ZERO_AHEAD_BYTES: u64 = 256 << 10;
-/// Segments are whole pages.
-const PAGE_BYTES: u64 = 4096;
 
 /// Where the last life's log ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +35,11 @@ pub(crate) struct LogTail {
 pub(crate) struct SegmentTable {
     /// The segments that the manifest names and their record bytes, oldest first.
     live: Mutex<BTreeMap<FileNumber, u64>>,
+    /// Those of them that are ready for records and take none yet. Locked after `live`.
+    held: Mutex<BTreeSet<FileNumber>>,
     recyclable: Mutex<Vec<FileNumber>>,
+    /// Every segment below has no writer left that could be synced.
+    closed_below: AtomicU64,
     /// The segment that takes records; 0 before the first write.
     current: AtomicU64,
     current_bytes: AtomicU64,
@@ -79,13 +80,38 @@ impl SegmentTable {
         is_recyclable || self.is_live(number) || self.current() == Some(number)
     }
 
-    /// The live segments below `needed`.
+    /// The live segments below `needed` that will take no more records.
     pub(crate) fn below(&self, needed: FileNumber) -> Vec<FileNumber> {
-        self.live
-            .lock()
-            .range(..needed)
-            .map(|(&number, _)| number)
-            .collect()
+        let live = self.live.lock();
+        let held = self.held.lock();
+        // Looked at once more: one that is no longer held has become the current one before.
+        let needed = needed.min(self.current().unwrap_or(u64::MAX));
+        let below = live.range(..needed).map(|(&number, _)| number);
+        below.filter(|number| !held.contains(number)).collect()
+    }
+
+    /// Segment `number`, which the manifest names from now on, stays until it is let go.
+    pub(crate) fn hold(&self, number: FileNumber) {
+        let mut live = self.live.lock();
+        self.held.lock().insert(number);
+        live.insert(number, 0);
+    }
+
+    /// Segment `number` takes records, or never will.
+    pub(crate) fn let_go(&self, number: FileNumber) {
+        self.held.lock().remove(&number);
+    }
+
+    /// The file of a segment that can be used again, if there is one; where asked, only one that no
+    /// writer is left of.
+    pub(crate) fn take_recyclable(&self, only_closed: bool) -> Option<FileNumber> {
+        let mut recyclable = self.recyclable.lock();
+        let below = match only_closed {
+            true => self.closed_below.load(Ordering::Acquire),
+            false => u64::MAX,
+        };
+        let at = recyclable.iter().rposition(|&number| number < below)?;
+        Some(recyclable.swap_remove(at))
     }
 
     /// Forgets segments that the manifest no longer names and keeps or removes their files.
@@ -96,7 +122,8 @@ impl SegmentTable {
             if live.remove(&number).is_none() {
                 continue;
             }
-            if recyclable.len() < RECYCLED_SEGMENTS && !engine.is_closed() {
+            let keeps = !engine.is_closed() && !engine.reserve.is_short();
+            if recyclable.len() < RECYCLED_SEGMENTS && keeps {
                 recyclable.push(number);
             } else {
                 remove_segment(engine, number);
@@ -104,11 +131,13 @@ impl SegmentTable {
         }
     }
 
-    /// Removes the files kept for reuse.
-    pub(crate) fn drop_recyclable(&self, engine: &Engine) {
-        for number in self.recyclable.lock().drain(..) {
+    /// Removes the files kept for reuse. Says whether there were any.
+    pub(crate) fn drop_recyclable(&self, engine: &Engine) -> bool {
+        let numbers = std::mem::take(&mut *self.recyclable.lock());
+        for &number in &numbers {
             remove_segment(engine, number);
         }
+        !numbers.is_empty()
     }
 }
 
@@ -119,14 +148,26 @@ fn remove_segment(engine: &Engine, number: FileNumber) {
     }
 }
 
+/// A segment that the manifest names and that takes no records yet.
+#[derive(Debug)]
+pub(crate) struct ReadySegment {
+    pub(crate) writer: SegmentWriter,
+    /// Made of the reserve for a full disk: for deletes alone.
+    pub(crate) for_deletes: bool,
+}
+
 /// The writing end of the log. Only the commit leader uses it.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     current: Option<SegmentWriter>,
+    /// Whether the current segment is for deletes alone.
+    for_deletes: bool,
+    /// Once the current segment has so many bytes, something is for the background to do.
+    tend_at: u64,
     /// Complete segments with records that were never synced.
     unsynced: Vec<SegmentWriter>,
-    /// Named by the manifest, ready for records, and not yet linked to what came before.
-    prepared: Option<SegmentWriter>,
+    /// Ready, and not yet linked to what came before.
+    prepared: Option<ReadySegment>,
     tail: Option<LogTail>,
 }
 
@@ -148,7 +189,8 @@ impl Log {
     }
 
     /// Appends the payloads of a group, the first of which begins at `sequence`. Failure is latched:
-    /// no further write is acknowledged until what the log holds is safe in tables.
+    /// no further write is acknowledged until what the log holds is safe in tables. Where the disk is
+    /// full, a group of deletes alone may take the reserve.
     #[inline]
     pub(crate) fn append(
         &mut self,
@@ -156,6 +198,7 @@ impl Log {
         payloads: &[&[u8]],
         sequence: SequenceNumber,
         mode: SyncMode,
+        only_deletes: impl Fn() -> bool,
     ) -> Result<()> {
         let bytes = payloads
             .iter()
@@ -165,9 +208,10 @@ impl Log {
             .current
             .as_ref()
             .is_none_or(|current| current.remaining_bytes() < bytes)
+            || (self.for_deletes && !only_deletes())
         {
             // Nothing of this group is logged yet, so a failure here is this group's alone.
-            self.roll(engine, sequence, bytes)?;
+            self.roll(engine, sequence, bytes, only_deletes())?;
         }
         let Some(current) = &mut self.current else {
             return Err(no_segment());
@@ -197,6 +241,31 @@ impl Log {
         synced
     }
 
+    /// Whether it is time for [`Log::tend`].
+    #[inline]
+    pub(crate) fn wants_tending(&self) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|current| current.bytes() >= self.tend_at)
+    }
+
+    /// Has the background do what later writes should not wait for: with the first segment, setting
+    /// the reserve aside; once a segment is half full, preparing the next one.
+    #[cold]
+    pub(crate) fn tend(&mut self, engine: &Arc<Engine>, next_sequence: SequenceNumber) {
+        if engine.reserve.is_wanted() {
+            self.tend_at = engine.settings.wal_segment_bytes() / 2;
+            engine.stock_reserve();
+        } else {
+            self.tend_at = u64::MAX;
+            engine.prepare_ahead(next_sequence);
+        }
+    }
+
+    /// Whether the current segment is for deletes alone.
+    pub(crate) fn is_for_deletes(&self) -> bool {
+        self.for_deletes
+    }
+
     fn sync_all(&mut self) -> Result<()> {
         for segment in &mut self.unsynced {
             segment.sync()?;
@@ -211,29 +280,17 @@ impl Log {
         engine: &Engine,
         sequence: SequenceNumber,
         bytes: u64,
+        only_deletes: bool,
     ) -> Result<()> {
         // Complete segments pile up unsynced where no write asks for a sync: that would make the
         // next one that does wait for all of them.
         if self.unsynced.len() > 1 {
             self.sync(engine)?;
         }
-        let previous = match (&self.current, &self.tail) {
-            (Some(current), _) => current.number(),
-            (None, Some(tail)) => tail.header.number,
-            (None, None) => 0,
-        };
-        let next = match self
-            .prepared
-            .take()
-            .filter(|next| next.remaining_bytes() >= bytes)
-        {
-            Some(next) => next,
-            None => self.prepare(engine, sequence, previous, bytes)?,
-        };
-        engine.segments.live.lock().insert(next.number(), 0);
+        let next = self.next_segment(engine, sequence, bytes, only_deletes)?;
         // The manifest names it from now on, so it must be the one that the end record names: it is
         // kept for the next attempt if closing the last life's log fails.
-        let number = next.number();
+        let number = next.writer.number();
         self.prepared = Some(next);
         self.close_tail(engine, number)?;
         if let Some(mut complete) = self.current.take() {
@@ -249,62 +306,86 @@ impl Log {
             }
             self.unsynced.push(complete);
         }
-        self.current = self.prepared.take();
+        if let Some(next) = self.prepared.take() {
+            self.for_deletes = next.for_deletes;
+            self.tend_at = match engine.reserve.is_wanted() {
+                true => 0,
+                false => engine.settings.wal_segment_bytes() / 2,
+            };
+            self.current = Some(next.writer);
+        }
         engine.segments.current_bytes.store(0, Ordering::Relaxed);
         engine.segments.current.store(number, Ordering::Release);
+        engine.segments.let_go(number);
+        self.note_closed(engine);
         Ok(())
     }
 
-    /// A segment that is ready for records: its header, name and manifest entry are durable.
+    /// The segment to go on in: one that is ready, or one that is made now; of the reserve only where
+    /// the disk is full and nothing but deletes is to be written.
+    fn next_segment(
+        &mut self,
+        engine: &Engine,
+        sequence: SequenceNumber,
+        bytes: u64,
+        only_deletes: bool,
+    ) -> Result<ReadySegment> {
+        let previous = match (&self.current, &self.tail) {
+            (Some(current), _) => current.number(),
+            (None, Some(tail)) => tail.header.number,
+            (None, None) => 0,
+        };
+        if let Some(ready) = self.prepared.take() {
+            if ready.writer.remaining_bytes() >= bytes && (only_deletes || !ready.for_deletes) {
+                return Ok(ready);
+            }
+            engine.segments.let_go(ready.writer.number());
+        }
+        let ahead = engine.next_segment.take(engine, previous, bytes);
+        let prepare = || self.prepare(engine, sequence, previous, bytes, only_deletes);
+        let usual = ahead.map_or_else(prepare, Ok);
+        let (writer, for_deletes) = match usual {
+            Err(error) if only_deletes && error.kind() == ErrorKind::NoSpace => {
+                let header = engine.next_header(sequence, previous);
+                let reserved = engine.prepare_reserved_segment(header, bytes);
+                // What is told is that the disk is full, not what became of the reserve.
+                (reserved.map_err(|_| error)?, true)
+            }
+            usual => (usual?, false),
+        };
+        Ok(ReadySegment {
+            writer,
+            for_deletes,
+        })
+    }
+
+    /// A new segment; for other writes than deletes once the reserve for those is whole.
     fn prepare(
         &mut self,
         engine: &Engine,
         sequence: SequenceNumber,
         previous: FileNumber,
         bytes: u64,
+        only_deletes: bool,
     ) -> Result<SegmentWriter> {
-        let number = engine.versions.new_file_number();
-        let path = wal_path(&engine.directory, number);
-        let header = SegmentHeader {
-            number,
-            first_sequence: sequence,
-            previous,
-        };
-        let needed =
-            SegmentOptions::segment_bytes_for(usize::try_from(bytes).unwrap_or(usize::MAX));
-        let usual = engine.settings.wal_segment_bytes();
-        let options = SegmentOptions {
-            segment_bytes: usual.max(needed).next_multiple_of(PAGE_BYTES),
-            mapped: true,
-            zero_ahead_bytes: ZERO_AHEAD_BYTES,
-        };
-        let fs = &*engine.fs;
-        let used = engine
-            .segments
-            .recyclable
-            .lock()
-            .pop()
-            .filter(|_| needed <= usual);
-        let writer = match used {
-            Some(used) => {
-                // Everything in it is durable in tables. A writer that was left to be synced would
-                // write its watermark into what is another segment from now on.
-                self.unsynced.retain(|segment| segment.number() != used);
-                let from = wal_path(&engine.directory, used);
-                fs.rename(&from, &path)
-                    .map_err(|error| Error::io("rename the log segment", &from, error))?;
-                SegmentWriter::recycle(fs, &path, header, options)?
-            }
-            None => SegmentWriter::create(fs, &path, header, options)?,
-        };
-        fs.sync_dir(&engine.directory)
-            .map_err(|error| Error::io("sync the directory", &engine.directory, error))?;
-        let edit = VersionEdit {
-            added_segments: vec![number],
-            ..VersionEdit::default()
-        };
-        engine.versions.log_and_apply(edit)?;
-        Ok(writer)
+        if !only_deletes {
+            engine.restock_before_writes()?;
+        }
+        let used = engine.segments.take_recyclable(false);
+        if let Some(used) = used {
+            // Everything in it is durable in tables. A writer that was left to be synced would
+            // write its watermark into what is another segment from now on.
+            self.unsynced.retain(|segment| segment.number() != used);
+        }
+        let header = engine.next_header(sequence, previous);
+        engine.prepare_segment(header, bytes, used)
+    }
+
+    /// Tells the background which files have no writer here any more.
+    fn note_closed(&self, engine: &Engine) {
+        let open = self.unsynced.first().or(self.current.as_ref());
+        let below = open.map_or(0, SegmentWriter::number);
+        engine.segments.closed_below.store(below, Ordering::Release);
     }
 
     /// Writes the end record of the last life's log, durably. A flush may have released that log
@@ -343,7 +424,10 @@ impl Log {
             engine.segments.live.lock().insert(current.number(), bytes);
         }
         self.unsynced.clear();
-        self.prepared = None;
+        if let Some(ready) = self.prepared.take() {
+            engine.segments.let_go(ready.writer.number());
+        }
+        self.for_deletes = false;
         self.tail = None;
         engine.segments.current_bytes.store(0, Ordering::Relaxed);
         engine.segments.current.store(0, Ordering::Release);

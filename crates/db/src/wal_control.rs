@@ -47,7 +47,7 @@ impl<'a> Wal<'a> {
         let mut writer = self.engine.commit_queue.lock();
         self.engine.ready_log(&mut writer)?;
         let sequence = writer.next_sequence;
-        writer.log.roll(self.engine, sequence, 0)
+        writer.log.roll(self.engine, sequence, 0, false)
     }
 
     /// Brings everything logged so far to stable storage: `Buffered` writes then survive the power.

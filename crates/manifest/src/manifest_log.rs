@@ -102,6 +102,15 @@ impl ManifestLog {
         })
     }
 
+    /// Whether so little is left in the open file that it is time for the next one, while edits can
+    /// still do without: on a full disk there is none.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        match &self.position {
+            Position::Open(writer) => writer.remaining_bytes() < self.rotate_bytes / 8,
+            _ => false,
+        }
+    }
+
     /// Appends an edit and brings it to stable storage.
     pub(crate) fn append(&mut self, record: &[u8]) -> Result<()> {
         let Position::Open(writer) = &mut self.position else {
@@ -116,20 +125,22 @@ impl ManifestLog {
     }
 
     /// Begins MANIFEST `number` with `state`, large enough for a further record of `payload_bytes`,
-    /// and lets it take over.
+    /// and lets it take over. Where that fails before `CURRENT` may name it, the file that was open
+    /// stays so.
     pub(crate) fn rotate(
         &mut self,
         number: FileNumber,
         state: &ManifestState,
         payload_bytes: usize,
     ) -> Result<()> {
-        self.position = Position::Next;
+        let open = std::mem::replace(&mut self.position, Position::Next);
         let path = manifest_path(&self.directory, number);
         let begun = self.begin(&path, number, state, payload_bytes);
         let mut writer = match begun {
             Ok(writer) => writer,
             Err(error) => {
                 let _ = self.fs.remove_file(&path);
+                self.position = open;
                 return Err(error);
             }
         };
@@ -142,6 +153,7 @@ impl ManifestLog {
                 self.live.push(number);
             } else {
                 let _ = self.fs.remove_file(&path);
+                self.position = open;
             }
             return Err(error);
         }

@@ -220,11 +220,18 @@ impl VersionSet {
         let mut next = ManifestState::clone(&current);
         next.apply(&edit, &inner.index)?;
         let mut record = self.encode(&mut edit, &mut next)?;
-        if !log.has_room(record.len())? {
+        let has_room = log.has_room(record.len())?;
+        if !has_room || log.is_nearly_full() {
             let payload_bytes = record.len() + ROTATION_SLACK_BYTES;
-            log.rotate(self.new_file_number(), &current, payload_bytes)?;
-            inner.uncertain.clear();
-            record = self.encode(&mut edit, &mut next)?;
+            match log.rotate(self.new_file_number(), &current, payload_bytes) {
+                Ok(()) => {
+                    inner.uncertain.clear();
+                    record = self.encode(&mut edit, &mut next)?;
+                }
+                // On a full disk edits go on in what is left of the old file.
+                Err(_) if has_room && log.has_room(record.len())? => {}
+                Err(error) => return Err(error),
+            }
         }
         if let Err(error) = log.append(&record) {
             inner.uncertain.extend(files_of(&edit));

@@ -103,6 +103,22 @@ impl TableCache {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Closes one table that is open, whether it was used lately or not, as soon as nobody reads it;
+    /// `false` where none is. For when the process may open no more files.
+    pub fn close_one(&self) -> bool {
+        loop {
+            let Some(first) = self.queue.lock().pop_front() else {
+                return false;
+            };
+            if let Some(handle) = first.upgrade() {
+                handle.queued.store(false, Ordering::Relaxed);
+                if handle.take_table().is_some() {
+                    return true;
+                }
+            }
+        }
+    }
+
     /// Enters a table that was just opened, and closes others that are too many.
     fn admit(&self, handle: &TableHandle) {
         // What is let go of is dropped after the lock: a handle takes other locks when it goes.

@@ -336,6 +336,22 @@ impl Oracle {
         self.live.iter().filter_map(visible).collect()
     }
 
+    /// The writes that make an empty database what the running one is at this time, with the expiries
+    /// that are still to come: what a backup of it would bring back.
+    #[must_use]
+    pub fn rebuild(&self, now_millis: u64) -> Vec<Action> {
+        let put = |((keyspace, key), entry): (&Key, &Entry)| {
+            entry.visible(now_millis)?;
+            Some(Action::Put {
+                keyspace: *keyspace,
+                key: key.clone(),
+                value: entry.value.clone(),
+                ttl_millis: entry.expires_millis.map(|expires| expires - now_millis),
+            })
+        };
+        self.live.iter().filter_map(put).collect()
+    }
+
     /// What a reader of the running database must find under this key.
     #[must_use]
     pub fn get(&self, keyspace: KeyspaceId, key: &[u8], now_millis: u64) -> Option<&[u8]> {

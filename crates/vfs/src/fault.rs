@@ -46,7 +46,7 @@ impl DeviceError {
 pub enum Fault {
     /// It fails and nothing is done. A sync that fails loses what it should have made durable.
     Refuse(DeviceError),
-    /// A write writes its first bytes only, and fails. Other operations are refused.
+    /// A write writes, or a read reads, its first bytes only, and fails. Other operations are refused.
     Partly(DeviceError, u64),
     /// It is done, and fails all the same: the answer was lost.
     Deny(DeviceError),
@@ -393,6 +393,13 @@ mod tests {
         let error = file.write_at(0, b"abc").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
         assert_eq!(file.len()?, 2);
+        fs.clear();
+        let reader = fs.open_read(Path::new("/b"))?;
+        fs.add_rule(FaultRule::new(Fault::Partly(DeviceError::EndOfFile, 1)));
+        let mut bytes = [0; 2];
+        let error = reader.read_exact_at(&mut bytes, 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(&bytes, b"a\0");
         Ok(())
     }
 

@@ -96,6 +96,12 @@ pub trait FileSystem: Send + Sync + Debug + 'static {
     /// `WouldBlock` where somebody else holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
 
+    /// How many files the process may have open at once, sockets and all; `None` where that is not
+    /// known.
+    fn open_files_limit(&self) -> Option<u64> {
+        None
+    }
+
     /// The path by which the same directory always goes, for messages and comparisons.
     ///
     /// # Errors
@@ -214,6 +220,15 @@ pub trait MappedWriter: Send + Sync + Debug {
     /// # Errors
     /// `InvalidInput` where the range lies outside the window; nothing is written then.
     fn copy_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
+}
+
+/// Whether a file could not be opened because too many are open, in the process or in the system.
+#[must_use]
+pub fn has_no_handles_left(error: &io::Error) -> bool {
+    let kinds = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    kinds
+        .iter()
+        .any(|kind| error.raw_os_error() == Some(kind.raw_os_error()))
 }
 
 /// What [`MappedWriter::copy_at`] says to a range that is not in its window.

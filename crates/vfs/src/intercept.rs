@@ -20,7 +20,7 @@ pub enum Verdict {
     Proceed,
     /// It fails, and nothing is done.
     Refuse(io::Error),
-    /// A write writes so many bytes and fails then. Another call is refused.
+    /// A write writes, or a read reads, so many bytes and fails then. Another call is refused.
     Partly(u64, io::Error),
     /// It is done, and reported as failed.
     Deny(io::Error),
@@ -170,6 +170,10 @@ impl<I: Interceptor> FileSystem for Intercepted<I> {
         self.run(operation, || self.inner.lock(path))
     }
 
+    fn open_files_limit(&self) -> Option<u64> {
+        self.inner.open_files_limit()
+    }
+
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
         self.inner.canonicalize(path)
     }
@@ -186,12 +190,20 @@ impl<I: Interceptor> RandomAccessFile for InterceptedReadable<I> {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let bytes = buffer.len() as u64;
         let operation = Operation::on_file(OperationKind::Read, &self.path, offset, bytes);
-        let read = || self.inner.read_exact_at(buffer, offset);
+        let buffer = std::cell::RefCell::new(buffer);
+        let partly = |bytes: u64| {
+            let mut buffer = buffer.borrow_mut();
+            let bytes = usize::try_from(bytes)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            self.inner.read_exact_at(&mut buffer[..bytes], offset)
+        };
+        let read = || self.inner.read_exact_at(&mut buffer.borrow_mut(), offset);
         run(
             &*self.interceptor,
             &operation,
             &|| self.inner.len(),
-            |_| Ok(()),
+            partly,
             read,
         )
     }

@@ -147,6 +147,10 @@ impl FileSystem for OsFileSystem {
         Ok(Box::new(OsLock { file, key }))
     }
 
+    fn open_files_limit(&self) -> Option<u64> {
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+    }
+
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
         fs::canonicalize(path)
     }

@@ -85,11 +85,12 @@ pub(super) fn find_strays(engine: &Engine, shared: &Shared<'_>) {
         return;
     };
     let state = engine.versions.state();
+    let reserve = engine.reserve_files();
     let live: HashSet<_> = engine.versions.live_files();
     let manifest = engine.versions.manifest_number();
     for entry in entries {
         let stray = match FileKind::parse(&entry.name) {
-            Some(FileKind::Temporary) => true,
+            Some(FileKind::Temporary) => !reserve.contains(&engine.directory.join(&entry.name)),
             Some(FileKind::Table(number)) if number < state.next_file_number => {
                 !live.contains(&number) && !engine.tables.is_read(number)
             }

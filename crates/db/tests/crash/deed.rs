@@ -4,7 +4,7 @@
 use std::fmt;
 
 use esker_testkit::workload::key;
-use esker_testkit::{Durability, Mix, Random, Step, Workload, WorkloadOptions};
+use esker_testkit::{Action, Durability, Mix, Random, Step, Workload, WorkloadOptions};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,24 @@ pub(crate) enum Deed {
     RotateLog,
     SyncLog,
     ClearLog,
+    /// Back everything up under this number: as a backup, the later ones incremental, or as a recovery
+    /// point.
+    BackUp {
+        number: u64,
+        is_point: bool,
+    },
+    /// Restore the backup or point that stands here in the list, counted around, if there is any.
+    Restore(usize),
+    /// Delete it.
+    DeleteBackup(usize),
+    /// Remove what has expired.
+    CleanUp,
+    /// Read a key and commit these actions in a transaction; with a write to that key by another in
+    /// between, which it must lose against, if so.
+    Transaction {
+        actions: Vec<Action>,
+        disturbed: bool,
+    },
     /// Let so many jobs of the background run.
     Work(usize),
 }
@@ -35,6 +53,22 @@ impl fmt::Display for Deed {
             Self::RotateLog => f.write_str("rotate the log"),
             Self::SyncLog => f.write_str("sync the log"),
             Self::ClearLog => f.write_str("clear the log"),
+            Self::BackUp { number, is_point } => {
+                let what = if *is_point {
+                    "recovery point"
+                } else {
+                    "backup"
+                };
+                write!(f, "make {what} {number}")
+            }
+            Self::Restore(index) => write!(f, "restore backup at {index}"),
+            Self::DeleteBackup(index) => write!(f, "delete backup at {index}"),
+            Self::CleanUp => f.write_str("clean up what has expired"),
+            Self::Transaction { actions, disturbed } => {
+                let actions: Vec<_> = actions.iter().map(ToString::to_string).collect();
+                let how = if *disturbed { "disturbed " } else { "" };
+                write!(f, "{how}transaction: {}", actions.join(", "))
+            }
             Self::Work(jobs) => write!(f, "run {jobs} jobs"),
         }
     }
@@ -71,17 +105,44 @@ pub(crate) fn deeds(seed: u64, count: usize) -> Vec<Deed> {
         },
     };
     let mut number = 0;
-    let step = |step| match random.below(14) {
-        0 => special(&mut random, &mut number),
-        1 => Deed::Work(1 + random.index(3)),
-        _ => Deed::Step(step),
+    let step = |step| match (random.below(14), step) {
+        (0 | 1, Step::Write { actions, .. }) if random.below(3) == 0 => {
+            transaction(&mut random, actions)
+        }
+        (0 | 1, _) => special(&mut random, &mut number),
+        (2, _) => Deed::Work(1 + random.index(3)),
+        (_, step) => Deed::Step(step),
     };
     Workload::new(options).map(step).collect()
 }
 
+/// The actions that transactions have calls for.
+fn transaction(random: &mut Random, actions: Vec<Action>) -> Deed {
+    let possible = |action: Action| match action {
+        Action::Put {
+            keyspace,
+            key,
+            value,
+            ..
+        } => Some(Action::Put {
+            keyspace,
+            key,
+            value,
+            ttl_millis: None,
+        }),
+        Action::DeleteRange { keyspace, .. } if keyspace != 0 => None,
+        other => Some(other),
+    };
+    let disturbed = random.below(4) == 0;
+    Deed::Transaction {
+        actions: actions.into_iter().filter_map(possible).collect(),
+        disturbed,
+    }
+}
+
 fn special(random: &mut Random, number: &mut u64) -> Deed {
     let keyspace = random.below(u64::from(KEYSPACES)) as u32;
-    match random.below(9) {
+    match random.below(18) {
         0 | 1 => {
             let mut entries: Vec<_> = (0..1 + random.index(8))
                 .map(|_| {
@@ -99,6 +160,16 @@ fn special(random: &mut Random, number: &mut u64) -> Deed {
         3 => Deed::Clear(keyspace),
         4 | 5 => Deed::RotateLog,
         6 => Deed::SyncLog,
-        _ => Deed::ClearLog,
+        7 | 8 => Deed::ClearLog,
+        9..=12 => {
+            *number += 1;
+            Deed::BackUp {
+                number: *number,
+                is_point: random.below(3) == 0,
+            }
+        }
+        13 | 14 => Deed::Restore(random.index(4)),
+        15 | 16 => Deed::DeleteBackup(random.index(4)),
+        _ => Deed::CleanUp,
     }
 }

@@ -11,6 +11,7 @@ use esker_testkit::disk::{
 };
 use esker_testkit::{Action, Durability, Loss, Oracle, Random, Step};
 
+use crate::backups::Backups;
 use crate::deed::Deed;
 use crate::session::{Failure, Session, World, crash};
 use crate::sweep::{Case, guarded};
@@ -21,21 +22,31 @@ use crate::watchdog;
 const ATTEMPTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The ways of failing, each tried at every operation. A sync that is refused loses its pages, as
+/// Linux does; one that is denied has been done.
+const WAYS: usize = 7;
+
 /// One of the ways of failing, and for how many operations.
-fn fault(random: &mut Random) -> (Fault, u64) {
-    let error = [
-        DeviceError::Io,
+fn fault(way: usize, random: &mut Random) -> (Fault, u64) {
+    let any = [
         DeviceError::Io,
         DeviceError::NoSpace,
         DeviceError::Quota,
         DeviceError::EndOfFile,
-    ][random.index(5)];
-    let fault = match random.below(4) {
-        0 => Fault::Partly(error, random.below(600)),
-        1 => Fault::Deny(error),
-        _ => Fault::Refuse(error),
+    ][random.index(4)];
+    let fault = match way {
+        0 => Fault::Refuse(DeviceError::Io),
+        1 => Fault::Refuse(DeviceError::NoSpace),
+        2 => Fault::Refuse(DeviceError::Quota),
+        3 => Fault::Partly(DeviceError::NoSpace, random.below(600)),
+        4 => Fault::Partly(DeviceError::EndOfFile, random.below(600)),
+        5 => Fault::Deny(any),
+        _ => Fault::Refuse(any),
     };
-    let times = [1, 1, 1, 2, 6, 40][random.index(6)];
+    let times = match way {
+        6 => [6, 40][random.index(2)],
+        _ => [1, 1, 2][random.index(3)],
+    };
     (fault, times)
 }
 
@@ -52,14 +63,23 @@ pub(crate) fn sweep(seed: u64, deeds: &[Deed], stride: usize) -> Result<u64, Cas
     })?;
     let mut points = 0;
     for operation in (seed % stride as u64..operations).step_by(stride) {
-        let (fault, times) = fault(&mut Random::of_part(seed, operation));
-        let place = || format!("seed {seed}, {fault:?} of {times} operations from {operation}");
-        watchdog::alive(place);
-        guarded(|| run(seed, deeds, Some((operation, fault, times)))).map_err(|failure| Case {
-            place: place(),
-            what: failure.to_string(),
-        })?;
-        points += 1;
+        // All of them where every operation is tried, by turns where only some are.
+        let ways = match stride {
+            1 => 0..WAYS,
+            _ => points as usize % WAYS..points as usize % WAYS + 1,
+        };
+        for way in ways {
+            let (fault, times) = fault(way, &mut Random::of_part(seed, operation));
+            let place = || format!("seed {seed}, {fault:?} of {times} operations from {operation}");
+            watchdog::alive(place);
+            guarded(|| run(seed, deeds, Some((operation, fault, times)))).map_err(|failure| {
+                Case {
+                    place: place(),
+                    what: failure.to_string(),
+                }
+            })?;
+            points += 1;
+        }
     }
     Ok(points)
 }
@@ -77,14 +97,15 @@ fn run(seed: u64, deeds: &[Deed], fault: Option<(u64, Fault, u64)>) -> Result<u6
         Arc::new(move || disk.operations())
     };
     let world = World::new(seed, Arc::new(faulty.clone()), moment, 1_000_000);
-    let mut session = open(&world, &Oracle::new(), most_failures)?;
+    let mut session = open(&world, &Oracle::new(), &Backups::default(), most_failures)?;
     for deed in deeds {
         if matches!(deed, Deed::Step(Step::Reopen)) {
             // Refused or not, the database is closed and loses nothing.
             let _ = session.close();
             let oracle = std::mem::take(&mut session.oracle);
+            let backups = std::mem::take(&mut session.backups);
             drop(session);
-            session = open(&world, &oracle, most_failures)?;
+            session = open(&world, &oracle, &backups, most_failures)?;
         }
         let done = excused(session.run(deed), fault.is_some())?;
         if !done {
@@ -99,10 +120,8 @@ fn run(seed: u64, deeds: &[Deed], fault: Option<(u64, Fault, u64)>) -> Result<u6
     crash_and_reopen(seed, &disk, &session)?;
     session.close()?;
     let again = world.open(Oracle::new())?;
-    again.judge(
-        &session.oracle,
-        &crash(usize::MAX, Loss::Process, world.now()),
-    )?;
+    let end = crash(usize::MAX, Loss::Process, world.now());
+    again.judge_all(&session.oracle, &session.backups, &end)?;
     no_damage(&again)?;
     Ok(operations)
 }
@@ -117,7 +136,12 @@ fn excused(answer: Result<(), Failure>, had_fault: bool) -> Result<bool, Failure
 }
 
 /// Opens the database, again where a fault hits the open itself, and judges what it finds.
-fn open(world: &World, oracle: &Oracle, most_failures: usize) -> Result<Session, Failure> {
+fn open(
+    world: &World,
+    oracle: &Oracle,
+    backups: &Backups,
+    most_failures: usize,
+) -> Result<Session, Failure> {
     let mut failures = 0;
     loop {
         let opened = world
@@ -125,7 +149,7 @@ fn open(world: &World, oracle: &Oracle, most_failures: usize) -> Result<Session,
             .map_err(Failure::from)
             .and_then(|mut session| {
                 let crash = crash(usize::MAX, Loss::Process, world.now());
-                session.oracle = session.judge(oracle, &crash)?;
+                (session.oracle, session.backups) = session.judge_all(oracle, backups, &crash)?;
                 Ok(session)
             });
         match opened {
@@ -133,6 +157,23 @@ fn open(world: &World, oracle: &Oracle, most_failures: usize) -> Result<Session,
             other => return other,
         }
     }
+}
+
+/// Deletes one key or, every other time, a range of them.
+fn probe_delete(number: usize) -> Deed {
+    let (keyspace, key) = (0, esker_testkit::workload::key(number % crate::deed::KEYS));
+    let action = match number % 2 {
+        0 => Action::Delete { keyspace, key },
+        _ => Action::DeleteRange {
+            keyspace,
+            end: [&key[..], &[0]].concat(),
+            start: key,
+        },
+    };
+    Deed::Step(Step::Write {
+        actions: vec![action],
+        durability: Durability::Sync,
+    })
 }
 
 /// The fault is gone: the same open database takes writes again.
@@ -186,7 +227,11 @@ fn crash_and_reopen(seed: u64, disk: &CrashFileSystem, live: &Session) -> Result
             .open(Oracle::new())
             .map_err(|error| wrong(Failure::from(error)))?;
         session
-            .judge(&live.oracle, &crash(moment, loss, world.now()))
+            .judge_all(
+                &live.oracle,
+                &live.backups,
+                &crash(moment, loss, world.now()),
+            )
             .and_then(|_| session.validate())
             .map_err(wrong)?;
     }
@@ -220,11 +265,17 @@ fn full_from(seed: u64, deeds: &[Deed], at: usize) -> Result<(), Failure> {
     let mut session = world.open(Oracle::new())?;
     for (index, deed) in deeds.iter().enumerate() {
         if index == at {
+            session.settle();
             memory.set_capacity(memory.used_bytes());
         }
         if index == at + 25 {
             memory.set_capacity(u64::MAX);
             resume(&mut session)?;
+        }
+        if (at + 1..at + 25).contains(&index) && session.has_written() {
+            // Deletes go on, in the space that is kept for them.
+            let refused = |failure| Failure::Wrong(format!("a delete on a full disk: {failure}"));
+            session.run(&probe_delete(index)).map_err(refused)?;
         }
         match session.run(deed) {
             Ok(()) => {}

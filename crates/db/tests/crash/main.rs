@@ -6,10 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backups;
 mod deed;
 mod faults;
 mod session;
 mod sweep;
+mod transactions;
 mod watchdog;
 
 use std::sync::atomic::{AtomicU64, Ordering};

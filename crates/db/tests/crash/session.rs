@@ -13,6 +13,7 @@ use esker_compaction::ManualExecutor;
 use esker_testkit::disk::FileSystem;
 use esker_testkit::{Action, Crash, Durability, Loss, Oracle, Random, State, Step};
 
+use crate::backups::Backups;
 use crate::deed::{Deed, KEYSPACES};
 
 /// Where the database of every test lives: two directories deep, both to be created.
@@ -87,6 +88,8 @@ impl World {
             db,
             oracle,
             snapshots: Vec::new(),
+            backups: Backups::default(),
+            has_written: false,
         })
     }
 }
@@ -98,10 +101,12 @@ pub(crate) struct Session {
     pub(crate) db: Db,
     pub(crate) oracle: Oracle,
     snapshots: Vec<(usize, Snapshot, State)>,
+    pub(crate) backups: Backups,
+    has_written: bool,
 }
 
 impl Session {
-    fn moment(&self) -> usize {
+    pub(crate) fn moment(&self) -> usize {
         (self.world.moment)()
     }
 
@@ -150,6 +155,11 @@ impl Session {
                 self.db.wal().clear()?;
                 self.made_durable()
             }
+            Deed::BackUp { number, is_point } => self.back_up(*number, *is_point),
+            Deed::Restore(index) => self.restore(*index),
+            Deed::DeleteBackup(index) => self.delete_backup(*index),
+            Deed::CleanUp => Ok(self.db.cleanup_expired().map(drop)?),
+            Deed::Transaction { actions, disturbed } => self.transaction(actions, *disturbed),
             Deed::Work(jobs) => {
                 (0..*jobs).for_each(|_| _ = self.executor.step());
                 Ok(())
@@ -157,13 +167,13 @@ impl Session {
         }
     }
 
-    fn made_durable(&mut self) -> Result<(), Failure> {
+    pub(crate) fn made_durable(&mut self) -> Result<(), Failure> {
         let moment = self.moment();
         self.oracle.flushed(moment);
         Ok(())
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Failure> {
+    pub(crate) fn step(&mut self, step: &Step) -> Result<(), Failure> {
         match step {
             Step::Write {
                 actions,
@@ -225,7 +235,7 @@ impl Session {
         Ok(())
     }
 
-    fn write(
+    pub(crate) fn write(
         &mut self,
         actions: Vec<Action>,
         durability: Durability,
@@ -236,6 +246,7 @@ impl Session {
         match call(self) {
             Ok(()) => {
                 self.oracle.acknowledge(id, self.moment());
+                self.has_written = true;
                 Ok(())
             }
             Err(error) => {
@@ -280,7 +291,7 @@ impl Session {
         Ok(batch)
     }
 
-    fn keyspace(&self, keyspace: u32) -> esker::Result<Keyspace> {
+    pub(crate) fn keyspace(&self, keyspace: u32) -> esker::Result<Keyspace> {
         match keyspace {
             0 => Ok((*self.db).clone()),
             other => self.db.keyspace(&name(other)),
@@ -295,6 +306,16 @@ impl Session {
             return Err(Failure::Wrong(differences(&found, &expected)));
         }
         Ok(())
+    }
+
+    /// Lets everything that waits in the background run.
+    pub(crate) fn settle(&self) {
+        while self.executor.step() {}
+    }
+
+    /// Whether this life has written, and so has what it keeps for a full disk.
+    pub(crate) fn has_written(&self) -> bool {
+        self.has_written
     }
 
     /// Closes the database; the answer of the close.
@@ -333,7 +354,8 @@ impl Session {
             .filter(|name| name.starts_with("MANIFEST"))
             .count();
         let segments = self.db.recovery_state().wal_segments_read();
-        let known = 2 + 1 + ending(".wal") as usize + ending(".sst") as usize;
+        let backups = usize::from(names.iter().any(|name| name == "backups"));
+        let known = 2 + 1 + ending(".wal") as usize + ending(".sst") as usize + backups;
         if manifests != 1 || ending(".wal") != segments || names.len() != known {
             return Err(Failure::Wrong(format!(
                 "strays among {names:?}, {segments} segments"
@@ -347,7 +369,7 @@ fn name(keyspace: u32) -> String {
     format!("keyspace {keyspace}")
 }
 
-fn everything(keyspace: u32) -> Action {
+pub(crate) fn everything(keyspace: u32) -> Action {
     Action::DeleteRange {
         keyspace,
         start: Vec::new(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use esker_testkit::disk::{CrashFileSystem, ImagePolicy, MemFileSystem, UnsyncedNames};
 use esker_testkit::{Loss, Oracle, Random, Step};
 
+use crate::backups::Backups;
 use crate::deed::{Deed, deeds};
 use crate::session::{Failure, Session, World, crash};
 use crate::watchdog;
@@ -27,13 +28,14 @@ pub(crate) struct Effort {
     pub(crate) second_crashes: usize,
 }
 
-/// Looks at what an open has found; the oracle to go on with.
-type Judge<'a> = Box<dyn FnOnce(&Session) -> Result<Oracle, Failure> + 'a>;
+/// Looks at what an open has found; the oracle and the backups to go on with.
+type Judge<'a> = Box<dyn FnOnce(&Session) -> Result<(Oracle, Backups), Failure> + 'a>;
 
 /// One run, recorded.
 struct Recording {
     disk: CrashFileSystem,
     oracle: Oracle,
+    backups: Backups,
     /// The clock when the disk had seen so many operations.
     times: Vec<(usize, u64)>,
 }
@@ -64,7 +66,7 @@ fn record(
     image: MemFileSystem,
     deeds: &[Deed],
     millis: u64,
-    judge: impl FnOnce(&Session) -> Result<Oracle, Failure>,
+    judge: impl FnOnce(&Session) -> Result<(Oracle, Backups), Failure>,
 ) -> Result<Recording, Failure> {
     let disk = CrashFileSystem::new(image);
     let moment = {
@@ -74,12 +76,14 @@ fn record(
     let world = World::new(seed, Arc::new(disk.clone()), moment, millis);
     let mut times = vec![(0, world.now())];
     let mut session = world.open(Oracle::new())?;
-    session.oracle = judge(&session)?;
+    (session.oracle, session.backups) = judge(&session)?;
     times.push((disk.operations(), world.now()));
     for deed in deeds {
         if matches!(deed, Deed::Step(Step::Reopen)) {
             session.close()?;
+            let backups = session.backups;
             session = world.open(session.oracle)?;
+            session.backups = backups;
             session.compare()?;
         }
         session.run(deed)?;
@@ -91,6 +95,7 @@ fn record(
     Ok(Recording {
         disk,
         oracle: session.oracle,
+        backups: session.backups,
         times,
     })
 }
@@ -123,7 +128,7 @@ pub(crate) fn sweep(seed: u64, deeds: &[Deed], effort: &Effort) -> Result<u64, C
     };
     let recording = guarded(|| {
         record(seed, MemFileSystem::new(), deeds, START_MILLIS, |_| {
-            Ok(Oracle::new())
+            Ok((Oracle::new(), Backups::default()))
         })
     })
     .map_err(|failure| here(&failure))?;
@@ -137,7 +142,8 @@ pub(crate) fn sweep(seed: u64, deeds: &[Deed], effort: &Effort) -> Result<u64, C
             let now = recording.now_at(operation);
             let tried = guarded(|| {
                 let judge = |session: &Session| {
-                    session.judge(&recording.oracle, &crash(operation, loss, now))
+                    let crash = crash(operation, loss, now);
+                    session.judge_all(&recording.oracle, &recording.backups, &crash)
                 };
                 try_image(
                     seed,
@@ -189,8 +195,10 @@ fn try_image(
         let policy = ImagePolicy::from_seed(random.next_u64());
         let image = replay.image(at, &policy);
         let now = recording.now_at(at);
-        let judge =
-            |session: &Session| session.judge(&recording.oracle, &crash(at, Loss::Power, now));
+        let judge = |session: &Session| {
+            let crash = crash(at, Loss::Power, now);
+            session.judge_all(&recording.oracle, &recording.backups, &crash)
+        };
         let tried = try_image(seed, operation + at, image, now, 0, Box::new(judge));
         points += tried.map_err(|failure| {
             let before = at.checked_sub(1).and_then(|last| replay.operation(last));
