@@ -5,6 +5,8 @@
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where the engine takes the time from.
@@ -15,6 +17,14 @@ pub trait Clock: Send + Sync + Debug + 'static {
     fn monotonic_micros(&self) -> u64;
     /// Lets the calling thread wait.
     fn sleep(&self, duration: Duration);
+    /// Lets the calling thread wait until [`Clock::monotonic_micros`] is `deadline_micros`, or another
+    /// thread unparks it. It may return early without reason: ask for the time and wait again.
+    fn park_until(&self, deadline_micros: u64) {
+        let left = deadline_micros.saturating_sub(self.monotonic_micros());
+        if left > 0 {
+            thread::park_timeout(Duration::from_micros(left));
+        }
+    }
 }
 
 /// The machine's clock. Its wall time never moves backwards within one instance: where the machine
@@ -59,7 +69,7 @@ impl Clock for SystemClock {
     }
 
     fn sleep(&self, duration: Duration) {
-        std::thread::sleep(duration);
+        thread::sleep(duration);
     }
 }
 
@@ -68,6 +78,8 @@ impl Clock for SystemClock {
 pub struct ManualClock {
     wall_millis: AtomicU64,
     monotonic_micros: AtomicU64,
+    /// Threads that wait for a later time. Each looks at the time again when it has moved.
+    parked: Mutex<Vec<Thread>>,
 }
 
 impl ManualClock {
@@ -76,15 +88,22 @@ impl ManualClock {
     pub fn at_millis(millis: u64) -> Self {
         Self {
             wall_millis: AtomicU64::new(millis),
-            monotonic_micros: AtomicU64::new(0),
+            ..Self::default()
         }
     }
 
-    /// Moves both times forwards.
+    /// Moves both times forwards, and wakes who waits for that.
     pub fn advance(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.monotonic_micros.fetch_add(micros, Ordering::Relaxed);
         self.wall_millis.fetch_add(micros / 1000, Ordering::Relaxed);
+        // After the time, so that a thread which is not in the list yet sees the new one.
+        let parked = std::mem::take(&mut *self.parked());
+        parked.iter().for_each(Thread::unpark);
+    }
+
+    fn parked(&self) -> std::sync::MutexGuard<'_, Vec<Thread>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the wall time, backwards too, as an administrator may.
@@ -105,6 +124,21 @@ impl Clock for ManualClock {
     fn sleep(&self, duration: Duration) {
         self.advance(duration);
     }
+
+    fn park_until(&self, deadline_micros: u64) {
+        let this = thread::current();
+        {
+            let mut parked = self.parked();
+            if self.monotonic_micros() >= deadline_micros {
+                return;
+            }
+            // Left over where it was unparked by somebody else.
+            if parked.iter().all(|thread| thread.id() != this.id()) {
+                parked.push(this);
+            }
+        }
+        thread::park();
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +152,24 @@ mod tests {
         assert_eq!((clock.now_millis(), clock.monotonic_micros()), (1005, 5000));
         clock.set_wall_millis(10);
         assert_eq!(clock.now_millis(), 10);
+    }
+
+    #[test]
+    fn a_thread_waits_for_a_time_of_the_manual_clock() {
+        let clock = ManualClock::default();
+        clock.park_until(0);
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                while clock.monotonic_micros() < 3000 {
+                    clock.park_until(3000);
+                }
+            });
+            while !waits.is_finished() {
+                clock.advance(Duration::from_millis(1));
+                thread::yield_now();
+            }
+        });
+        assert!(clock.monotonic_micros() >= 3000 && clock.parked().is_empty());
     }
 
     #[test]

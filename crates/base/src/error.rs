@@ -56,6 +56,9 @@ pub enum ErrorKind {
     /// A transaction lost against another and has changed nothing. Begin it again from its first
     /// read, or let `Db::transact` do so.
     Conflict,
+    /// Transactions would have waited for each other's locks without end, and this one was chosen to
+    /// give way. Roll it back and begin it again, or let `Db::transact_with` do so.
+    Deadlock,
     /// A wait took longer than it was allowed to; nothing was changed. Try again later, or allow
     /// more.
     TimedOut,

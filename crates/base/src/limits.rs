@@ -6,6 +6,8 @@ pub const MAX_KEY_BYTES: usize = 1 << 20;
 pub const MAX_VALUE_BYTES: usize = 1 << 30;
 /// The largest write batch, bytes of its encoding: what one log record can hold.
 pub const MAX_BATCH_BYTES: usize = (1 << 31) - (1 << 20);
+/// Locks that all pessimistic transactions of a database may hold together.
+pub const MAX_TRANSACTION_LOCKS: usize = 1 << 20;
 /// Levels of a keyspace.
 pub const MAX_LEVELS: usize = 8;
 /// The longest keyspace name, bytes.

@@ -78,6 +78,15 @@ pub fn park() {
     }
 }
 
+/// `park`, by which the thread waits with a limit, or in a simulation a turn for somebody else. May
+/// return without reason.
+pub fn park_by(park: impl FnOnce()) {
+    match simulated() {
+        Some(turns) => turns.wait(),
+        None => park(),
+    }
+}
+
 /// A turn for somebody else if a simulation runs the calling thread; whether one does.
 #[cold]
 fn waited() -> bool {

@@ -156,6 +156,16 @@ impl BatchEncoder {
         }
     }
 
+    /// The records after the first `count`, which take `encoded_bytes` bytes of the encoding: what was
+    /// appended since [`BatchEncoder::count`] and [`BatchEncoder::encoded_bytes`] said so.
+    #[must_use]
+    pub fn records_after(&self, count: u32, encoded_bytes: usize) -> Records<'_> {
+        Records {
+            decoder: Decoder::new(self.bytes.get(encoded_bytes..).unwrap_or_default()),
+            remaining: self.count.saturating_sub(count),
+        }
+    }
+
     /// Appends all records of `other`.
     pub fn extend(&mut self, other: &Self) {
         self.bytes.extend_from_slice(&other.bytes[HEADER_BYTES..]);

@@ -580,3 +580,6 @@ fn check_range(settings: &LiveSettings, start: &[u8], end: &[u8]) -> Result<()> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

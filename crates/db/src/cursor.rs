@@ -9,6 +9,7 @@
 use crate::keyspace::Keyspace;
 use crate::range_spec::KeyRange;
 use crate::read::{Visibility, judge};
+use crate::scan_reads::{CursorReads, Direction, ScanReads};
 use crate::snapshot::Snapshot;
 use crate::super_version::SuperVersion;
 use crate::transaction::OVERLAY_BASE;
@@ -17,7 +18,7 @@ use esker_base::iterator::InternalIterator;
 use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
-use esker_base::{Result, SequenceNumber};
+use esker_base::{Error, Result, SequenceNumber};
 use esker_memtable::{Memtable, MemtableIter};
 use esker_sstable::{FillCache, LevelIter};
 use std::fmt;
@@ -167,8 +168,10 @@ pub(crate) struct View {
     super_version: Arc<SuperVersion>,
     sequence: SequenceNumber,
     overlay: Option<Overlay>,
+    /// Where a transaction remembers what its cursors read.
+    reads: Option<ScanReads>,
     /// Keeps the snapshot listed while it is read.
-    _snapshot: Option<Snapshot>,
+    snapshot: Option<Snapshot>,
 }
 
 impl View {
@@ -184,18 +187,34 @@ impl View {
             super_version,
             sequence,
             overlay,
-            _snapshot: snapshot,
+            reads: None,
+            snapshot,
         }
     }
 
-    pub(crate) fn with_overlay(
+    pub(crate) fn of_transaction(
         keyspace: &Keyspace,
         snapshot: Snapshot,
         overlay: Option<Overlay>,
+        reads: Option<ScanReads>,
     ) -> Self {
         Self {
             overlay,
+            reads,
             ..Self::new(keyspace, Some(snapshot))
+        }
+    }
+
+    /// Fails where nothing can be read: the database is closed, or the snapshot is of another one.
+    fn check(&self) -> Result<()> {
+        let engine = self.keyspace.engine();
+        engine.check_open()?;
+        match &self.snapshot {
+            Some(snapshot) if !snapshot.is_of(engine) => {
+                let sentence = "the keyspace is one of another database";
+                Err(Error::invalid_argument(sentence))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -283,6 +302,7 @@ pub struct Cursor {
     merge: MergingIterator<Source>,
     covers: Option<Covers>,
     position: Position,
+    reads: Option<Box<CursorReads>>,
     /// The key of the entry stood on (backwards), or the key whose older versions are skipped.
     key: Vec<u8>,
     value: Vec<u8>,
@@ -296,10 +316,12 @@ impl Cursor {
     pub(crate) fn over(view: View, range: KeyRange) -> Self {
         let merge = view.merge();
         let position = Position::Nowhere;
+        let reads = view.reads.as_ref().map(|reads| Box::new(reads.cursor()));
         Self {
             view,
             range,
             merge,
+            reads,
             covers: None,
             position,
             key: Vec::new(),
@@ -358,7 +380,9 @@ impl Cursor {
             self.merge
                 .seek(self.range.start(), Trailer::seek(MAX_SEQUENCE))?;
         }
-        self.settle_forwards(false)
+        self.settle_forwards(false)?;
+        self.note_sought(Direction::Forwards, None);
+        Ok(())
     }
 
     /// Moves to the last entry.
@@ -375,7 +399,9 @@ impl Cursor {
         } else {
             self.seek_merge_before_end()?;
         }
-        self.settle_backwards()
+        self.settle_backwards()?;
+        self.note_sought(Direction::Backwards, None);
+        Ok(())
     }
 
     /// Moves to the first entry whose key is `key` or larger.
@@ -392,7 +418,9 @@ impl Cursor {
             return Ok(());
         }
         self.merge.seek(key, Trailer::seek(MAX_SEQUENCE))?;
-        self.settle_forwards(false)
+        self.settle_forwards(false)?;
+        self.note_sought(Direction::Forwards, Some(key));
+        Ok(())
     }
 
     /// Moves to the last entry whose key is `key` or smaller.
@@ -409,7 +437,9 @@ impl Cursor {
             return Ok(());
         }
         self.merge.seek_for_prev(key, Trailer::OLDEST)?;
-        self.settle_backwards()
+        self.settle_backwards()?;
+        self.note_sought(Direction::Backwards, Some(key));
+        Ok(())
     }
 
     /// Moves to the next entry.
@@ -433,7 +463,11 @@ impl Cursor {
                 self.merge.seek(&self.key, Trailer::OLDEST)?;
             }
         }
-        self.settle_forwards(true)
+        self.settle_forwards(true)?;
+        if self.reads.is_some() {
+            self.note_stepped(Direction::Forwards);
+        }
+        Ok(())
     }
 
     /// Moves to the previous entry.
@@ -455,7 +489,11 @@ impl Cursor {
                 }
             }
         }
-        self.settle_backwards()
+        self.settle_backwards()?;
+        if self.reads.is_some() {
+            self.note_stepped(Direction::Backwards);
+        }
+        Ok(())
     }
 
     /// Counts the entries of the cursor's range without copying one.
@@ -469,9 +507,29 @@ impl Cursor {
         Ok(count)
     }
 
+    /// Tells the transaction what a placing has read: from `from`, or the range's bound, to where the
+    /// cursor stands now.
+    fn note_sought(&mut self, direction: Direction, from: Option<&[u8]>) {
+        if let Some(mut reads) = self.reads.take() {
+            let landed = self.valid().then(|| self.key());
+            reads.sought(direction, from, landed, &self.range);
+            self.reads = Some(reads);
+        }
+    }
+
+    /// As [`Cursor::note_sought`], of a movement from an entry to its neighbour.
+    #[cold]
+    fn note_stepped(&mut self, direction: Direction) {
+        if let Some(mut reads) = self.reads.take() {
+            let landed = self.valid().then(|| self.key());
+            reads.stepped(direction, landed, &self.range);
+            self.reads = Some(reads);
+        }
+    }
+
     fn begin(&mut self) -> Result<()> {
         self.position = Position::Nowhere;
-        self.view.keyspace.engine().check_open()?;
+        self.view.check()?;
         if self.covers.is_none() {
             self.covers = Some(self.view.covers()?);
         }

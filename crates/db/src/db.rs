@@ -12,7 +12,8 @@ use crate::options::{Options, WriteOptions};
 use crate::settings::{RuntimeOptions, Settings};
 use crate::snapshot::Snapshot;
 use crate::stats::{Stats, levels, memtable_bytes};
-use crate::transaction::{self, Transaction, TransactionOptions};
+use crate::transaction::{self, Transaction};
+use crate::transaction_options::TransactionOptions;
 use crate::validate::{self, ValidationProgress, ValidationReport};
 use crate::wal_control::Wal;
 use esker_base::key_bounds::KeyBounds;
@@ -134,11 +135,12 @@ impl Db {
         Transaction::new(self, options)
     }
 
-    /// Runs `body` in a serializable transaction and commits it; after a conflict, runs it again, up
-    /// to a hundred times with growing, jittered pauses.
+    /// Runs `body` in a serializable transaction and commits it; after a conflict or a deadlock, runs
+    /// it again, up to a hundred times with growing, jittered pauses. See the repository's
+    /// `docs/guide/transactions.md`.
     ///
     /// # Errors
-    /// What `body` returns, `Conflict` after the last attempt, and otherwise as
+    /// What `body` returns, `Conflict` or `Deadlock` after the last attempt, and otherwise as
     /// [`Transaction::commit`].
     ///
     /// ```
@@ -215,6 +217,8 @@ impl Db {
         stats.memtable_bytes = keyspaces.iter().map(|state| memtable_bytes(state)).sum();
         stats.block_cache_bytes = engine.blocks.used_bytes() as u64;
         stats.snapshots = engine.snapshots.summary().0 as u64;
+        stats.locks_held = engine.locks.held() as u64;
+        stats.lock_waiters = engine.locks.waiting() as u64;
         stats.levels = levels(self.default.state());
         stats
     }

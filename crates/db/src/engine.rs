@@ -9,6 +9,7 @@ use crate::background_error::Health;
 use crate::backup::BackupPlace;
 use crate::commit::CommitQueue;
 use crate::keyspace::KeyspaceState;
+use crate::lock_table::LockTable;
 use crate::next_segment::NextSegment;
 use crate::obsolete_files::LiveTables;
 use crate::recovery_point::RecoveryPoints;
@@ -123,6 +124,8 @@ pub(crate) struct Engine {
     pub(crate) snapshots: SnapshotList,
     /// Keyspaces with states that only snapshots from before a restore read.
     pub(crate) replaced: Replaced,
+    /// What pessimistic transactions hold.
+    pub(crate) locks: Arc<LockTable>,
     pub(crate) backups: BackupPlace,
     pub(crate) points: RecoveryPoints,
     pub(crate) commit_queue: CommitQueue,
@@ -215,6 +218,7 @@ impl Engine {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.locks.close();
         // No commit is under way once the lock was held: the next leader sees `closed` first.
         let mut writer = self.commit_queue.lock();
         let flushed = if self.mode == Mode::Disk {

@@ -50,6 +50,7 @@ mod key_range_set;
 mod keyspace;
 mod keyspace_options;
 mod keyspaces;
+mod lock_table;
 mod next_segment;
 mod obsolete_files;
 mod open;
@@ -63,6 +64,7 @@ mod recovery_point;
 mod replaced;
 mod restore;
 mod scan;
+mod scan_reads;
 mod segments;
 mod settings;
 mod snapshot;
@@ -71,6 +73,7 @@ mod stats;
 mod super_version;
 mod table_files;
 mod transaction;
+mod transaction_options;
 mod ttl;
 mod typed;
 mod validate;
@@ -101,11 +104,17 @@ pub use scan::Entries;
 pub use settings::{RuntimeOptions, Settings};
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, LevelStats, Stats};
-pub use transaction::{Isolation, Savepoint, Transaction, TransactionOptions};
+pub use transaction::{Savepoint, Transaction};
+pub use transaction_options::{Concurrency, Isolation, TransactionOptions};
 pub use typed::{TypedBatch, TypedEntries, TypedKeyspace, TypedSnapshot, TypedTransaction};
 pub use validate::{Issue, Severity, ValidationProgress, ValidationReport};
 pub use value::Value;
 pub use wal_control::Wal;
+
+/// Keeps the programs in the guides true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/transactions.md")]
+struct TransactionsGuide;
 
 /// Keeps the program in the README true.
 #[cfg(doctest)]

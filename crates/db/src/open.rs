@@ -402,6 +402,7 @@ impl Parts {
             visible: AtomicU64::new(0),
             snapshots: SnapshotList::default(),
             replaced: Replaced::default(),
+            locks: Arc::default(),
             backups,
             points,
             commit_queue: CommitQueue::new(1, Log::default()),

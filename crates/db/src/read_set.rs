@@ -17,6 +17,7 @@ use crate::keyspace::{Keyspace, dropped};
 use crate::range_spec::KeyRange;
 use crate::read;
 use crate::recent_writes::RecentWrite;
+use crate::scan_reads::{ScanId, Stretch};
 use crate::snapshot::Snapshot;
 use crate::super_version::{SortedRun, SuperVersion};
 use esker_base::internal_key::MAX_SEQUENCE;
@@ -25,7 +26,7 @@ use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// Memory that a transaction may take for what it has read, bytes, where its options do not say.
@@ -50,6 +51,9 @@ pub(crate) struct ReadSet {
     snapshot: Snapshot,
     limit_bytes: usize,
     keyspaces: Vec<KeyspaceReads>,
+    /// What cursors that are still in use have read, each with the index of its keyspace.
+    scans: BTreeMap<ScanId, (usize, Stretch)>,
+    next_scan: ScanId,
 }
 
 impl ReadSet {
@@ -59,12 +63,15 @@ impl ReadSet {
             snapshot,
             limit_bytes,
             keyspaces: Vec::new(),
+            scans: BTreeMap::new(),
+            next_scan: 0,
         }
     }
 
     /// Notes that `key` was read, whether or not it had a value.
     pub(crate) fn add_key(&mut self, keyspace: &Keyspace, key: &[u8]) {
-        let reads = self.of(keyspace);
+        let index = self.index_of(keyspace);
+        let reads = &mut self.keyspaces[index];
         if !reads.keys.contains(key) && !reads.ranges.contains(key) {
             reads.keys.insert(key.to_vec());
             reads.key_bytes += KEY_BYTES + key.len();
@@ -75,17 +82,77 @@ impl ReadSet {
     /// Notes that all of `range` was read.
     pub(crate) fn add_range(&mut self, keyspace: &Keyspace, range: &KeyRange) {
         if !range.is_empty() {
-            self.of(keyspace).ranges.add(range.start(), range.end());
-            self.stay_within_limit();
+            let index = self.index_of(keyspace);
+            self.add_stretch(index, range.start(), range.end());
         }
     }
 
-    fn of(&mut self, keyspace: &Keyspace) -> &mut KeyspaceReads {
+    fn add_stretch(&mut self, index: usize, start: &[u8], end: &[u8]) {
+        self.keyspaces[index].ranges.add(start, end);
+        self.stay_within_limit();
+    }
+
+    /// Notes what a cursor has read by its first movement; the stretch grows by [`ReadSet::scan`].
+    pub(crate) fn begin_scan(&mut self, keyspace: &Keyspace, stretch: Stretch) -> ScanId {
+        let (id, index) = (self.next_scan, self.index_of(keyspace));
+        self.next_scan += 1;
+        self.scans.insert(id, (index, stretch));
+        id
+    }
+
+    /// The stretch of a cursor, unless it was taken.
+    pub(crate) fn scan(&mut self, id: ScanId) -> Option<&mut Stretch> {
+        self.scans.get_mut(&id).map(|(_, stretch)| stretch)
+    }
+
+    /// The cursor leaves its stretch.
+    pub(crate) fn end_scan(&mut self, id: ScanId) {
+        if let Some((index, stretch)) = self.scans.remove(&id) {
+            self.add_stretch(index, &stretch.start, &stretch.end);
+        }
+    }
+
+    /// Adds what cursors have read so far, so that it is checked with the rest.
+    pub(crate) fn absorb_scans(&mut self) {
+        for (index, stretch) in self.scans.values() {
+            let ranges = &mut self.keyspaces[*index].ranges;
+            ranges.add(&stretch.start, &stretch.end);
+        }
+        self.stay_within_limit();
+    }
+
+    /// All of it, leaving nothing: cursors that are still in use go on without effect.
+    pub(crate) fn take(&mut self) -> Self {
+        self.absorb_scans();
+        self.scans.clear();
+        Self {
+            snapshot: self.snapshot.clone(),
+            limit_bytes: self.limit_bytes,
+            keyspaces: std::mem::take(&mut self.keyspaces),
+            scans: BTreeMap::new(),
+            next_scan: self.next_scan,
+        }
+    }
+
+    /// Adds what `other` holds, which must have been true up to this one's snapshot.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for reads in other.keyspaces {
+            for key in &reads.keys {
+                self.add_key(&reads.keyspace, key);
+            }
+            let index = self.index_of(&reads.keyspace);
+            for (start, end) in reads.ranges.iter() {
+                self.add_stretch(index, start, end);
+            }
+        }
+    }
+
+    fn index_of(&mut self, keyspace: &Keyspace) -> usize {
         let known = self
             .keyspaces
             .iter()
             .position(|reads| reads.keyspace.is_same(keyspace));
-        let index = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             self.keyspaces.push(KeyspaceReads {
                 keyspace: keyspace.clone(),
                 keys: BTreeSet::new(),
@@ -93,8 +160,7 @@ impl ReadSet {
                 ranges: KeyRangeSet::default(),
             });
             self.keyspaces.len() - 1
-        });
-        &mut self.keyspaces[index]
+        })
     }
 
     /// Memory that it takes, about.
@@ -121,12 +187,15 @@ impl ReadSet {
         }
     }
 
-    /// Searches everything inserted so far for a record that makes a read untrue. What is known to be
-    /// true up to `checked` (0: nothing) is not looked at again.
-    pub(crate) fn check_since(&self, checked: SequenceNumber) -> Result<()> {
+    /// Searches everything inserted so far for a record that makes a read untrue, at least up to
+    /// `until`. What is known to be true up to `checked` (0: nothing) is not looked at again.
+    pub(crate) fn check(&self, checked: SequenceNumber, until: SequenceNumber) -> Result<()> {
         self.check_keyspaces()?;
         let read_at = self.snapshot.sequence();
         let since = checked.max(read_at);
+        if since >= until {
+            return Ok(());
+        }
         for reads in &self.keyspaces {
             let view = reads.keyspace.state().load();
             if view.since > read_at {

@@ -5,6 +5,7 @@
 //! a listed or future snapshot can see is dropped. Creating and dropping one is O(log n) of the
 //! snapshots open, whatever the size of the database.
 
+use crate::engine::Engine;
 use crate::keyspace::Keyspace;
 use crate::range_spec::KeyRange;
 use crate::scan::Entries;
@@ -132,6 +133,11 @@ impl Snapshot {
     #[must_use]
     pub fn keyspace(&self) -> &Keyspace {
         &self.keyspace
+    }
+
+    /// Whether it is one of this database.
+    pub(crate) fn is_of(&self, engine: &Arc<Engine>) -> bool {
+        Arc::ptr_eq(self.pin.db.engine(), engine)
     }
 
     /// The sequence number it reads at: it sees every write up to it and none after.

@@ -35,6 +35,8 @@ pub struct Stats {
     pub(crate) memtable_bytes: u64,
     pub(crate) block_cache_bytes: u64,
     pub(crate) snapshots: u64,
+    pub(crate) locks_held: u64,
+    pub(crate) lock_waiters: u64,
     pub(crate) levels: Vec<LevelStats>,
 }
 
@@ -163,8 +165,12 @@ readings! {
     memtable_bytes;
     /// Bytes of blocks in the cache.
     block_cache_bytes;
-    /// Snapshots open.
+    /// Snapshots open, those of transactions included.
     snapshots;
+    /// Locks that pessimistic transactions hold.
+    locks_held;
+    /// Pessimistic transactions that wait for a lock.
+    lock_waiters;
 }
 
 impl Stats {

@@ -10,7 +10,8 @@
 //! 1. The thread loads the visible sequence `v`, then the super-versions, and searches them for
 //!    records newer than the snapshot. Everything up to `v` was inserted before `v` was published
 //!    (I5), so what the search does not find was not written up to `v`. It may find records newer
-//!    than `v`: those are conflicts all the same.
+//!    than `v`: those are conflicts all the same. Where `v` is the snapshot's own sequence, nothing has
+//!    been written since, and nothing is searched.
 //! 2. The commit leader, under the writer lock and in the order of its group, checks only what was
 //!    ordered after `v`: the window of recent writes (`recent_writes`). Leaders record into it what
 //!    each member of a group writes *before* they judge the next member, so that earlier members of
@@ -67,7 +68,7 @@ impl Validation {
     /// Fails if anything that was read has changed up to this moment.
     pub(crate) fn check_now(&self, engine: &Engine) -> Result<()> {
         let until = engine.visible_sequence();
-        self.search()?;
+        self.search(until)?;
         self.checked.store(until, Ordering::Relaxed);
         Ok(())
     }
@@ -104,17 +105,17 @@ impl Validation {
             return self.check_writes(recent.after(checked));
         }
         if self.is_last.load(Ordering::Relaxed) {
-            self.search()?;
+            self.search(last)?;
             return self.check_writes(pending);
         }
         self.overrun.store(true, Ordering::Relaxed);
         Err(overrun())
     }
 
-    fn search(&self) -> Result<()> {
+    fn search(&self, until: SequenceNumber) -> Result<()> {
         let checked = self.checked.load(Ordering::Relaxed);
         let mut reads = self.reads.iter();
-        reads.try_for_each(|reads| reads.check_since(checked))
+        reads.try_for_each(|reads| reads.check(checked, until))
     }
 
     fn check_writes<'a>(&self, writes: impl Iterator<Item = RecentWrite<'a>>) -> Result<()> {
@@ -147,5 +148,67 @@ impl<'a> Announced<'a> {
 impl Drop for Announced<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use std::iter;
+
+    fn put(key: &str) -> RecentWrite<'_> {
+        RecentWrite {
+            keyspace: 0,
+            key: key.as_bytes(),
+            end: None,
+        }
+    }
+
+    #[test]
+    fn a_leader_that_cannot_know_sends_back_and_searches_in_the_last_round() {
+        let db = Options::new().open_in_memory().unwrap();
+        db.put("read", "1").unwrap();
+        let mut reads = ReadSet::new(db.snapshot(), 1 << 20);
+        reads.add_key(&db, b"read");
+        let validation = Validation::new(vec![reads]);
+        let last = db.engine().visible_sequence();
+        validation.check_now(db.engine()).unwrap();
+        let window = RecentWrites::default();
+        validation.judge(&window, last, iter::empty()).unwrap();
+        assert!(!validation.overrun.load(Ordering::Relaxed));
+
+        // Something was ordered since, and nobody recorded what.
+        assert!(validation.judge(&window, last + 1, iter::empty()).is_err());
+        assert!(validation.overrun.swap(false, Ordering::Relaxed));
+
+        validation.is_last.store(true, Ordering::Relaxed);
+        let judge = |key| validation.judge(&window, last + 1, iter::once(put(key)));
+        judge("other").unwrap();
+        // What an earlier member of the group writes is not inserted yet, and counts.
+        assert_eq!(judge("read").unwrap_err().kind(), ErrorKind::Conflict);
+        db.put("read", "2").unwrap();
+        assert_eq!(judge("other").unwrap_err().kind(), ErrorKind::Conflict);
+        assert!(!validation.overrun.load(Ordering::Relaxed));
+    }
+
+    /// Whatever overruns the window, the transaction is judged in the end, and not more often.
+    #[test]
+    fn rounds_are_bounded() {
+        let db = Options::new().open_in_memory().unwrap();
+        let validation = Validation::new(vec![ReadSet::new(db.snapshot(), 1 << 20)]);
+        let window = RecentWrites::default();
+        let mut attempts = 0;
+        let ran = validation.run(db.engine(), || {
+            attempts += 1;
+            // In every round somebody has written something that is not in the window.
+            validation.judge(&window, u64::MAX, iter::empty())
+        });
+        ran.unwrap();
+        assert_eq!(attempts, ROUNDS);
+        assert_eq!(
+            db.engine().commit_queue.validating.load(Ordering::Relaxed),
+            0
+        );
     }
 }
