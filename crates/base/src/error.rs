@@ -93,6 +93,7 @@ impl ErrorKind {
             Self::ReadOnly => "open the database for writing to change it",
             Self::Unsupported => "use an engine, an option or a version that can do it",
             Self::Conflict => "begin the transaction again",
+            Self::Deadlock => "roll the transaction back and begin it again",
             Self::TimedOut => "try again later, or allow more time",
             Self::Cancelled => "start it again when it is wanted",
             Self::LimitExceeded => "delete something, or raise the limit in the options",

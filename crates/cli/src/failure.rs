@@ -181,7 +181,9 @@ impl From<esker::Error> for Failure {
         };
         match error.kind() {
             ErrorKind::InvalidArgument | ErrorKind::Unsupported => Self::Usage(sentence),
-            ErrorKind::NotFound | ErrorKind::Conflict => Self::Refused(sentence),
+            ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Deadlock => {
+                Self::Refused(sentence)
+            }
             ErrorKind::Corruption => Self::Damage(sentence),
             ErrorKind::Cancelled => Self::Interrupted,
             _ => Self::Engine(sentence),

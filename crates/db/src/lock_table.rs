@@ -264,7 +264,7 @@ impl Drop for HeldLocks {
 
 #[cold]
 fn timed_out() -> Error {
-    let sentence = "another transaction holds the lock of a key; retry, or allow a longer wait";
+    let sentence = "another transaction holds the lock of a key";
     Error::new(ErrorKind::TimedOut, sentence)
 }
 

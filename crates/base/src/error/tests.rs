@@ -4,7 +4,7 @@ use super::*;
 use std::collections::HashSet;
 
 /// Every kind. The match makes the compiler ask for a new one here.
-const KINDS: [ErrorKind; 14] = [
+const KINDS: [ErrorKind; 15] = [
     ErrorKind::InvalidArgument,
     ErrorKind::NotFound,
     ErrorKind::Corruption,
@@ -15,6 +15,7 @@ const KINDS: [ErrorKind; 14] = [
     ErrorKind::ReadOnly,
     ErrorKind::Unsupported,
     ErrorKind::Conflict,
+    ErrorKind::Deadlock,
     ErrorKind::TimedOut,
     ErrorKind::Cancelled,
     ErrorKind::LimitExceeded,
@@ -33,10 +34,11 @@ fn place(kind: ErrorKind) -> usize {
         ErrorKind::ReadOnly => 7,
         ErrorKind::Unsupported => 8,
         ErrorKind::Conflict => 9,
-        ErrorKind::TimedOut => 10,
-        ErrorKind::Cancelled => 11,
-        ErrorKind::LimitExceeded => 12,
-        ErrorKind::Background => 13,
+        ErrorKind::Deadlock => 10,
+        ErrorKind::TimedOut => 11,
+        ErrorKind::Cancelled => 12,
+        ErrorKind::LimitExceeded => 13,
+        ErrorKind::Background => 14,
     }
 }
 

@@ -59,7 +59,7 @@ impl WaitGraph {
 fn deadlock(length: usize) -> Error {
     let sentence = format!(
         "waiting for the lock would close a circle of {length} transactions that wait for each \
-         other; roll this one back and retry it"
+         other"
     );
     Error::new(ErrorKind::Deadlock, sentence)
 }
