@@ -59,6 +59,11 @@ pub enum ErrorKind {
     /// Transactions would have waited for each other's locks without end, and this one was chosen to
     /// give way. Roll it back and begin it again, or let `Db::transact_with` do so.
     Deadlock,
+    /// A unique index holds the key already, for another record; nothing was changed. Choose another
+    /// key, or change the record that has it first.
+    UniqueViolation,
+    /// A secondary index is still being built. Wait for it (`Db::build_indexes`), or ask without it.
+    NotReady,
     /// A wait took longer than it was allowed to; nothing was changed. Try again later, or allow
     /// more.
     TimedOut,

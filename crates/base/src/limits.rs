@@ -8,6 +8,8 @@ pub const MAX_VALUE_BYTES: usize = 1 << 30;
 pub const MAX_BATCH_BYTES: usize = (1 << 31) - (1 << 20);
 /// Locks that all pessimistic transactions of a database may hold together.
 pub const MAX_TRANSACTION_LOCKS: usize = 1 << 20;
+/// What one batch may change in secondary indexes, bytes of its encoding.
+pub const MAX_INDEX_CHANGES_BYTES: usize = 64 << 20;
 /// Levels of a keyspace.
 pub const MAX_LEVELS: usize = 8;
 /// The longest keyspace name, bytes.

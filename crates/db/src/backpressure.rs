@@ -44,6 +44,18 @@ impl Engine {
         Ok(())
     }
 
+    /// As [`Engine::make_room`], in the memory of one keyspace.
+    pub(crate) fn make_room_in(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        state: &Arc<KeyspaceState>,
+    ) -> Result<()> {
+        if state.load().active.memtable.bytes() >= state.write_buffer_bytes(&self.settings) {
+            self.seal_full(writer, state)?;
+        }
+        Ok(())
+    }
+
     /// Seals a full memtable once a flush has made room for it.
     #[cold]
     fn seal_full(

@@ -17,6 +17,7 @@
 
 use crate::batch::WriteBatch;
 use crate::engine::Engine;
+use crate::index::maintain::IndexChanges;
 use crate::keyspace::{KeyspaceState, dropped};
 use crate::options::Durability;
 use crate::recent_writes::{RecentWrite, RecentWrites};
@@ -44,6 +45,10 @@ pub(crate) struct Member<'a> {
     batch: &'a mut BatchEncoder,
     keyspaces: &'a [Arc<KeyspaceState>],
     durability: Durability,
+    /// Hidden keyspaces of indexes that the batch changes as well.
+    index_keyspaces: Vec<Arc<KeyspaceState>>,
+    /// The batch before these changes were appended: how many records, how many bytes.
+    own_records: Option<(u32, usize)>,
     /// What must not have changed since it was read, for a transaction.
     validation: Option<&'a Arc<Validation>>,
     outcome: Result<()>,
@@ -60,9 +65,39 @@ impl<'a> Member<'a> {
             batch,
             keyspaces,
             durability,
+            index_keyspaces: Vec::new(),
+            own_records: None,
             validation,
             outcome: Ok(()),
         }
+    }
+
+    /// Whether it writes to a keyspace with indexes.
+    #[inline]
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.keyspaces.iter().any(|state| state.indexes.any())
+    }
+
+    pub(crate) fn batch(&self) -> &BatchEncoder {
+        self.batch
+    }
+
+    /// Whether it is left out of its group.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.outcome.is_err()
+    }
+
+    /// Leaves the batch out of its group.
+    pub(crate) fn refuse(&mut self, error: Error) {
+        self.outcome = Err(error);
+    }
+
+    /// Appends what the batch changes in indexes. It is logged from then on.
+    pub(crate) fn add_index_changes(&mut self, changes: IndexChanges) {
+        self.own_records = Some((self.batch.count(), self.batch.encoded_bytes()));
+        self.batch.extend(&changes.records);
+        self.index_keyspaces = changes.keyspaces;
+        self.durability = self.durability.max(Durability::Buffered);
     }
 
     pub(crate) fn keyspaces(&self) -> &'a [Arc<KeyspaceState>] {
@@ -183,7 +218,7 @@ impl CommitQueue {
     }
 
     #[inline]
-    fn try_lock(&self) -> Option<WriterGuard<'_>> {
+    pub(crate) fn try_lock(&self) -> Option<WriterGuard<'_>> {
         let writer = self.writer.try_lock()?;
         Some(WriterGuard {
             writer,
@@ -198,11 +233,16 @@ impl CommitQueue {
         let mut waiting = self.waiting.lock();
         let (mut bytes, mut count) = (0, 0);
         for waiter in waiting.iter() {
-            bytes += waiter.body.lock().batch.encoded_bytes();
+            let body = waiter.body.lock();
+            bytes += body.batch.encoded_bytes();
             if count > 0 && bytes > GROUP_BYTES {
                 break;
             }
             count += 1;
+            // What it changes in indexes is known only if it is not refused: nobody may build on it.
+            if body.validation.is_some() && body.keyspaces.iter().any(|state| state.indexes.any()) {
+                break;
+            }
         }
         let group: Vec<_> = waiting.drain(..count).collect();
         self.waiting_count.store(waiting.len(), Ordering::Release);
@@ -316,11 +356,27 @@ impl Engine {
         }
     }
 
+    /// Commits one batch for a caller that holds the writer lock.
+    pub(crate) fn commit_now(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        mut member: Member<'_>,
+    ) -> Result<()> {
+        self.commit_group(writer, std::slice::from_mut(&mut member));
+        member.outcome
+    }
+
     /// Orders, logs, inserts and publishes a group. Each member's outcome says how it went for it.
     fn commit_group(self: &Arc<Self>, writer: &mut Writer, members: &mut [Member<'_>]) {
         if let Err(error) = self.try_commit_group(writer, members) {
             for member in members.iter_mut().filter(|member| member.outcome.is_ok()) {
                 member.outcome = Err(error.clone());
+            }
+        }
+        for member in members.iter_mut().filter(|member| member.outcome.is_err()) {
+            // Who tries the batch again has it derived again.
+            if let Some((count, encoded_bytes)) = member.own_records.take() {
+                member.batch.truncate(count, encoded_bytes);
             }
         }
     }
@@ -340,6 +396,9 @@ impl Engine {
             if !is_full {
                 return Err(error);
             }
+        }
+        if members.iter().any(Member::is_indexed) {
+            self.maintain_indexes(writer, members, is_full)?;
         }
         if self.commit_queue.validating.load(Ordering::Relaxed) > 0 {
             validate(writer, members);
@@ -449,7 +508,11 @@ fn validate(writer: &mut Writer, members: &mut [Member<'_>]) {
             let earlier = earlier.iter().filter(|other| other.outcome.is_ok());
             let pending = earlier.flat_map(|other| other.batch.records().flatten());
             let pending = pending.map(|record| RecentWrite::of(&record));
-            member.outcome = validation.judge(&writer.recent, next - 1, pending);
+            let judged = validation.judge(&writer.recent, next - 1, pending);
+            // A conflict says more than what an index says of a batch that is out of date.
+            if judged.is_err() || member.outcome.is_ok() {
+                member.outcome = judged;
+            }
         }
         if member.outcome.is_ok() {
             let (count, records) = (member.batch.count(), member.batch.records());
@@ -473,6 +536,7 @@ fn insert(mut sequence: SequenceNumber, member: &Member<'_>, segment: Option<u64
             let state = member
                 .keyspaces
                 .iter()
+                .chain(&member.index_keyspaces)
                 .find(|state| state.id == record.keyspace);
             let state = state.ok_or_else(|| Error::invalid_argument("an unnamed keyspace"))?;
             let view = state.load();

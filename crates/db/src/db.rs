@@ -7,6 +7,7 @@ use crate::batch::WriteBatch;
 use crate::commit;
 use crate::disk_usage::{self, DiskUsage};
 use crate::engine::{Engine, RecoveryState};
+use crate::index;
 use crate::keyspace::Keyspace;
 use crate::options::{Options, WriteOptions};
 use crate::settings::{RuntimeOptions, Settings};
@@ -229,7 +230,7 @@ impl Db {
     /// # Errors
     /// `Closed`. What is wrong with the data stands in the report.
     pub fn validate(&self) -> Result<ValidationReport> {
-        validate::validate(self.engine(), &|_| true)
+        self.validate_with(&|_| true)
     }
 
     /// As [`Db::validate`], telling how far it is. The callback is called from several threads;
@@ -241,7 +242,9 @@ impl Db {
         &self,
         progress: &(dyn Fn(ValidationProgress) -> bool + Sync),
     ) -> Result<ValidationReport> {
-        validate::validate(self.engine(), progress)
+        let mut report = validate::validate(self.engine(), progress)?;
+        index::check::check(self, &mut report.issues)?;
+        Ok(report)
     }
 
     /// What the database takes on disk, and for what.

@@ -8,6 +8,7 @@ use crate::background::Background;
 use crate::background_error::Health;
 use crate::backup::BackupPlace;
 use crate::commit::CommitQueue;
+use crate::index::definition::IndexDefinitions;
 use crate::keyspace::KeyspaceState;
 use crate::lock_table::LockTable;
 use crate::next_segment::NextSegment;
@@ -136,6 +137,8 @@ pub(crate) struct Engine {
     pub(crate) background: Background,
     pub(crate) counters: Counters,
     pub(crate) recovery: RecoveryState,
+    /// The indexes that were declared at open.
+    pub(crate) indexes: IndexDefinitions,
     pub(crate) closed: AtomicBool,
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
 }

@@ -5,14 +5,17 @@
 //! ordered before is durable first (prefix recovery). Until they are installed the tables are
 //! files that nothing names, which the next open would remove.
 
-use crate::commit::check_entry;
+use crate::batch::WriteBatch;
+use crate::commit::{self, check_entry};
 use crate::engine::Engine;
 use crate::keyspace::{Keyspace, dropped};
 use crate::open::LAST_LEVEL;
+use crate::options::Durability;
 use crate::super_version::SuperVersion;
 use esker_base::filename::table_path;
+use esker_base::limits::MAX_INDEX_CHANGES_BYTES;
 use esker_base::table_meta::TableMeta;
-use esker_base::{Error, Result, Trailer, ValueKind};
+use esker_base::{Error, ErrorKind, Result, Trailer, ValueKind};
 use esker_compaction::JobContext;
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
 use esker_sstable::TableWriter;
@@ -41,6 +44,9 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
 ) -> Result<u64> {
     let engine = keyspace.engine();
     engine.check_writable()?;
+    if keyspace.state().indexes.any() {
+        return ingest_by_batch(keyspace, entries);
+    }
     let (writer, tables, last_key) = (None, Vec::new(), Vec::new());
     let ttl = keyspace.state().default_ttl_millis(&engine.settings);
     let mut loader = Loader {
@@ -69,14 +75,44 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     }
 }
 
+/// As [`ingest`], where indexes are to be changed with the records: one batch, by way of the log.
+fn ingest_by_batch<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    keyspace: &Keyspace,
+    entries: impl IntoIterator<Item = (K, V)>,
+) -> Result<u64> {
+    let settings = &keyspace.engine().settings;
+    let (mut batch, mut last_key, mut count) = (WriteBatch::new(), Vec::new(), 0);
+    for (key, value) in entries {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        check_entry(settings, key, value)?;
+        check_order(&last_key, key)?;
+        batch.put_in(keyspace, key, value);
+        if batch.size_bytes() > MAX_INDEX_CHANGES_BYTES {
+            let sentence = "more than a keyspace with indexes can be loaded with at once; \
+                            load it in parts, or before an index is declared";
+            return Err(Error::new(ErrorKind::LimitExceeded, sentence));
+        }
+        last_key.clear();
+        last_key.extend_from_slice(key);
+        count += 1;
+    }
+    commit::write_batch(keyspace.engine(), batch, Durability::Sync, None)?;
+    Ok(count)
+}
+
+fn check_order(last_key: &[u8], key: &[u8]) -> Result<()> {
+    if key > last_key {
+        return Ok(());
+    }
+    let shown = key.get(..64).unwrap_or(key).escape_ascii();
+    let sentence = format!("keys to ingest must ascend; \"{shown}\" comes too late");
+    Err(Error::invalid_argument(sentence))
+}
+
 impl Loader<'_> {
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         check_entry(&self.engine.settings, key, value)?;
-        if key <= self.last_key.as_slice() {
-            let shown = key.get(..64).unwrap_or(key).escape_ascii();
-            let sentence = format!("keys to ingest must ascend; \"{shown}\" comes too late");
-            return Err(Error::invalid_argument(sentence));
-        }
+        check_order(&self.last_key, key)?;
         let full = |writer: &TableWriter| writer.estimated_bytes() >= self.jobs.target_file_bytes;
         if self.writer.as_ref().is_some_and(full) {
             self.finish_table()?;

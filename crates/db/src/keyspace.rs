@@ -8,6 +8,7 @@ use crate::batch::WriteBatch;
 use crate::commit::{self, Member};
 use crate::cursor::Cursor;
 use crate::engine::{Engine, EngineHandle};
+use crate::index::catalog::KeyspaceIndexes;
 use crate::ingest;
 use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
 use crate::options::{Durability, WriteOptions};
@@ -49,6 +50,7 @@ pub(crate) struct KeyspaceState {
     write_buffer_bytes: AtomicUsize,
     /// Whether its writers are to be asked whether they are too fast.
     pub(crate) is_behind: AtomicBool,
+    pub(crate) indexes: KeyspaceIndexes,
 }
 
 /// No time to live, whatever the database says.
@@ -75,6 +77,7 @@ impl KeyspaceState {
             default_ttl: AtomicU64::new(AS_THE_DATABASE),
             write_buffer_bytes: AtomicUsize::new(0),
             is_behind: AtomicBool::new(false),
+            indexes: KeyspaceIndexes::default(),
         };
         state.set_own_options(options);
         Arc::new(state)
@@ -248,6 +251,12 @@ impl Keyspace {
     /// The state for a reader at `sequence`, or for one that reads what is newest.
     pub(crate) fn super_version(&self, sequence: Option<SequenceNumber>) -> Arc<SuperVersion> {
         arc_swap::Guard::into_inner(self.state.load_at(sequence))
+    }
+
+    /// The database that it is of.
+    pub(crate) fn database(&self) -> crate::Db {
+        let default = Arc::clone(&self.engine().default_keyspace);
+        crate::Db::new(Self::new(Arc::clone(&self.handle), default))
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -470,7 +479,8 @@ impl Keyspace {
         )
     }
 
-    /// Removes every key of `range` in O(1).
+    /// Removes every key of `range` in O(1); in a keyspace with indexes, in O(keys), of which there
+    /// may be as many as change 64 MiB of index entries (`LimitExceeded` beyond).
     ///
     /// # Errors
     /// As [`Keyspace::put`]; `InvalidArgument` for a range that ends before it starts.
@@ -496,7 +506,8 @@ impl Keyspace {
     ///
     /// # Errors
     /// `InvalidArgument` where keys do not strictly ascend or break a bound, and nothing is loaded
-    /// then; otherwise as [`Keyspace::put`].
+    /// then; otherwise as [`Keyspace::put`]. A keyspace with indexes is loaded by way of one batch:
+    /// `LimitExceeded` where that would be more than 64 MiB.
     ///
     /// ```
     /// # fn main() -> esker::Result<()> {

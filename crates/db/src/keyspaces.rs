@@ -6,6 +6,7 @@
 
 use crate::db::Db;
 use crate::engine::Engine;
+use crate::index::definition::is_reserved_name;
 use crate::keyspace::{Keyspace, KeyspaceState, dropped};
 use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
 use crate::open::LAST_LEVEL;
@@ -55,16 +56,34 @@ impl Db {
         engine.check_open()?;
         options.check()?;
         let known = engine.keyspaces.read().by_name.get(name).cloned();
+        if is_reserved_name(name) {
+            let sentence = "keyspace names that begin with NUL \"esker.\" are the engine's own";
+            return Err(Error::invalid_argument(sentence));
+        }
         let state = match known {
             Some(state) => state,
-            None => self.create_keyspace(name, options)?,
+            None if engine.indexes.of(name).is_empty() => engine.create_keyspace(name, options)?,
+            None => {
+                // Its indexes are there before anybody can write to it.
+                engine.check_writable()?;
+                let mut writer = engine.commit_queue.lock();
+                let state = engine.create_keyspace(name, options)?;
+                engine.attach_indexes(&mut writer, &state, 0)?;
+                state
+            }
         };
         options.check_agrees(name, &state.settings(&engine.settings))?;
         Ok(Keyspace::new(Arc::clone(self.handle()), state))
     }
+}
 
-    fn create_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
-        let engine = self.engine();
+impl Engine {
+    pub(crate) fn create_keyspace(
+        self: &Arc<Self>,
+        name: &str,
+        options: &KeyspaceOptions,
+    ) -> Result<Arc<KeyspaceState>> {
+        let engine = self;
         if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_BYTES {
             let sentence =
                 format!("a keyspace name must have 1 to {MAX_KEYSPACE_NAME_BYTES} bytes");
@@ -92,7 +111,9 @@ impl Db {
         keyspaces.insert(&state);
         Ok(state)
     }
+}
 
+impl Db {
     /// The names of all keyspaces, in order.
     ///
     /// # Errors
@@ -105,6 +126,7 @@ impl Db {
             .read()
             .by_name
             .keys()
+            .filter(|name| !is_reserved_name(name))
             .cloned()
             .collect())
     }
@@ -122,12 +144,25 @@ impl Db {
                 "the default keyspace cannot be dropped",
             ));
         }
+        let owner = engine
+            .keyspace_named(name)
+            .filter(|_| !is_reserved_name(name));
+        let owner = owner.ok_or_else(|| no_keyspace(name))?;
+        let had_indexes = owner.indexes.any();
+        self.forget_indexes(&owner)?;
+        self.drop_state(name)?;
+        if had_indexes {
+            self.drop_unnamed_entries()?;
+        }
+        Ok(())
+    }
+
+    /// Drops a keyspace, whoever's it is.
+    pub(crate) fn drop_state(&self, name: &str) -> Result<()> {
+        let engine = self.engine();
         let state = engine.keyspaces.read().by_name.get(name).cloned();
         let Some(state) = state else {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("no keyspace is called {name:?}"),
-            ));
+            return Err(no_keyspace(name));
         };
         let version = {
             // The commit leader is kept out: no write of the keyspace comes after its end.
@@ -171,6 +206,13 @@ impl Db {
         engine.tables.remove_unread();
         Ok(())
     }
+}
+
+fn no_keyspace(name: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("no keyspace is called {name:?}"),
+    )
 }
 
 impl Keyspace {

@@ -11,6 +11,7 @@ use crate::backup::BackupPlace;
 use crate::commit::CommitQueue;
 use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
 use crate::file_handles::HandleSaver;
+use crate::index::definition::IndexDefinitions;
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::keyspace_options::KeyspaceOptions;
 use crate::keyspaces;
@@ -84,6 +85,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
         clock: options.clock,
         executor: options.executor,
         backup_directory: options.backup_directory,
+        indexes: options.indexes,
     };
     parts.open(versions, Some(lock), !exists)
 }
@@ -110,6 +112,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
         clock: options.clock,
         executor: options.executor,
         backup_directory: options.backup_directory,
+        indexes: options.indexes,
     };
     parts.open(versions, None, true)
 }
@@ -142,6 +145,7 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
         clock: options.clock,
         executor: options.executor,
         backup_directory: options.backup_directory,
+        indexes: options.indexes,
     };
     parts.open(versions, None, false)
 }
@@ -276,6 +280,7 @@ struct Parts {
     clock: Arc<dyn Clock>,
     executor: Option<Arc<dyn Executor>>,
     backup_directory: Option<PathBuf>,
+    indexes: IndexDefinitions,
 }
 
 impl Parts {
@@ -318,10 +323,9 @@ impl Parts {
             engine.schedule_compactions(Some(state.id));
         }
         let default = Arc::clone(&engine.default_keyspace);
-        Ok(Db::new(Keyspace::new(
-            Arc::new(EngineHandle { engine }),
-            default,
-        )))
+        let db = Db::new(Keyspace::new(Arc::new(EngineHandle { engine }), default));
+        db.open_indexes()?;
+        Ok(db)
     }
 
     fn assemble(
@@ -416,6 +420,7 @@ impl Parts {
                 created,
                 ..RecoveryState::default()
             },
+            indexes: self.indexes,
             closed: AtomicBool::new(false),
             lock: Mutex::new(lock),
         })

@@ -6,6 +6,7 @@
 //! reason, before a byte is written.
 
 use crate::Db;
+use crate::index::definition::{IndexDefinition, IndexDefinitions};
 use crate::open;
 use crate::settings::{PersistedSettings, Settings, millis_of};
 use esker_base::Result;
@@ -100,6 +101,7 @@ pub struct Options {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) executor: Option<Arc<dyn Executor>>,
     pub(crate) backup_directory: Option<PathBuf>,
+    pub(crate) indexes: IndexDefinitions,
 }
 
 impl Default for Options {
@@ -119,6 +121,7 @@ impl Options {
             clock: Arc::new(SystemClock::new()),
             executor: None,
             backup_directory: None,
+            indexes: IndexDefinitions::default(),
         }
     }
 
@@ -134,6 +137,17 @@ impl Options {
     #[must_use]
     pub fn backup_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.backup_directory = Some(directory.into());
+        self
+    }
+
+    /// Declares a secondary index on the keyspace of this name (`"default"` is the one that a [`Db`]
+    /// derefs to), which need not exist yet. It must be declared at every open: a write without it
+    /// makes it stale, and it is built anew at the next open that declares it. An index that is new,
+    /// of a new version or stale is built in the background ([`Db::build_indexes`] waits for it), and
+    /// queries that need it answer `NotReady` until then.
+    #[must_use]
+    pub fn index(mut self, keyspace: impl Into<String>, definition: IndexDefinition) -> Self {
+        self.indexes.add(keyspace.into(), definition);
         self
     }
 
@@ -181,11 +195,13 @@ impl Options {
 
     /// Checks every bound and settles what depends on something else.
     pub(crate) fn settle(&self) -> Result<Settings> {
+        self.indexes.check()?;
         self.settings.clone().settle(&self.given)
     }
 
     /// As [`Options::settle`], for a database that persists these options.
     pub(crate) fn settle_with(&self, persisted: &[u8]) -> Result<Settings> {
+        self.indexes.check()?;
         let persisted = PersistedSettings::decode(persisted)?;
         let settings = self.settings.clone().settle(&self.given)?;
         settings.adopt(&persisted, &self.given)

@@ -71,7 +71,7 @@ impl Found<'_> {
         }
     }
 
-    fn stored(&self) -> &[u8] {
+    pub(crate) fn stored(&self) -> &[u8] {
         match self {
             Found::InMemtable(_, stored) => stored,
             Found::InTable(hit) => &hit.value,

@@ -46,6 +46,8 @@ pub(crate) fn restore(db: &Db, name: &str) -> Result<()> {
     drop(held);
     engine.tables.remove_unread();
     restored?;
+    db.drop_unnamed_entries()?;
+    engine.schedule_index_builds();
     for keyspace in engine.all_keyspaces() {
         engine.schedule_compactions(Some(keyspace.id));
     }
@@ -124,12 +126,15 @@ fn install(db: &Db, info: &BackupInfo, held: &[Arc<LiveTable>]) -> Result<()> {
         // Nothing may be logged before the manifest has let go of the old log for certain.
         engine.health.latch_log_failure(&error);
     }
+    // Indexes are what the backup says of them, and what is declared beside is begun anew: before
+    // anybody writes, and after the old log was let go, since this is written to the new one.
+    let attached = engine.attach_all_indexes(&mut writer, since);
     drop(writer);
     let kept: HashSet<FileNumber> = info.numbers().collect();
     engine.tables.retire(old.difference(&kept).copied());
     drop(pin);
     engine.forget_replaced();
-    Ok(())
+    attached
 }
 
 /// Logs the edit. If its fate is unknown, the next writes must be safe from it.

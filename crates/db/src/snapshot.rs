@@ -146,6 +146,10 @@ impl Snapshot {
         self.pin.sequence
     }
 
+    pub(crate) fn now_millis(&self) -> u64 {
+        self.pin.db.engine().clock().now_millis()
+    }
+
     /// The value of `key` then.
     ///
     /// # Errors

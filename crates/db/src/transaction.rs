@@ -103,6 +103,11 @@ impl Transaction {
         })
     }
 
+    /// The sequence number of the moment that it reads.
+    pub(crate) fn sequence(&self) -> SequenceNumber {
+        self.snapshot.sequence()
+    }
+
     fn is_serializable(&self) -> bool {
         self.options.isolation == Isolation::Serializable
     }

@@ -8,6 +8,7 @@ use crate::commit;
 use crate::cursor::Source;
 use crate::db::Db;
 use crate::engine::Engine;
+use crate::index::definition::is_reserved_name;
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::read;
 use crate::read_set::{READ_SET_BYTES, ReadSet};
@@ -62,7 +63,9 @@ impl Db {
         let mut removed = 0;
         for state in self.engine().all_keyspaces() {
             let keyspace = Keyspace::new(Arc::clone(self.handle()), state);
-            removed += match keyspace.cleanup_expired() {
+            let is_hidden = is_reserved_name(keyspace.name());
+            let cleaned = keyspace.cleanup_expired();
+            removed += match cleaned.map(|count| if is_hidden { 0 } else { count }) {
                 Err(error) if keyspace.state().is_dropped() => {
                     tracing::debug!(%error, "dropped while it was cleaned up");
                     0

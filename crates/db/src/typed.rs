@@ -15,13 +15,15 @@ pub use views::{TypedBatch, TypedSnapshot, TypedTransaction};
 
 use crate::batch::WriteBatch;
 use crate::db::Db;
+use crate::index::{IndexDefinition, IndexKeys};
 use crate::keyspace::Keyspace;
 use crate::options::WriteOptions;
+use crate::query::{Query, Row};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
-use codec::{decode_value, encode_value};
+use codec::{decode_key, decode_record, decode_value, encode_value};
 use esker_base::Result;
-use esker_tuple::{ToTuple, TupleKey, TuplePrefix, encode, prefix, range};
+use esker_tuple::{FromTuple, ToTuple, TupleKey, TuplePrefix, encode, prefix, range};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Borrow;
@@ -64,6 +66,37 @@ impl Keyspace {
             keyspace: self.clone(),
             types: PhantomData,
         }
+    }
+}
+
+impl IndexDefinition {
+    /// As [`IndexDefinition::new`], over the keys and values of a typed keyspace. A record that is
+    /// none of them is refused with `InvalidArgument`.
+    ///
+    /// ```
+    /// use esker::{IndexDefinition, Options, Query};
+    /// # fn main() -> esker::Result<()> {
+    /// let by_age = IndexDefinition::typed("by_age", 1, |_name: &String, age: &u8, keys| keys.add(age));
+    /// let db = Options::new().index("people", by_age).open_in_memory()?;
+    /// let people = db.typed_keyspace::<String, u8>("people")?;
+    /// people.put(&"ada".into(), &36)?;
+    /// people.put(&"emmy".into(), &53)?;
+    /// let older = Query::new(people.keyspace()).index_range("by_age", 40u8..);
+    /// let older: Vec<_> = people.select(older)?.collect::<esker::Result<_>>()?;
+    /// assert_eq!(older, [("emmy".to_string(), 53)]);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn typed<K: FromTuple, V: DeserializeOwned>(
+        name: impl Into<String>,
+        version: u64,
+        extract: impl Fn(&K, &V, &mut IndexKeys) + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(name, version, move |key, value, keys| {
+            let (key, value) = decode_record(key, value)?;
+            extract(&key, &value, keys);
+            Ok(())
+        })
     }
 }
 
@@ -250,6 +283,23 @@ impl<K: TupleKey, V: Serialize + DeserializeOwned> TypedKeyspace<K, V> {
     /// As [`Keyspace::count`].
     pub fn count(&self) -> Result<u64> {
         self.keyspace.count()
+    }
+
+    /// The decoded records of a query over this keyspace.
+    ///
+    /// # Errors
+    /// As [`Query::rows`]; each record as [`TypedKeyspace::get`].
+    pub fn select<'a>(
+        &self,
+        query: Query<'a>,
+    ) -> Result<impl Iterator<Item = Result<(K, V)>> + use<'a, K, V>> {
+        let keyspace = self.keyspace.clone();
+        let decoded = move |row: Result<Row>| {
+            let row = row?;
+            let key = decode_key(&keyspace, row.key())?;
+            Ok((key, decode_value(&keyspace, row.key(), row.value())?))
+        };
+        Ok(query.rows()?.map(decoded))
     }
 
     /// Writes of this keyspace's types into `batch`.

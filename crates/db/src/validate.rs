@@ -79,6 +79,18 @@ impl Issue {
         self.advice
     }
 
+    /// A disagreement of an index with its records.
+    pub(crate) fn of_index(message: String) -> Self {
+        Self {
+            severity: Severity::Damage,
+            file: None,
+            offset: None,
+            keys: None,
+            message,
+            advice: "build the index anew: Keyspace::rebuild_index",
+        }
+    }
+
     /// Damage to a table, or to what is like one.
     pub(crate) fn damage(error: &Error) -> Self {
         let advice = "restore the file from a backup, or the database from its last good one; what \

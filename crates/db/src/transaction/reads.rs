@@ -176,7 +176,7 @@ impl Transaction {
         Cursor::over(self.view(keyspace), KeyRange::all())
     }
 
-    fn entries(&mut self, keyspace: &Keyspace, range: KeyRange) -> Entries {
+    pub(crate) fn entries(&mut self, keyspace: &Keyspace, range: KeyRange) -> Entries {
         Entries::over(self.view(keyspace), range)
     }
 

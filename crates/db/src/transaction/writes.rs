@@ -7,6 +7,7 @@
 use super::{OVERLAY_BASE, Transaction};
 use crate::batch::WriteBatch;
 use crate::commit;
+use crate::index;
 use crate::keyspace::{Keyspace, dropped};
 use crate::range_spec::KeyRange;
 use esker_base::write_batch::Record;
@@ -144,7 +145,12 @@ impl Transaction {
         let encoder = &self.batch.encoder;
         let (operations, bytes) = (encoder.count(), encoder.encoded_bytes());
         operation(&mut self.batch);
-        self.overlay_from(operations, bytes)
+        let overlaid = self.overlay_from(operations, bytes);
+        if overlaid.is_err() {
+            // What an index refuses was never written.
+            self.batch.encoder.truncate(operations, bytes);
+        }
+        overlaid
     }
 
     /// Adds the batch's operations to the overlay, but for the first ones, which take `bytes` of it.
@@ -153,6 +159,8 @@ impl Transaction {
         let records = self.batch.encoder.records_after(operations, bytes);
         for (sequence, record) in (OVERLAY_BASE + u64::from(operations)..).zip(records) {
             let record = record?;
+            let snapshot = self.snapshot.sequence();
+            index::overlay::apply(engine, &mut self.overlays, snapshot, &record, sequence)?;
             let overlay = self.overlays.entry(record.keyspace).or_insert_with(|| {
                 let arenas = Arc::clone(&engine.arenas);
                 Arc::new(Memtable::with_pool(engine.settings.memtable(), arenas))

@@ -47,6 +47,24 @@ pub(crate) fn decode_key<K: FromTuple>(keyspace: &Keyspace, key: &[u8]) -> Resul
     })
 }
 
+/// Key and value of a record that is about to be written, for an index that knows their types.
+pub(crate) fn decode_record<K: FromTuple, V: DeserializeOwned>(
+    key: &[u8],
+    value: &[u8],
+) -> Result<(K, V)> {
+    let refused = |error: &dyn std::fmt::Display| {
+        let (key, value) = (std::any::type_name::<K>(), std::any::type_name::<V>());
+        let sentence = format!("an index takes records of {key} and {value} only: {error}");
+        Error::invalid_argument(sentence)
+    };
+    let key = decode(key).map_err(|error| refused(&error))?;
+    match postcard::take_from_bytes(value) {
+        Ok((value, [])) => Ok((key, value)),
+        Ok(_) => Err(refused(&"bytes are left over")),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
 /// The key in words: its components where it has any, else its bytes.
 fn place(keyspace: &Keyspace, key: &[u8]) -> String {
     let shown = match decode_elements(key) {

@@ -9,6 +9,7 @@ const LIBRARIES: &[&str] = &[
     "memtable",
     "wal",
     "sstable",
+    "tuple",
     "manifest",
     "compaction",
     "db",
