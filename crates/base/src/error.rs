@@ -99,6 +99,8 @@ impl ErrorKind {
             Self::Unsupported => "use an engine, an option or a version that can do it",
             Self::Conflict => "begin the transaction again",
             Self::Deadlock => "roll the transaction back and begin it again",
+            Self::UniqueViolation => "choose another key, or change the record that has this one",
+            Self::NotReady => "wait until the index is built, or ask without it",
             Self::TimedOut => "try again later, or allow more time",
             Self::Cancelled => "start it again when it is wanted",
             Self::LimitExceeded => "delete something, or raise the limit in the options",

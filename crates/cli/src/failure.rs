@@ -176,14 +176,18 @@ impl From<esker::Error> for Failure {
             ErrorKind::InvalidArgument
             | ErrorKind::Unsupported
             | ErrorKind::NotFound
+            | ErrorKind::UniqueViolation
+            | ErrorKind::NotReady
             | ErrorKind::Conflict => error.to_string(),
             _ => format!("{error}; {}", error.advice()),
         };
         match error.kind() {
             ErrorKind::InvalidArgument | ErrorKind::Unsupported => Self::Usage(sentence),
-            ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Deadlock => {
-                Self::Refused(sentence)
-            }
+            ErrorKind::NotFound
+            | ErrorKind::UniqueViolation
+            | ErrorKind::NotReady
+            | ErrorKind::Conflict
+            | ErrorKind::Deadlock => Self::Refused(sentence),
             ErrorKind::Corruption => Self::Damage(sentence),
             ErrorKind::Cancelled => Self::Interrupted,
             _ => Self::Engine(sentence),

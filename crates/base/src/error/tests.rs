@@ -4,7 +4,7 @@ use super::*;
 use std::collections::HashSet;
 
 /// Every kind. The match makes the compiler ask for a new one here.
-const KINDS: [ErrorKind; 15] = [
+const KINDS: [ErrorKind; 17] = [
     ErrorKind::InvalidArgument,
     ErrorKind::NotFound,
     ErrorKind::Corruption,
@@ -20,6 +20,8 @@ const KINDS: [ErrorKind; 15] = [
     ErrorKind::Cancelled,
     ErrorKind::LimitExceeded,
     ErrorKind::Background,
+    ErrorKind::UniqueViolation,
+    ErrorKind::NotReady,
 ];
 
 fn place(kind: ErrorKind) -> usize {
@@ -39,6 +41,8 @@ fn place(kind: ErrorKind) -> usize {
         ErrorKind::Cancelled => 12,
         ErrorKind::LimitExceeded => 13,
         ErrorKind::Background => 14,
+        ErrorKind::UniqueViolation => 15,
+        ErrorKind::NotReady => 16,
     }
 }
 
