@@ -82,14 +82,11 @@ impl<'a> Member<'a> {
         self.batch
     }
 
-    /// Whether it is left out of its group.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.outcome.is_err()
-    }
-
-    /// Leaves the batch out of its group.
-    pub(crate) fn refuse(&mut self, error: Error) {
-        self.outcome = Err(error);
+    /// Takes back what was appended to the batch.
+    pub(crate) fn forget_index_changes(&mut self) {
+        if let Some((count, encoded_bytes)) = self.own_records.take() {
+            self.batch.truncate(count, encoded_bytes);
+        }
     }
 
     /// Appends what the batch changes in indexes. It is logged from then on.
@@ -373,12 +370,9 @@ impl Engine {
                 member.outcome = Err(error.clone());
             }
         }
-        for member in members.iter_mut().filter(|member| member.outcome.is_err()) {
-            // Who tries the batch again has it derived again.
-            if let Some((count, encoded_bytes)) = member.own_records.take() {
-                member.batch.truncate(count, encoded_bytes);
-            }
-        }
+        // Who tries the batch again has it derived again.
+        let refused = members.iter_mut().filter(|member| member.outcome.is_err());
+        refused.for_each(Member::forget_index_changes);
     }
 
     fn try_commit_group(
@@ -410,6 +404,11 @@ impl Engine {
                 is_full = self.refuse_all_but_deletes(members, &error);
                 if !is_full {
                     return Err(error);
+                }
+                if members.iter().any(Member::is_indexed) {
+                    // What is left was derived from writes that are refused now.
+                    members.iter_mut().for_each(Member::forget_index_changes);
+                    self.maintain_indexes(writer, members, is_full)?;
                 }
                 self.order_and_log(writer, members)?
             }

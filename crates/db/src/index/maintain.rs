@@ -54,7 +54,7 @@ impl Engine {
                     group.absorb(layer);
                     member.add_index_changes(changes);
                 }
-                Err(error) => member.refuse(error),
+                Err(error) => member.refuse(&error),
             }
         }
         Ok(())
