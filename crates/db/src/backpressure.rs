@@ -44,14 +44,15 @@ impl Engine {
         Ok(())
     }
 
-    /// As [`Engine::make_room`], in the memory of one keyspace.
+    /// As [`Engine::make_room`], in the memory of one keyspace that `members` write to as well.
     pub(crate) fn make_room_in(
         self: &Arc<Self>,
         writer: &mut Writer,
         state: &Arc<KeyspaceState>,
+        members: &[Member<'_>],
     ) -> Result<()> {
         if state.load().active.memtable.bytes() >= state.write_buffer_bytes(&self.settings) {
-            self.seal_full(writer, state)?;
+            self.seal_full(writer, state, members)?;
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ impl Engine {
         if owner.is_dropped() || index.entries.is_dropped() {
             return Err(dropped(&owner.name));
         }
-        self.make_room_in(writer, &index.entries)?;
+        self.make_room_in(writer, &index.entries, &[])?;
         let (view, visible) = (owner.load_full(), self.visible_sequence());
         let start = Bound::Excluded(index.build.lock().done_to.clone());
         let range = KeyRange::new(&(start, Bound::Unbounded));

@@ -37,18 +37,18 @@ impl Engine {
         members: &mut [Member<'_>],
         is_full: bool,
     ) -> Result<()> {
+        for state in members.iter().flat_map(Member::keyspaces) {
+            for index in &state.indexes.set().declared {
+                let room = self.make_room_in(writer, &index.entries, members);
+                // What deletes goes on where there is no space: it is what makes some.
+                if !is_full {
+                    room?;
+                }
+            }
+        }
         let mut group = Layer::default();
         let indexed = |member: &&mut Member<'_>| member.is_indexed() && !member.is_refused();
         for member in members.iter_mut().filter(indexed) {
-            for state in member.keyspaces() {
-                for index in &state.indexes.set().declared {
-                    let room = self.make_room_in(writer, &index.entries);
-                    // What deletes goes on where there is no space: it is what makes some.
-                    if !is_full {
-                        room?;
-                    }
-                }
-            }
             match self.derive_changes(&group, member) {
                 Ok((changes, layer)) => {
                     group.absorb(layer);
