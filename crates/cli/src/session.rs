@@ -51,6 +51,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Whether a question would be put, and so has to know what it is about.
+    pub(crate) fn asks(&self) -> bool {
+        !self.yes
+    }
+
     /// Returns only if `loss`, a sentence, was agreed to.
     pub(crate) fn confirm(&mut self, loss: &str) -> Result<()> {
         confirm::confirm(self.ask, self.yes, loss)
@@ -72,7 +77,8 @@ impl Session {
             ask,
         };
         if matches!(verb, Verb::Exit) {
-            return self.leave_transaction(&mut context, "exit");
+            self.leave_transaction(&mut context, "exit")?;
+            return Reply::done("").print(context.style);
         }
         self.answer(verb, &mut context)?.print(context.style)
     }

@@ -92,20 +92,21 @@ impl Session {
         if self.transaction.is_some() {
             only_default(&keyspace, "a range delete")?;
         }
-        let extent = self.extent(&keyspace, &range)?;
-        if extent.keys == 0 {
-            return Ok(Reply::done("there was no key to delete").field("keys", 0));
+        let extent = self.extent_if_asked(&keyspace, &range, context)?;
+        if let Some(extent) = extent {
+            if extent.keys == 0 {
+                return Ok(Reply::done("there was no key to delete").field("keys", 0));
+            }
+            let (lost, what) = (extent.shown(), range.shown());
+            let place = self.place(&keyspace)?;
+            context.confirm(&format!("This deletes {lost}: {what}, in {place}."))?;
         }
-        let (lost, what) = (extent.shown(), range.shown());
-        let place = self.place(&keyspace)?;
-        context.confirm(&format!("This deletes {lost}: {what}, in {place}."))?;
         match &mut self.transaction {
             Some(open) => open.transaction.delete_range::<&[u8]>(range.bounds())?,
             None => keyspace.delete_range::<&[u8]>(range.bounds())?,
         }
         self.wrote();
-        let note = format!("{lost} deleted");
-        Ok(extent.counts(Reply::done(note)))
+        Ok(removed(extent, "deleted"))
     }
 
     pub(super) fn exists(&mut self, verb: &KeyArgument, context: &Context<'_>) -> Result<Reply> {
@@ -169,17 +170,16 @@ impl Session {
     pub(super) fn clear(&mut self, context: &mut Context<'_>) -> Result<Reply> {
         self.outside_transaction("clear")?;
         let keyspace = self.keyspace(context)?;
-        let extent = self.extent(&keyspace, &KeyRange::default())?;
-        let lost = extent.shown();
-        if extent.keys > 0 {
+        let extent = self.extent_if_asked(&keyspace, &KeyRange::default(), context)?;
+        if let Some(extent) = extent.filter(|extent| extent.keys > 0) {
+            let lost = extent.shown();
             let place = self.place(&keyspace)?;
             let backups = self.backups_to_go_back_to()?;
-            context.confirm(&format!(
-                "This removes {lost}: everything in {place}.{backups}"
-            ))?;
+            let loss = format!("This removes {lost}: everything in {place}.{backups}");
+            context.confirm(&loss)?;
         }
         keyspace.clear()?;
-        Ok(extent.counts(Reply::done(format!("{lost} removed"))))
+        Ok(removed(extent, "removed"))
     }
 
     /// For questions: which keyspace of which database.
@@ -229,6 +229,18 @@ impl Session {
         Ok(extent)
     }
 
+    /// As [`Session::extent`], where it is needed for a question: counting takes as long as reading,
+    /// and removing does not.
+    fn extent_if_asked(
+        &mut self,
+        keyspace: &Keyspace,
+        range: &KeyRange,
+        context: &Context<'_>,
+    ) -> Result<Option<Extent>> {
+        let extent = context.asks().then(|| self.extent(keyspace, range));
+        extent.transpose()
+    }
+
     /// The records of a range as the session sees them.
     pub(super) fn entries(
         &mut self,
@@ -239,6 +251,14 @@ impl Session {
             Some(open) => open.transaction.range_in::<&[u8]>(keyspace, bounds),
             None => keyspace.range::<&[u8]>(bounds),
         }
+    }
+}
+
+/// What a range that is gone held, as far as it was counted.
+fn removed(extent: Option<Extent>, how: &str) -> Reply {
+    match extent {
+        Some(extent) => extent.counts(Reply::done(format!("{} {how}", extent.shown()))),
+        None => Reply::done(how),
     }
 }
 
