@@ -343,7 +343,8 @@ settings! {
         /// Runs that gather in a tier before they are merged (tiered, lazy-leveled). Default 4; 2 to 64. A
         /// keyspace may have its own.
         tier_runs: usize = 4;
-        /// Tables kept open at once. Default 512; 4 to 1,048,576.
+        /// Tables kept open at once, never more than half of the files that the process may have open.
+        /// Default 512; 4 to 1,048,576.
         max_open_files: usize = 512;
         /// The longest key that may be written, bytes. Default and upper bound 1 MiB. Longer ones that are
         /// there stay readable.

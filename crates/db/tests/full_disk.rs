@@ -62,6 +62,10 @@ fn durably(durability: Durability) -> WriteOptions {
 
 /// Puts until the answer is `NoSpace`, several times over; what was acknowledged.
 fn fill(db: &Db, model: &mut Map, durability: Durability) {
+    fill_with(db, model, durability, value);
+}
+
+fn fill_with(db: &Db, model: &mut Map, durability: Durability, value: impl Fn(usize) -> Vec<u8>) {
     let mut refusals = 0;
     for number in 0.. {
         if is_full(db.put_opt(key(number), value(number), &durably(durability))) {
@@ -315,9 +319,10 @@ fn on_a_real_small_disk() {
                 bytes.truncate(bytes.len() / 2);
             }
         }
-        fill(&db, &mut model, durability);
+        let large = |number| value(number).repeat(40);
+        fill_with(&db, &mut model, durability, large);
         compare(&db, &model);
-        delete(&db, &mut model, 10_000, durability);
+        delete(&db, &mut model, 3_000, durability);
         compare(&db, &model);
         drop(file);
         std::fs::remove_file(&filler).unwrap();
@@ -332,7 +337,7 @@ fn on_a_real_small_disk() {
             model.insert(key, value);
         }
         compare(&db, &model);
-        delete(&db, &mut model, 10_000, durability);
+        delete(&db, &mut model, 3_000, durability);
         db.delete_range(key(1000)..key(999_999)).unwrap();
         model.retain(|it, _| *it < key(1000) || *it >= key(999_999));
         compare(&db, &model);
