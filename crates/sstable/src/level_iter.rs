@@ -11,6 +11,7 @@ use esker_base::iterator::InternalIterator;
 use esker_base::{Result, Trailer};
 
 use crate::block::PinnedValue;
+use crate::block_expiries::SkipBlocks;
 use crate::table_cache::TableHandle;
 use crate::table_iter::{FillCache, TableIter};
 
@@ -22,6 +23,7 @@ pub struct LevelIter {
     /// The table of `current`.
     position: usize,
     current: Option<TableIter>,
+    skip: SkipBlocks,
 }
 
 impl LevelIter {
@@ -33,7 +35,15 @@ impl LevelIter {
             fill,
             position: 0,
             current: None,
+            skip: SkipBlocks::None,
         }
+    }
+
+    /// Leaves out blocks and tables that the walk need not read.
+    #[must_use]
+    pub fn skipping(mut self, skip: SkipBlocks) -> Self {
+        self.skip = skip;
+        self
     }
 
     /// The value of the current record without copying it.
@@ -56,13 +66,27 @@ impl LevelIter {
         self.position = position;
         match &mut self.current {
             Some(current) => Ok(current),
-            none => Ok(none.insert(TableIter::new(&self.tables[position], self.fill)?)),
+            none => {
+                let iter = TableIter::new(&self.tables[position], self.fill)?;
+                Ok(none.insert(iter.skipping(self.skip.clone())))
+            }
         }
     }
 
-    /// Whether table `position` has no point record, which its description tells.
+    /// Whether the walk meets no point record of table `position`, which its description tells.
     fn has_no_entry(&self, position: usize) -> bool {
-        self.tables[position].meta().entries == 0
+        let meta = self.tables[position].meta();
+        let is_skipped = match &self.skip {
+            SkipBlocks::None => false,
+            SkipBlocks::Expired(clock) => {
+                meta.expiring_entries == meta.entries
+                    && meta.latest_expiry_millis <= clock.now_millis()
+            }
+            SkipBlocks::NothingExpired { until } => {
+                meta.expiring_entries == 0 || meta.earliest_expiry_millis > *until
+            }
+        };
+        meta.entries == 0 || is_skipped
     }
 
     /// Goes to the first record of the tables from `position` on.

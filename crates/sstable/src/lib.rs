@@ -9,6 +9,7 @@
 mod block;
 mod block_builder;
 mod block_cache;
+mod block_expiries;
 mod block_io;
 mod block_iter;
 mod compression;
@@ -33,6 +34,7 @@ mod verify;
 
 pub use block::PinnedValue;
 pub use block_cache::BlockCache;
+pub use block_expiries::SkipBlocks;
 pub use level_iter::LevelIter;
 pub use options::{BlockLayoutChoice, Compression, FilterKind, TableOptions};
 pub use properties::Properties;

@@ -55,6 +55,8 @@ pub struct TableOptions {
     pub index_partition_bytes: usize,
     /// The layout of data blocks.
     pub layout: BlockLayoutChoice,
+    /// Whether a table in which something expires says of each block when.
+    pub block_expiries: bool,
 }
 
 impl Default for TableOptions {
@@ -66,6 +68,7 @@ impl Default for TableOptions {
             filter_bits_per_key: 10.0,
             index_partition_bytes: 1 << 20,
             layout: BlockLayoutChoice::default(),
+            block_expiries: true,
         }
     }
 }

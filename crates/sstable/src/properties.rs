@@ -14,6 +14,7 @@ use esker_base::coding::{Decoder, put_bytes, put_varint, varint_bytes};
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result};
 
+use crate::format::BlockHandle;
 use crate::options::{Compression, FilterKind};
 
 /// What a table says of itself.
@@ -36,6 +37,8 @@ pub struct Properties {
     pub filter: FilterKind,
     /// A target for the size of data blocks, bytes before compression.
     pub block_bytes: u64,
+    /// Where it says of each data block when its records expire; no bytes where it does not.
+    pub(crate) block_expiries: BlockHandle,
 }
 
 // Even tags are needed to read the table rightly, odd ones inform.
@@ -47,6 +50,7 @@ const TAG_LARGEST_IS_EXCLUSIVE: u64 = 6;
 const TAG_NUMBERS: u64 = 101;
 const TAG_COMPRESSION: u64 = 201;
 const TAG_FILTER: u64 = 203;
+const TAG_BLOCK_EXPIRIES: u64 = 205;
 
 impl Properties {
     /// The fields that are plain numbers, in the order of their tags. New ones go to the end.
@@ -94,6 +98,13 @@ impl Properties {
         }
         put_number(&mut out, TAG_COMPRESSION, self.compression as u64);
         put_number(&mut out, TAG_FILTER, self.filter as u64);
+        if self.block_expiries.bytes > 0 {
+            let mut field = Vec::new();
+            put_varint(&mut field, self.block_expiries.offset);
+            put_varint(&mut field, self.block_expiries.bytes);
+            put_varint(&mut out, TAG_BLOCK_EXPIRIES);
+            put_bytes(&mut out, &field);
+        }
         out
     }
 
@@ -141,6 +152,18 @@ impl Properties {
                     _ => FilterKind::None,
                 };
             }
+            TAG_BLOCK_EXPIRIES => {
+                let mut decoder = Decoder::new(field);
+                self.block_expiries = BlockHandle {
+                    offset: decoder.varint()?,
+                    bytes: decoder.varint()?,
+                };
+                if !decoder.is_empty() {
+                    return Err(Error::corruption(
+                        "a table's property 205 has bytes after it",
+                    ));
+                }
+            }
             _ => {
                 let place = tag.checked_sub(TAG_NUMBERS).filter(|steps| steps % 2 == 0);
                 let place = place.and_then(|steps| usize::try_from(steps / 2).ok());
@@ -185,6 +208,10 @@ mod tests {
         let mut properties = Properties {
             compression: Compression::Lz4,
             filter: FilterKind::Standard,
+            block_expiries: BlockHandle {
+                offset: 4000,
+                bytes: 77,
+            },
             ..Properties::default()
         };
         properties.meta.bounds = KeyBounds::half_open("a", "");

@@ -17,6 +17,7 @@ use esker_vfs::fs::{FileSystem, RandomAccessFile};
 
 use crate::block::{self, Block, BlockParts, PinnedValue};
 use crate::block_cache::{BlockCache, BlockSlots};
+use crate::block_expiries::{BlockExpiries, SkipBlocks};
 use crate::block_io::BlockFile;
 use crate::filter::Filter;
 use crate::format::{BlockHandle, Footer};
@@ -49,6 +50,8 @@ pub struct Table {
     ingested_sequence: SequenceNumber,
     cache: Arc<BlockCache>,
     salt: usize,
+    /// When the records of each block expire, once somebody has asked.
+    block_expiries: OnceLock<BlockExpiries>,
 }
 
 impl std::fmt::Debug for Table {
@@ -103,6 +106,7 @@ impl Table {
             ingested_sequence: 0,
             cache: blocks,
             salt,
+            block_expiries: OnceLock::new(),
         })
     }
 
@@ -389,6 +393,27 @@ impl Table {
             index: block,
             slots,
         }))
+    }
+
+    /// Whether a walk that skips `skip` need not read the data block at `offset`.
+    pub(crate) fn skips_block(&self, offset: u64, skip: &SkipBlocks) -> Result<bool> {
+        if matches!(skip, SkipBlocks::None) || self.properties.block_expiries.bytes == 0 {
+            return Ok(false);
+        }
+        let expiries = match self.block_expiries.get() {
+            Some(expiries) => expiries,
+            None => {
+                let handle = self.properties.block_expiries;
+                let contents = self.block_file().read_block(handle)?;
+                let damaged =
+                    |source| block_damage("the expiries of blocks", source, handle, &self.path);
+                let expiries = BlockExpiries::decode(&contents, self.properties.data_bytes);
+                let expiries = expiries.map_err(damaged)?;
+                // Another thread may have been faster.
+                self.block_expiries.get_or_init(|| expiries)
+            }
+        };
+        Ok(expiries.skips(offset, skip))
     }
 
     /// The file as blocks are read from it.

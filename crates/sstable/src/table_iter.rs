@@ -11,6 +11,7 @@ use esker_base::iterator::InternalIterator;
 use esker_base::{Result, Trailer};
 
 use crate::block::{Block, PinnedValue};
+use crate::block_expiries::SkipBlocks;
 use crate::block_iter::BlockIter;
 use crate::read_ahead::ReadAhead;
 use crate::table::Table;
@@ -37,6 +38,7 @@ pub struct TableIter {
     read_ahead: ReadAhead,
     /// Where blocks are decompressed.
     scratch: Vec<u8>,
+    skip: SkipBlocks,
 }
 
 impl TableIter {
@@ -59,7 +61,23 @@ impl TableIter {
             entries: BlockIter::new(),
             read_ahead: ReadAhead::new(fill == FillCache::No),
             scratch: Vec::new(),
+            skip: SkipBlocks::None,
         }
+    }
+
+    /// Leaves out blocks that the walk need not read.
+    #[must_use]
+    pub fn skipping(mut self, skip: SkipBlocks) -> Self {
+        self.skip = skip;
+        self
+    }
+
+    fn skips(&self, leaf: usize, block: usize) -> Result<bool> {
+        if matches!(self.skip, SkipBlocks::None) {
+            return Ok(false);
+        }
+        let offset = self.table.leaf(leaf)?.index.handle(block).offset;
+        self.table.skips_block(offset, &self.skip)
     }
 
     /// The value of the current record without copying it.
@@ -116,15 +134,22 @@ impl TableIter {
     /// Goes to the first record of the block after the current one.
     #[cold]
     fn next_block(&mut self) -> Result<()> {
-        let (mut leaf, mut block) = (self.leaf, self.block + 1);
+        self.first_from(self.leaf, self.block + 1)
+    }
+
+    /// Goes to the first record of the blocks from `block` on.
+    fn first_from(&mut self, mut leaf: usize, mut block: usize) -> Result<()> {
         // No block and no partition is empty; an index may be, where there is no record.
         while leaf < self.table.leaves() {
-            if block < self.leaf_blocks(leaf)? {
+            if block >= self.leaf_blocks(leaf)? {
+                (leaf, block) = (leaf + 1, 0);
+            } else if self.skips(leaf, block)? {
+                block += 1;
+            } else {
                 self.enter(leaf, block)?;
                 self.entries.seek_to_first();
                 return Ok(());
             }
-            (leaf, block) = (leaf + 1, 0);
         }
         self.leave();
         Ok(())
@@ -133,9 +158,17 @@ impl TableIter {
     /// Goes to the last record of the block before the current one.
     #[cold]
     fn previous_block(&mut self) -> Result<()> {
-        let (mut leaf, mut block) = (self.leaf, self.block);
+        self.last_before(self.leaf, self.block)
+    }
+
+    /// Goes to the last record of the blocks before `block`.
+    fn last_before(&mut self, mut leaf: usize, mut block: usize) -> Result<()> {
         loop {
             if let Some(previous) = block.checked_sub(1) {
+                if self.skips(leaf, previous)? {
+                    block = previous;
+                    continue;
+                }
                 self.enter(leaf, previous)?;
                 self.entries.seek_to_last();
                 return Ok(());
@@ -162,25 +195,13 @@ impl TableIter {
     }
 
     fn try_seek_to_first(&mut self) -> Result<()> {
-        if self.leaf_blocks(0)? == 0 {
-            self.leave();
-            return Ok(());
-        }
-        self.enter(0, 0)?;
-        self.entries.seek_to_first();
-        Ok(())
+        self.first_from(0, 0)
     }
 
     fn try_seek_to_last(&mut self) -> Result<()> {
         let leaf = self.table.leaves() - 1;
-        match self.leaf_blocks(leaf)?.checked_sub(1) {
-            Some(block) => {
-                self.enter(leaf, block)?;
-                self.entries.seek_to_last();
-            }
-            None => self.leave(),
-        }
-        Ok(())
+        let blocks = self.leaf_blocks(leaf)?;
+        self.last_before(leaf, blocks)
     }
 
     fn try_seek(&mut self, key: &[u8], stored: Trailer) -> Result<()> {
@@ -188,6 +209,9 @@ impl TableIter {
             self.leave();
             return Ok(());
         };
+        if self.skips(leaf, block)? {
+            return self.first_from(leaf, block + 1);
+        }
         self.enter(leaf, block)?;
         self.entries.seek(key, stored);
         if self.entries.valid() {
@@ -201,6 +225,9 @@ impl TableIter {
         let Some((leaf, block)) = self.table.locate(key, stored)? else {
             return self.try_seek_to_last();
         };
+        if self.skips(leaf, block)? {
+            return self.last_before(leaf, block);
+        }
         self.enter(leaf, block)?;
         self.entries.seek(key, stored);
         if !self.entries.valid() {

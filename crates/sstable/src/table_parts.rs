@@ -123,6 +123,17 @@ impl Parts {
         {
             return Err("a table's index partitions do not follow its data");
         }
+        let expiries = self.properties.block_expiries;
+        if expiries.bytes > 0
+            && (expiries.offset < self.properties.data_bytes
+                || expiries
+                    .end()
+                    .is_none_or(|end| end > self.footer.properties.offset))
+        {
+            return Err(
+                "a table's expiries of blocks lie elsewhere than between data and properties",
+            );
+        }
         if meta.range_tombstones != self.tombstones.tombstone_count() {
             return Err("a table's properties miscount its range tombstones");
         }

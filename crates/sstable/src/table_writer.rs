@@ -17,6 +17,7 @@ use esker_base::{Error, Result, Trailer, ValueKind};
 use esker_vfs::fs::FileSystem;
 
 use crate::block_builder::BlockBuilder;
+use crate::block_expiries::BlockExpiriesBuilder;
 use crate::block_io;
 use crate::file_sink::FileSink;
 use crate::filter::FilterBuilder;
@@ -53,6 +54,7 @@ pub struct TableWriter {
     waiting: Option<WaitingBlock>,
     index: IndexBuilder,
     filter: FilterBuilder,
+    expiries: BlockExpiriesBuilder,
     tombstones: FragmentedTombstones,
     tally: Tally,
     /// The last record's user key and trailer.
@@ -97,6 +99,7 @@ impl TableWriter {
             waiting: None,
             index: IndexBuilder::default(),
             filter: FilterBuilder::new(options.filter, options.filter_bits_per_key),
+            expiries: BlockExpiriesBuilder::default(),
             tombstones: FragmentedTombstones::default(),
             tally: Tally::default(),
             last_key: Vec::new(),
@@ -132,6 +135,7 @@ impl TableWriter {
         }
         self.last_trailer = trailer;
         self.block.add(key, trailer, value);
+        self.expiries.record(trailer, value);
         self.tally.record(key, trailer, value, is_new_key);
         Ok(())
     }
@@ -188,6 +192,7 @@ impl TableWriter {
             // it reads no block.
             let last_key = std::mem::take(&mut self.last_key);
             self.index.add(&last_key, None, waiting.stored_bytes);
+            self.expiries.add(waiting.stored_bytes, true);
             self.last_key = last_key;
         }
         let data_bytes = self.sink.offset();
@@ -208,6 +213,12 @@ impl TableWriter {
             self.tombstones.encode(&mut self.payload);
             write_block(sink, &self.payload, self.options.compression, number)?
         };
+        let block_expiries = match self.expiries.encode() {
+            Some(expiries) if self.options.block_expiries => {
+                write_block(sink, &expiries, Compression::None, number)?
+            }
+            _ => BlockHandle::default(),
+        };
         let distinct_keys = self.tally.distinct_keys;
         let mut meta = self.tally.finish(&self.last_key, &self.tombstones);
         meta.number = number;
@@ -221,6 +232,7 @@ impl TableWriter {
             compression: self.options.compression,
             filter: self.options.filter,
             block_bytes: self.options.block_bytes as u64,
+            block_expiries,
         };
         let properties_handle = write_block(sink, &properties.encode(), Compression::None, number)?;
         let file_checksum = sink.checksum();
@@ -254,6 +266,7 @@ impl TableWriter {
         self.uncompressed_data_bytes += self.payload.len() as u64;
         let compression = self.options.compression;
         let handle = write_block(&mut self.sink, &self.payload, compression, self.number)?;
+        self.expiries.end_block();
         self.waiting = Some(WaitingBlock {
             last_trailer,
             stored_bytes: handle.bytes,
@@ -263,6 +276,7 @@ impl TableWriter {
 
     /// Gives the block before `next_key` its separator.
     fn index_block(&mut self, waiting: WaitingBlock, next_key: &[u8], is_new_key: bool) {
+        self.expiries.add(waiting.stored_bytes, is_new_key);
         if is_new_key {
             let separator = shortest_separator(&self.last_key, next_key);
             self.index.add(&separator, None, waiting.stored_bytes);

@@ -1,6 +1,7 @@
 //! Whole tables against a sorted list: written, opened, searched, walked, verified, damaged.
 
 mod damage;
+mod expired_blocks;
 mod forgery;
 mod golden;
 mod levels;

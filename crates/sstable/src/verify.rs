@@ -11,6 +11,7 @@ use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result, Trailer, ValueKind};
 
 use crate::block::Block;
+use crate::block_expiries::BlockExpiriesBuilder;
 use crate::block_iter::BlockIter;
 use crate::format::{FOOTER_BYTES, Footer};
 use crate::index::TableIndex;
@@ -71,6 +72,7 @@ struct Verification<'a> {
     last_trailer: Trailer,
     /// The separator of the block before: every record of this block is beyond it.
     separator: Option<(Vec<u8>, Trailer)>,
+    expiries: BlockExpiriesBuilder,
 }
 
 impl<'a> Verification<'a> {
@@ -86,6 +88,7 @@ impl<'a> Verification<'a> {
             last_key: Vec::new(),
             last_trailer: Trailer::OLDEST,
             separator: None,
+            expiries: BlockExpiriesBuilder::default(),
         }
     }
 
@@ -96,6 +99,7 @@ impl<'a> Verification<'a> {
     fn run(mut self) -> Result<()> {
         self.data_blocks()?;
         self.rest_of_file()?;
+        self.block_expiries_agree()?;
         self.counts()
     }
 
@@ -136,6 +140,10 @@ impl<'a> Verification<'a> {
                 let block = self.table.parse_block(contents, handle)?;
                 let separator = leaf.index.separator(place);
                 self.block(block, &mut entries, &separator, handle.offset)?;
+                self.expiries.end_block();
+                // A separator has a trailer of its own where the next block goes on with its key.
+                let next_is_another_key = separator.1 == Trailer::OLDEST;
+                self.expiries.add(handle.bytes, next_is_another_key);
                 self.separator = Some(separator);
                 self.advance(handle.bytes)?;
             }
@@ -209,8 +217,23 @@ impl<'a> Verification<'a> {
             self.last_key.extend_from_slice(key);
         }
         self.last_trailer = trailer;
+        self.expiries.record(trailer, value);
         self.tally.record(key, trailer, value, is_new_key);
         Ok(())
+    }
+
+    /// What the table says of its blocks' expiries, if it does, is what its blocks say.
+    fn block_expiries_agree(&self) -> Result<()> {
+        let handle = self.table.properties().block_expiries;
+        if handle.bytes == 0 {
+            return Ok(());
+        }
+        let stored = self.table.block_file().read_block(handle)?;
+        if self.expiries.encode() == Some(stored) {
+            return Ok(());
+        }
+        let message = "a table's blocks expire at other times than it says";
+        Err(self.damaged(message, handle.offset))
     }
 
     /// Everything behind the data blocks.

@@ -65,6 +65,8 @@ fn shapes() -> (TableOptions, Vec<Record>, FragmentedTombstones) {
         compression: Compression::None,
         filter: FilterKind::None,
         layout: BlockLayoutChoice::Slot,
+        // As the first version wrote it.
+        block_expiries: false,
         ..TableOptions::default()
     };
     let mut records: Vec<Record> = (0..20u32)

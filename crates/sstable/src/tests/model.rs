@@ -42,6 +42,7 @@ fn options() -> impl Strategy<Value = TableOptions> {
                     filter_bits_per_key,
                     index_partition_bytes,
                     layout: layouts[layout],
+                    block_expiries: true,
                 }
             },
         )
