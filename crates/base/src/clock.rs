@@ -3,7 +3,14 @@
 //! Invariant: the engine never asks the operating system for the time except through
 //! [`SystemClock`], so that a test can stop, advance or turn back the clock.
 
-use std::fmt::Debug;
+mod steady;
+mod timers;
+
+pub use steady::SteadyClock;
+pub use timers::TimerCall;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Thread};
@@ -24,6 +31,11 @@ pub trait Clock: Send + Sync + Debug + 'static {
         if left > 0 {
             thread::park_timeout(Duration::from_micros(left));
         }
+    }
+    /// Calls `call` once `delay` is over, on some thread; it must return soon. By default by the
+    /// machine's time, from one thread for the whole process.
+    fn call_after(&self, delay: Duration, call: TimerCall) {
+        timers::call_after(delay, call);
     }
 }
 
@@ -59,6 +71,11 @@ impl Clock for SystemClock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        // Most readings are of the same millisecond: they do not write.
+        let latest = self.latest_millis.load(Ordering::Relaxed);
+        if millis <= latest {
+            return latest;
+        }
         self.latest_millis
             .fetch_max(millis, Ordering::Relaxed)
             .max(millis)
@@ -73,13 +90,58 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that a test moves by hand. Sleeping advances it.
-#[derive(Debug, Default)]
+/// A clock that stands still: one reading of another, for what has to be judged at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    wall_millis: u64,
+    monotonic_micros: u64,
+}
+
+impl Moment {
+    /// What `clock` shows now.
+    #[must_use]
+    pub fn now(clock: &dyn Clock) -> Self {
+        Self {
+            wall_millis: clock.now_millis(),
+            monotonic_micros: clock.monotonic_micros(),
+        }
+    }
+}
+
+impl Clock for Moment {
+    fn now_millis(&self) -> u64 {
+        self.wall_millis
+    }
+
+    fn monotonic_micros(&self) -> u64 {
+        self.monotonic_micros
+    }
+
+    /// A moment has no duration.
+    fn sleep(&self, _duration: Duration) {}
+}
+
+/// A clock that a test moves by hand. Sleeping advances it, and advancing it calls the timers that
+/// are due, in the advancing thread.
+#[derive(Default)]
 pub struct ManualClock {
     wall_millis: AtomicU64,
     monotonic_micros: AtomicU64,
     /// Threads that wait for a later time. Each looks at the time again when it has moved.
     parked: Mutex<Vec<Thread>>,
+    /// By when they are due on the monotonic clock, and then by their number.
+    timers: parking_lot::Mutex<BTreeMap<(u64, u64), TimerCall>>,
+    /// How many timers were set so far.
+    timers_set: AtomicU64,
+}
+
+impl Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualClock")
+            .field("wall_millis", &self.wall_millis)
+            .field("monotonic_micros", &self.monotonic_micros)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ManualClock {
@@ -100,10 +162,22 @@ impl ManualClock {
         // After the time, so that a thread which is not in the list yet sees the new one.
         let parked = std::mem::take(&mut *self.parked());
         parked.iter().for_each(Thread::unpark);
+        while let Some(call) = self.next_due() {
+            call();
+        }
     }
 
     fn parked(&self) -> std::sync::MutexGuard<'_, Vec<Thread>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_due(&self) -> Option<TimerCall> {
+        let mut timers = self.timers.lock();
+        let (due, _) = *timers.first_key_value()?.0;
+        if due > self.monotonic_micros() {
+            return None;
+        }
+        timers.pop_first().map(|(_, call)| call)
     }
 
     /// Sets the wall time, backwards too, as an administrator may.
@@ -139,6 +213,13 @@ impl Clock for ManualClock {
         }
         thread::park();
     }
+
+    fn call_after(&self, delay: Duration, call: TimerCall) {
+        let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        let due = self.monotonic_micros().saturating_add(delay);
+        let number = self.timers_set.fetch_add(1, Ordering::Relaxed);
+        self.timers.lock().insert((due, number), call);
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +251,28 @@ mod tests {
             }
         });
         assert!(clock.monotonic_micros() >= 3000 && clock.parked().is_empty());
+    }
+
+    #[test]
+    fn advancing_calls_what_is_due_and_what_that_sets_later() {
+        let clock = std::sync::Arc::new(ManualClock::default());
+        let calls = std::sync::Arc::new(AtomicU64::new(0));
+        let (inner, counted) = (clock.clone(), calls.clone());
+        let again = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let counted = counted.clone();
+            let call = move || {
+                counted.fetch_add(10, Ordering::Relaxed);
+            };
+            inner.call_after(Duration::from_millis(5), Box::new(call));
+        };
+        clock.call_after(Duration::from_millis(5), Box::new(again));
+        clock.advance(Duration::from_millis(4));
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        clock.advance(Duration::from_millis(5));
+        assert_eq!(calls.load(Ordering::Relaxed), 11);
     }
 
     #[test]

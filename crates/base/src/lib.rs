@@ -1,7 +1,7 @@
 //! What two or more crates of esker share: names, orders, encodings and the one error type.
 //!
-//! Invariant: no I/O, no threads, no policy. Everything above imports this crate; it imports
-//! nothing of the workspace.
+//! Invariant: no I/O, no policy, and no threads but the one for timers that belongs to the real clock.
+//! Everything above imports this crate; it imports nothing of the workspace.
 #![forbid(unsafe_code)]
 
 pub mod checksum;

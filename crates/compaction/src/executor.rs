@@ -51,6 +51,12 @@ pub trait Executor: Send + Sync + Debug + 'static {
     fn assist(&self) -> bool {
         false
     }
+
+    /// Whether jobs run on threads of their own. Where they do not, one may run in a thread that
+    /// holds locks, and must not wait for them.
+    fn has_threads(&self) -> bool {
+        true
+    }
 }
 
 /// Runs `work` and turns a panic into an error, so that a bug in one job is that job's failure.
@@ -309,6 +315,10 @@ impl Executor for ManualExecutor {
 
     fn assist(&self) -> bool {
         self.step()
+    }
+
+    fn has_threads(&self) -> bool {
+        false
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) compactions: usize,
     /// Jobs that prepare what the log will need.
     pub(crate) log_jobs: usize,
+    /// A clean-up of expired keys is waiting for its turn or running.
+    pub(crate) cleaning: bool,
     /// Tables that running compactions consume.
     pub(crate) busy: HashMap<KeyspaceId, HashSet<FileNumber>>,
     /// Keyspaces whose version changed since the picker last found nothing to do.
@@ -82,7 +84,7 @@ impl Background {
     /// Whether no job runs, so that every file is either named or a stray.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        !state.flushing && state.compactions == 0 && state.log_jobs == 0
+        !state.flushing && state.compactions == 0 && state.log_jobs == 0 && !state.cleaning
     }
 
     /// The last failures of a flush and of a compaction that have not been followed by a success.
@@ -155,9 +157,9 @@ impl Engine {
             if let Some(error) = &state.compaction_error {
                 return Err(error.clone());
             }
-            let running = state.flushing || state.compactions > 0 || state.log_jobs > 0;
-            let idle = !running && state.candidates.is_empty();
-            if idle {
+            let jobs = state.compactions + state.log_jobs;
+            let running = state.flushing || state.cleaning || jobs > 0;
+            if !running && state.candidates.is_empty() {
                 break;
             }
             if running {
@@ -173,6 +175,7 @@ impl Engine {
 
     /// Logs one keyspace's edit, durably, with the sequence it may rely on.
     pub(crate) fn apply(&self, edit: KeyspaceEdit) -> Result<()> {
+        self.versions.note_time(self.clock.now_millis());
         self.versions.log_and_apply(VersionEdit {
             last_sequence: Some(self.visible_sequence()),
             keyspaces: vec![edit],

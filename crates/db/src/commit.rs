@@ -16,7 +16,7 @@
 //! it has unlocked, so that one of the two sees the other.
 
 use crate::batch::WriteBatch;
-use crate::engine::Engine;
+use crate::engine::{Engine, Mode};
 use crate::index::maintain::IndexChanges;
 use crate::keyspace::{KeyspaceState, dropped};
 use crate::options::Durability;
@@ -99,6 +99,13 @@ impl<'a> Member<'a> {
 
     pub(crate) fn keyspaces(&self) -> &'a [Arc<KeyspaceState>] {
         self.keyspaces
+    }
+
+    /// Whether it does anything but delete.
+    pub(crate) fn puts(&self) -> bool {
+        use ValueKind::{RangeDelete, SingleDelete, Tombstone};
+        let mut records = self.batch.records().flatten();
+        records.any(|record| !matches!(record.kind, Tombstone | SingleDelete | RangeDelete))
     }
 
     pub(crate) fn encoded_bytes(&self) -> usize {
@@ -221,6 +228,11 @@ impl CommitQueue {
             writer,
             _wake: WakeNext(self),
         })
+    }
+
+    /// Whether nobody holds the writer lock now.
+    pub(crate) fn is_free(&self) -> bool {
+        self.try_lock().is_some()
     }
 
     fn take_waiting(&self) -> Vec<Arc<Waiter>> {
@@ -390,6 +402,9 @@ impl Engine {
             if !is_full {
                 return Err(error);
             }
+        }
+        if self.mode == Mode::Memory {
+            self.enforce_memory_limit(writer, members)?;
         }
         if members.iter().any(Member::is_indexed) {
             self.maintain_indexes(writer, members, is_full)?;

@@ -20,7 +20,7 @@ use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::{Error, Result, SequenceNumber};
 use esker_memtable::{Memtable, MemtableIter};
-use esker_sstable::{FillCache, LevelIter};
+use esker_sstable::{FillCache, LevelIter, SkipBlocks};
 use std::fmt;
 use std::sync::Arc;
 
@@ -236,7 +236,19 @@ impl View {
             .overlay
             .iter()
             .map(|overlay| Source::Memtable(overlay.memtable.iter()));
-        MergingIterator::new(overlay.chain(sources(&self.super_version, 0)).collect())
+        let mut sources = sources(&self.super_version, 0);
+        // Below the oldest run nothing is hidden by what has expired.
+        let runs = &self.super_version.runs;
+        if runs
+            .last()
+            .is_some_and(|oldest| oldest.has_expiring_entries)
+            && let Some(Source::Run(oldest)) = sources.pop_if(|last| matches!(last, Source::Run(_)))
+        {
+            let clock = Arc::clone(&self.keyspace.engine().clock);
+            let oldest = oldest.skipping(SkipBlocks::Expired(clock));
+            sources.push(Source::Run(oldest));
+        }
+        MergingIterator::new(overlay.chain(sources).collect())
     }
 
     /// The range tombstones of the super-version and those of the overlay, which are seen at sequence

@@ -216,6 +216,7 @@ impl Db {
         let mut stats = engine.counters.read();
         let keyspaces = engine.all_keyspaces();
         stats.memtable_bytes = keyspaces.iter().map(|state| memtable_bytes(state)).sum();
+        stats.memory_bytes = engine.memory_bytes();
         stats.block_cache_bytes = engine.blocks.used_bytes() as u64;
         stats.snapshots = engine.snapshots.summary().0 as u64;
         stats.locks_held = engine.locks.held() as u64;

@@ -7,10 +7,12 @@
 use crate::background::Background;
 use crate::background_error::Health;
 use crate::backup::BackupPlace;
+use crate::cleanup::Cleanup;
 use crate::commit::CommitQueue;
 use crate::index::definition::IndexDefinitions;
 use crate::keyspace::KeyspaceState;
 use crate::lock_table::LockTable;
+use crate::memory_limit::MemoryUse;
 use crate::next_segment::NextSegment;
 use crate::obsolete_files::LiveTables;
 use crate::recovery_point::RecoveryPoints;
@@ -140,6 +142,8 @@ pub(crate) struct Engine {
     /// The indexes that were declared at open.
     pub(crate) indexes: IndexDefinitions,
     pub(crate) closed: AtomicBool,
+    pub(crate) cleanup: Cleanup,
+    pub(crate) memory: MemoryUse,
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
 }
 
@@ -222,6 +226,8 @@ impl Engine {
             return Ok(());
         }
         self.locks.close();
+        // It commits, and must not wait for the lock that is taken next.
+        self.wait_for_cleanup();
         // No commit is under way once the lock was held: the next leader sees `closed` first.
         let mut writer = self.commit_queue.lock();
         let flushed = if self.mode == Mode::Disk {
@@ -233,6 +239,7 @@ impl Engine {
         self.next_segment.discard(self);
         self.drop_reserve();
         if flushed.is_ok() && self.mode == Mode::Disk {
+            self.persist_time();
             if let Err(error) = self.forget_log(&mut writer.log) {
                 // The next open reads it and finds that every record is in a table.
                 tracing::warn!(%error, "could not release the log at close");
@@ -281,10 +288,15 @@ impl fmt::Debug for Engine {
 /// What users hold: closes the engine with the last of them.
 pub(crate) struct EngineHandle {
     pub(crate) engine: Arc<Engine>,
+    /// Not so where a job of the engine's own uses what is made for users.
+    pub(crate) closes: bool,
 }
 
 impl Drop for EngineHandle {
     fn drop(&mut self) {
+        if !self.closes {
+            return;
+        }
         if let Err(error) = self.engine.close() {
             tracing::error!(%error, "closing the database failed");
         }

@@ -118,6 +118,7 @@ impl Loader<'_> {
             self.finish_table()?;
         }
         if self.writer.is_none() {
+            self.engine.check_memory()?;
             self.writer = Some(self.begin_table()?);
         }
         if let Some(writer) = &mut self.writer {

@@ -85,6 +85,7 @@ fn dump_edit(edit: &VersionEdit, out: &mut dyn Write) -> Result<()> {
         options,
         recovery_points,
         largest_keyspace,
+        latest_millis,
         completes_snapshot,
         is_published,
     } = edit;
@@ -93,6 +94,7 @@ fn dump_edit(edit: &VersionEdit, out: &mut dyn Write) -> Result<()> {
         ("last sequence", *last_sequence),
         ("oldest segment", *oldest_segment),
         ("largest keyspace", largest_keyspace.map(u64::from)),
+        ("latest wall time, milliseconds,", *latest_millis),
         (
             "bytes of options",
             options.as_ref().map(|options| options.len() as u64),

@@ -19,6 +19,7 @@ use crate::settings::{LiveSettings, millis_of};
 use crate::super_version::SuperVersion;
 use crate::value::Value;
 use arc_swap::ArcSwap;
+use esker_base::clock::{Clock, Moment};
 use esker_base::sync::Mutex;
 use esker_base::write_batch::{BatchEncoder, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, ValueKind};
@@ -331,8 +332,10 @@ impl Keyspace {
         engine.check_open()?;
         let view = self.state.load_at(sequence);
         let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
+        // One moment for all of them, of the clock too.
+        let now = Moment::now(engine.clock());
         let keys = keys.into_iter();
-        keys.map(|key| read::get(&view, key.as_ref(), visible, engine.clock()))
+        keys.map(|key| read::get(&view, key.as_ref(), visible, &now))
             .collect()
     }
 
@@ -348,9 +351,10 @@ impl Keyspace {
         let Some(found) = read::find(&view, key, visible)? else {
             return Ok(None);
         };
-        let expiry = found.expiry(engine.clock())?.flatten();
-        let now_millis = engine.clock().now_millis();
-        Ok(expiry.map(|expiry| Duration::from_millis(expiry.saturating_sub(now_millis))))
+        let now = Moment::now(engine.clock());
+        let expiry = found.expiry(&now)?.flatten();
+        let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now.now_millis()));
+        Ok(expiry.map(left))
     }
 
     /// All entries in key order.
@@ -485,9 +489,21 @@ impl Keyspace {
     /// # Errors
     /// As [`Keyspace::put`]; `InvalidArgument` for a range that ends before it starts.
     pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        self.delete_range_opt(range, &WriteOptions::new())
+    }
+
+    /// As [`Keyspace::delete_range`], with options of its own.
+    ///
+    /// # Errors
+    /// As [`Keyspace::delete_range`].
+    pub fn delete_range_opt<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+        options: &WriteOptions,
+    ) -> Result<()> {
         let mut batch = WriteBatch::new();
         batch.push_range(self.state.id, &KeyRange::new(&range));
-        self.write_here(batch, &WriteOptions::new())
+        self.write_here(batch, options)
     }
 
     /// Removes every key in O(1). Snapshots keep what they see.

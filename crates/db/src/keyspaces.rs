@@ -313,6 +313,7 @@ impl Engine {
     /// Changes settings: what is persisted becomes durable first.
     pub(crate) fn change_settings(self: &Arc<Self>, options: &RuntimeOptions) -> Result<()> {
         self.check_open()?;
+        let interval = self.settings.ttl_cleanup_interval();
         let settings = self.settings.change(options, |before, after| {
             if before.persisted() == after.persisted() {
                 return Ok(());
@@ -327,6 +328,9 @@ impl Engine {
         self.jobs
             .tables
             .set_open_files_limit(settings.max_open_files());
+        if settings.ttl_cleanup_interval() != interval {
+            self.arm_cleanup();
+        }
         for state in self.all_keyspaces() {
             self.note_pressure(&state);
             self.schedule_compactions(Some(state.id));

@@ -185,6 +185,7 @@ impl Engine {
                 return Err(error);
             }
         };
+        self.versions.note_time(self.clock.now_millis());
         let edit = VersionEdit {
             added_segments: vec![number],
             ..VersionEdit::default()

@@ -8,6 +8,7 @@ use crate::Db;
 use crate::background::Background;
 use crate::background_error::Health;
 use crate::backup::BackupPlace;
+use crate::cleanup::Cleanup;
 use crate::commit::CommitQueue;
 use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
 use crate::file_handles::HandleSaver;
@@ -15,6 +16,7 @@ use crate::index::definition::IndexDefinitions;
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::keyspace_options::KeyspaceOptions;
 use crate::keyspaces;
+use crate::memory_limit::MemoryUse;
 use crate::next_segment::NextSegment;
 use crate::obsolete_files::LiveTables;
 use crate::options::Options;
@@ -28,7 +30,7 @@ use crate::space_reserve::SpaceReserve;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use esker_base::checksum::checksum;
-use esker_base::clock::Clock;
+use esker_base::clock::{Clock, SteadyClock};
 use esker_base::filename::{FileKind, lock_path, manifest_path, table_path};
 use esker_base::sync::{Mutex, RwLock};
 use esker_base::{Error, ErrorKind, Result};
@@ -80,6 +82,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
     let parts = Parts {
         mode: Mode::Disk,
         settings,
+        memory: None,
         fs,
         directory,
         clock: options.clock,
@@ -91,8 +94,9 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
 }
 
 pub(crate) fn in_memory(options: Options) -> Result<Db> {
-    let settings = options.settle()?;
-    let fs = HandleSaver::new(Arc::new(MemFileSystem::new()));
+    let settings = options.settle_in_memory()?;
+    let memory = MemFileSystem::new();
+    let fs = HandleSaver::new(Arc::new(memory.clone()));
     let directory = PathBuf::from("/memory");
     fs.create_dir_all(&directory)
         .map_err(|e| io_error("create", &directory, e))?;
@@ -107,6 +111,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
     let parts = Parts {
         mode: Mode::Memory,
         settings,
+        memory: Some(memory),
         fs,
         directory,
         clock: options.clock,
@@ -140,6 +145,7 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
     let parts = Parts {
         mode: Mode::ReadOnly,
         settings,
+        memory: None,
         fs,
         directory,
         clock: options.clock,
@@ -275,6 +281,8 @@ pub(crate) fn database_id(clock: &dyn Clock, directory: &Path) -> [u8; 16] {
 struct Parts {
     mode: Mode,
     settings: Settings,
+    /// Where the files of a database in memory are.
+    memory: Option<MemFileSystem>,
     fs: Arc<HandleSaver>,
     directory: PathBuf,
     clock: Arc<dyn Clock>,
@@ -285,13 +293,14 @@ struct Parts {
 
 impl Parts {
     fn open(
-        self,
+        mut self,
         versions: VersionSet,
         lock: Option<Box<dyn FileLock>>,
         created: bool,
     ) -> Result<Db> {
         let mode = self.mode;
         let versions = Arc::new(versions);
+        self.clock = Arc::new(SteadyClock::new(self.clock, latest_millis(&versions)));
         if mode != Mode::Memory {
             check_tables(&*self.fs, &self.directory, &versions)?;
         }
@@ -322,8 +331,11 @@ impl Parts {
         for state in engine.all_keyspaces() {
             engine.schedule_compactions(Some(state.id));
         }
+        engine.arm_cleanup();
         let default = Arc::clone(&engine.default_keyspace);
-        let db = Db::new(Keyspace::new(Arc::new(EngineHandle { engine }), default));
+        let closes = true;
+        let handle = Arc::new(EngineHandle { engine, closes });
+        let db = Db::new(Keyspace::new(handle, default));
         db.open_indexes()?;
         Ok(db)
     }
@@ -422,9 +434,22 @@ impl Parts {
             },
             indexes: self.indexes,
             closed: AtomicBool::new(false),
+            cleanup: Cleanup::default(),
+            memory: MemoryUse::new(self.memory),
             lock: Mutex::new(lock),
         })
     }
+}
+
+/// The latest wall time that any earlier life of the database is known to have seen.
+fn latest_millis(versions: &VersionSet) -> u64 {
+    let state = versions.state();
+    let keyspaces = state.keyspaces.iter();
+    let created = keyspaces.flat_map(|keyspace| {
+        let tables = keyspace.version.tables();
+        tables.map(|(_, _, meta)| meta.created_millis).max()
+    });
+    created.max().unwrap_or(0).max(state.latest_millis)
 }
 
 /// A table that the manifest names must be there, with the length it was written with.

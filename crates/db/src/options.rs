@@ -196,15 +196,19 @@ impl Options {
     /// Checks every bound and settles what depends on something else.
     pub(crate) fn settle(&self) -> Result<Settings> {
         self.indexes.check()?;
-        self.settings.clone().settle(&self.given)
+        self.settings.clone().settle_on_disk(&self.given)
+    }
+
+    /// As [`Options::settle`], for a database in memory.
+    pub(crate) fn settle_in_memory(&self) -> Result<Settings> {
+        self.indexes.check()?;
+        self.settings.clone().settle_in_memory(&self.given)
     }
 
     /// As [`Options::settle`], for a database that persists these options.
     pub(crate) fn settle_with(&self, persisted: &[u8]) -> Result<Settings> {
-        self.indexes.check()?;
         let persisted = PersistedSettings::decode(persisted)?;
-        let settings = self.settings.clone().settle(&self.given)?;
-        settings.adopt(&persisted, &self.given)
+        self.settle()?.adopt(&persisted, &self.given)
     }
 }
 

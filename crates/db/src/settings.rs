@@ -359,6 +359,16 @@ settings! {
         /// that it is **persisted**: an open that leaves it out finds it again, and one that asks for
         /// another is refused. [`Db::set_options`](crate::Db::set_options) changes it.
         default_ttl: Duration = None;
+        /// What an in-memory database may take, bytes: memtables, tables and cache together. Default: no
+        /// limit; at least 1 MiB. Writes that would go beyond seven eighths of it, after everything that
+        /// can be reclaimed was, answer `LimitExceeded`; deletes always work, and free memory. The last
+        /// eighth is for merges. Where they are not asked for, the cache takes a sixteenth of it,
+        /// a memtable an eighth and a table a sixteenth at most. Refused for a database on disk.
+        memory_limit_bytes: u64 = None;
+        /// How often expired keys are removed in the background; whole milliseconds, rounded up, at least
+        /// one. Default a minute; `None`: only [`Db::cleanup_expired`](crate::Db::cleanup_expired) and
+        /// compactions remove them. They are invisible from the instant they expire, in any case.
+        ttl_cleanup_interval: Duration = Some(Duration::from_secs(60));
     }
 }
 
@@ -411,6 +421,18 @@ name_texts! {
     Compression { None = "none" Lz4 = "lz4" }
     FilterKind { None = "none" Blocked = "blocked" Standard = "standard" }
     Durability { Volatile = "volatile" Buffered = "buffered" Sync = "sync" }
+}
+
+impl Text for Option<u64> {
+    fn parse(text: &str) -> Option<Self> {
+        if text == "none" {
+            return Some(None);
+        }
+        text.parse().ok().map(Some)
+    }
+    fn print(&self) -> String {
+        self.map_or("none".to_string(), |number| number.to_string())
+    }
 }
 
 impl Text for Option<Duration> {
@@ -485,6 +507,12 @@ impl Settings {
         }
         // As it will be found again: in whole milliseconds.
         self.default_ttl = Word::from_word(self.default_ttl.to_word());
+        self.ttl_cleanup_interval = Word::from_word(self.ttl_cleanup_interval.to_word());
+        if self.ttl_cleanup_interval == Some(Duration::ZERO) {
+            let sentence =
+                "option ttl_cleanup_interval is 0; it must be a millisecond or more, or none";
+            return Err(Error::invalid_argument(sentence));
+        }
         self.refuse_contradictions(given)?;
         self.wal_segment_bytes = self
             .wal_segment_bytes
@@ -493,6 +521,46 @@ impl Settings {
             self.target_file_bytes = self.target_file_bytes.max(self.block_bytes as u64);
         }
         Ok(self)
+    }
+
+    /// As [`Settings::settle`], for a database in memory: what only a disk needs is left out where it
+    /// was not asked for.
+    pub(crate) fn settle_in_memory(mut self, given: &BTreeSet<&'static str>) -> Result<Self> {
+        let free = |name: &str| !given.contains(name);
+        // A table is in memory already: reading it would only unpack it into more of that.
+        if free("compression") {
+            self.compression = Compression::None;
+        }
+        if free("upper_compression") {
+            self.upper_compression = Compression::None;
+        }
+        if free("manifest_bytes") {
+            self.manifest_bytes = 64 << 10;
+        }
+        if let Some(limit) = self.memory_limit_bytes {
+            let part = |of: u64| (limit / of).max(4 << 10);
+            let part_bytes = |of: u64| usize::try_from(part(of)).unwrap_or(usize::MAX);
+            if free("cache_bytes") {
+                self.cache_bytes = self.cache_bytes.min(part_bytes(16));
+            }
+            if free("write_buffer_bytes") {
+                self.write_buffer_bytes = self.write_buffer_bytes.min(part_bytes(8));
+            }
+            if free("target_file_bytes") {
+                self.target_file_bytes = self.target_file_bytes.min(part(16));
+            }
+        }
+        self.settle(given)
+    }
+
+    /// As [`Settings::settle`], for a database on disk.
+    pub(crate) fn settle_on_disk(self, given: &BTreeSet<&'static str>) -> Result<Self> {
+        if self.memory_limit_bytes.is_some() {
+            let sentence = "option memory_limit_bytes is for databases in memory; what one on disk takes \
+                            is bounded by cache_bytes, write_buffer_bytes and max_sealed_memtables";
+            return Err(Error::invalid_argument(sentence));
+        }
+        self.settle(given)
     }
 
     fn refuse_contradictions(&self, given: &BTreeSet<&'static str>) -> Result<()> {
@@ -511,6 +579,21 @@ impl Settings {
                  (wal_size_limit_bytes is {})",
                 self.wal_segment_bytes, self.wal_size_limit_bytes
             ));
+        }
+        if let Some(limit) = self.memory_limit_bytes {
+            if limit < 1 << 20 {
+                return refuse(format!(
+                    "option memory_limit_bytes is {limit}; it must be 1 MiB or more"
+                ));
+            }
+            let taken = (self.cache_bytes + self.write_buffer_bytes) as u64;
+            if taken >= limit {
+                return refuse(format!(
+                    "option memory_limit_bytes is {limit}, which leaves nothing beside the cache and one \
+                     memtable (cache_bytes is {}, write_buffer_bytes {})",
+                    self.cache_bytes, self.write_buffer_bytes
+                ));
+            }
         }
         if given.contains("target_file_bytes") && self.target_file_bytes < self.block_bytes as u64 {
             return refuse(format!(

@@ -11,7 +11,7 @@ use crate::range_spec::KeyRange;
 use crate::scan::Entries;
 use crate::value::Value;
 use crate::{Cursor, Db};
-use esker_base::{Result, SequenceNumber};
+use esker_base::{Error, Result, SequenceNumber};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -111,7 +111,7 @@ impl Snapshot {
         }
     }
 
-    /// The same moment, seen in another keyspace.
+    /// The same moment, seen in another keyspace of the same database.
     #[must_use]
     pub fn of(&self, keyspace: &Keyspace) -> Self {
         Self {
@@ -120,13 +120,87 @@ impl Snapshot {
         }
     }
 
-    /// As [`Snapshot::get`], in `keyspace`. Several reads of one keyspace go through
-    /// [`Snapshot::of`], which has them all.
+    /// As [`Snapshot::get`], in `keyspace`. Everything else that a snapshot can be asked has such a
+    /// form too; several reads of one keyspace may as well go through [`Snapshot::of`].
     ///
     /// # Errors
-    /// As [`Snapshot::get`].
+    /// As [`Snapshot::get`]; `InvalidArgument` for a keyspace of another database.
     pub fn get_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.check_is_of_this_database(keyspace)?;
         keyspace.get_at(key.as_ref(), Some(self.pin.sequence))
+    }
+
+    /// As [`Snapshot::contains_key`], in `keyspace`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get_in`].
+    pub fn contains_key_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get_in(keyspace, key)?.is_some())
+    }
+
+    /// As [`Snapshot::multi_get`], in `keyspace`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get_in`].
+    pub fn multi_get_in<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Keyspace,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Value>>> {
+        self.check_is_of_this_database(keyspace)?;
+        keyspace.multi_get_at(keys, Some(self.pin.sequence))
+    }
+
+    /// As [`Snapshot::ttl`], in `keyspace`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get_in`].
+    pub fn ttl_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Duration>> {
+        self.check_is_of_this_database(keyspace)?;
+        keyspace.ttl_at(key.as_ref(), Some(self.pin.sequence))
+    }
+
+    /// As [`Snapshot::iter`], in `keyspace`.
+    #[must_use]
+    pub fn iter_in(&self, keyspace: &Keyspace) -> Entries {
+        self.of(keyspace).iter()
+    }
+
+    /// As [`Snapshot::range`], in `keyspace`.
+    pub fn range_in<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Keyspace,
+        range: impl RangeBounds<K>,
+    ) -> Entries {
+        self.of(keyspace).range(range)
+    }
+
+    /// As [`Snapshot::prefix`], in `keyspace`.
+    pub fn prefix_in(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Entries {
+        self.of(keyspace).prefix(prefix)
+    }
+
+    /// As [`Snapshot::cursor`], in `keyspace`.
+    #[must_use]
+    pub fn cursor_in(&self, keyspace: &Keyspace) -> Cursor {
+        self.of(keyspace).cursor()
+    }
+
+    /// As [`Snapshot::count`], in `keyspace`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get_in`].
+    pub fn count_in(&self, keyspace: &Keyspace) -> Result<u64> {
+        self.check_is_of_this_database(keyspace)?;
+        self.of(keyspace).count()
+    }
+
+    fn check_is_of_this_database(&self, keyspace: &Keyspace) -> Result<()> {
+        if Arc::ptr_eq(keyspace.engine(), self.keyspace.engine()) {
+            return Ok(());
+        }
+        let sentence = "the keyspace is of another database than the snapshot";
+        Err(Error::invalid_argument(sentence))
     }
 
     /// The keyspace that it reads.

@@ -18,6 +18,7 @@ pub(crate) struct Counters {
     pub(crate) compaction_bytes_written: AtomicU64,
     pub(crate) compactions: AtomicU64,
     pub(crate) stall_micros: AtomicU64,
+    pub(crate) expired_removed: AtomicU64,
 }
 
 /// A reading of the engine's counters: [`Db::stats`](crate::Db::stats).
@@ -32,8 +33,10 @@ pub struct Stats {
     pub(crate) compaction_bytes_written: u64,
     pub(crate) compactions: u64,
     pub(crate) stall_micros: u64,
+    pub(crate) expired_removed: u64,
     pub(crate) memtable_bytes: u64,
     pub(crate) block_cache_bytes: u64,
+    pub(crate) memory_bytes: u64,
     pub(crate) snapshots: u64,
     pub(crate) locks_held: u64,
     pub(crate) lock_waiters: u64,
@@ -161,10 +164,17 @@ readings! {
     compactions;
     /// Microseconds that writers were held back for flushes and compactions.
     stall_micros;
+    /// Expired keys removed by clean-ups, asked for or in the background. Those that compaction
+    /// drops are not counted.
+    expired_removed;
     /// Bytes of all memtables.
     memtable_bytes;
     /// Bytes of blocks in the cache.
     block_cache_bytes;
+    /// Bytes of memtables, allocated or kept for further ones, of blocks in the cache, and of the files
+    /// of a database in memory: what [`Options::memory_limit_bytes`](crate::Options::memory_limit_bytes)
+    /// limits.
+    memory_bytes;
     /// Snapshots open, those of transactions included.
     snapshots;
     /// Locks that pessimistic transactions hold.
@@ -210,6 +220,7 @@ impl Counters {
             compaction_bytes_written: get(&self.compaction_bytes_written),
             compactions: get(&self.compactions),
             stall_micros: get(&self.stall_micros),
+            expired_removed: get(&self.expired_removed),
             ..Stats::default()
         }
     }

@@ -60,6 +60,8 @@ impl WriteBuffer {
 pub(crate) struct SortedRun {
     pub(crate) tables: Arc<[Arc<TableHandle>]>,
     pub(crate) has_range_tombstones: bool,
+    /// Whether a record of it expires.
+    pub(crate) has_expiring_entries: bool,
     pub(crate) largest_sequence: SequenceNumber,
     /// Prefixes of the tables' largest keys: most of a search touches nothing else.
     largest_prefixes: Vec<u64>,
@@ -160,6 +162,7 @@ fn resolve_runs(version: &Version, tables: &LiveTables) -> Arc<[SortedRun]> {
             SortedRun {
                 tables: live.iter().map(|table| Arc::clone(&table.handle)).collect(),
                 has_range_tombstones: run.tables.iter().any(|meta| meta.range_tombstones > 0),
+                has_expiring_entries: run.tables.iter().any(|meta| meta.expiring_entries > 0),
                 largest_sequence: run
                     .tables
                     .iter()

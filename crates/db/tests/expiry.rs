@@ -1,5 +1,6 @@
 //! Times to live after the write: changed, removed, cleaned up, with others writing meanwhile.
 
+use esker::vfs::{FileSystem, MemFileSystem};
 use esker::{Db, ManualClock, Options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,4 +93,46 @@ fn what_is_written_meanwhile_is_never_removed() {
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(db.count().unwrap(), 16);
+}
+
+/// A clock that was turned back while the database was closed does not bring back what somebody may
+/// have seen expire.
+#[test]
+fn what_has_expired_stays_expired_in_the_next_life() {
+    let fs = Arc::new(MemFileSystem::new());
+    let open_at = |millis: u64| {
+        let fs: Arc<dyn FileSystem> = fs.clone();
+        let clock = Arc::new(ManualClock::at_millis(millis));
+        let options = Options::new().file_system(fs).clock(clock.clone());
+        (options.open("/db").unwrap(), clock)
+    };
+    let second = Duration::from_secs(1);
+    let (db, clock) = open_at(1_000_000);
+    db.put_with_ttl("in a table", "v", 10 * second).unwrap();
+    db.put_with_ttl("longer", "v", 100 * second).unwrap();
+    db.flush().unwrap();
+    db.put_with_ttl("in the log", "v", 10 * second).unwrap();
+    clock.advance(10 * second);
+    assert!(db.get("in a table").unwrap().is_none() && db.get("in the log").unwrap().is_none());
+    db.close().unwrap();
+    // Each life sees a little more time, however early its clock says that it is.
+    let mut left = 90 * second;
+    for millis in [500_000, 1, 700_000] {
+        let (db, clock) = open_at(millis);
+        assert!(db.get("in a table").unwrap().is_none() && db.get("in the log").unwrap().is_none());
+        assert_eq!(db.ttl("longer").unwrap(), Some(left), "at {millis}");
+        clock.advance(20 * second);
+        left -= 20 * second;
+        // Nothing is written here; a key that is seen to expire is enough to be remembered.
+        db.put_with_ttl("brief", "v", second).unwrap();
+        db.flush().unwrap();
+        clock.advance(5 * second);
+        left -= 5 * second;
+        assert!(db.get("brief").unwrap().is_none());
+        db.close().unwrap();
+    }
+    let (db, clock) = open_at(3);
+    assert_eq!(db.count().unwrap(), 1);
+    clock.advance(left);
+    assert_eq!(db.count().unwrap(), 0);
 }

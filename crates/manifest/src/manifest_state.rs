@@ -58,6 +58,8 @@ pub struct ManifestState {
     pub next_file_number: u64,
     /// No table holds a larger sequence number.
     pub last_sequence: SequenceNumber,
+    /// The latest wall time that was seen, milliseconds since 1970.
+    pub latest_millis: u64,
     /// Log segments below are not needed.
     pub oldest_segment: FileNumber,
     /// Log segments that must exist: added, not removed, not below `oldest_segment`.
@@ -101,6 +103,7 @@ impl ManifestState {
             .next_file_number
             .max(edit.next_file_number.unwrap_or(0));
         self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
+        self.latest_millis = self.latest_millis.max(edit.latest_millis.unwrap_or(0));
         self.database_id = edit.database_id.unwrap_or(self.database_id);
         if let Some(options) = &edit.options {
             self.options = Arc::new(options.clone());
@@ -271,6 +274,7 @@ impl ManifestState {
             options: Some(self.options.as_ref().clone()),
             recovery_points: points.collect(),
             largest_keyspace: self.largest_keyspace,
+            latest_millis: Some(self.latest_millis).filter(|&millis| millis > 0),
             completes_snapshot: true,
             ..edit
         }

@@ -36,6 +36,8 @@ pub struct VersionEdit {
     pub recovery_points: Vec<RecoveryPointEdit>,
     /// The largest keyspace number ever given out. The version set keeps it.
     pub largest_keyspace: Option<KeyspaceId>,
+    /// The latest wall time that was seen, milliseconds since 1970. The version set keeps it.
+    pub latest_millis: Option<u64>,
     /// Written by the version set at the end of the snapshot with which each MANIFEST begins.
     pub completes_snapshot: bool,
     /// Written by the version set once `CURRENT` durably names the MANIFEST that this stands in.

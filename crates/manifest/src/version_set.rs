@@ -55,6 +55,7 @@ pub struct VersionSet {
     state: ArcSwap<ManifestState>,
     next_file_number: AtomicU64,
     last_sequence: AtomicU64,
+    latest_millis: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -194,6 +195,7 @@ impl VersionSet {
         Self {
             next_file_number: AtomicU64::new(state.next_file_number),
             last_sequence: AtomicU64::new(state.last_sequence),
+            latest_millis: AtomicU64::new(state.latest_millis),
             state: ArcSwap::from_pointee(state),
             inner: Mutex::new(inner),
         }
@@ -273,6 +275,11 @@ impl VersionSet {
             .last_sequence
             .fetch_max(sequence, Ordering::Relaxed)
             .max(sequence);
+        let millis = self.latest_millis.load(Ordering::Relaxed);
+        if millis > next.latest_millis {
+            edit.latest_millis = Some(millis);
+            next.latest_millis = millis;
+        }
         edit.next_file_number = Some(number);
         edit.last_sequence = Some(sequence);
         next.next_file_number = next.next_file_number.max(number);
@@ -328,6 +335,11 @@ impl VersionSet {
     /// Sets the sequence number to be logged with the next edit; a smaller one changes nothing.
     pub fn set_last_sequence(&self, sequence: SequenceNumber) {
         self.last_sequence.fetch_max(sequence, Ordering::Relaxed);
+    }
+
+    /// Notes what wall time it is, to be logged with the next edit; an earlier one changes nothing.
+    pub fn note_time(&self, millis: u64) {
+        self.latest_millis.fetch_max(millis, Ordering::Relaxed);
     }
 
     /// The largest sequence number that was set or that any table has.

@@ -98,6 +98,8 @@ fn advise_huge_page(start: NonNull<u8>) {
 pub struct ArenaPool {
     free: Mutex<[Vec<Memory>; CHUNK_CLASSES]>,
     held_bytes: AtomicUsize,
+    /// Bytes of the chunks that arenas have now.
+    lent_bytes: AtomicUsize,
     limit_bytes: usize,
 }
 
@@ -108,6 +110,7 @@ impl ArenaPool {
         Arc::new(Self {
             free: Mutex::new(Default::default()),
             held_bytes: AtomicUsize::new(0),
+            lent_bytes: AtomicUsize::new(0),
             limit_bytes,
         })
     }
@@ -116,6 +119,12 @@ impl ArenaPool {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the chunks that the memtables of this pool have now, whoever still holds them.
+    #[must_use]
+    pub fn lent_bytes(&self) -> usize {
+        self.lent_bytes.load(Ordering::Relaxed)
     }
 
     fn class(bytes: usize) -> Option<usize> {
@@ -261,6 +270,9 @@ impl Arena {
     fn add_chunk(&self, chunks: &mut Vec<ChunkBox>, bytes: usize, used: usize) -> NonNull<Chunk> {
         let pooled = self.pool.as_ref().and_then(|pool| pool.take(bytes));
         let memory = pooled.unwrap_or_else(|| Memory::allocate(bytes));
+        if let Some(pool) = &self.pool {
+            pool.lent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
         let boxed = Box::new(Chunk {
             memory,
@@ -319,6 +331,8 @@ impl Drop for Arena {
             // can reach it through an arena that is being dropped.
             let chunk = unsafe { Box::from_raw(chunk.as_ptr()) };
             if let Some(pool) = &self.pool {
+                pool.lent_bytes
+                    .fetch_sub(chunk.memory.bytes, Ordering::Relaxed);
                 pool.give(chunk.memory);
             }
         }

@@ -27,10 +27,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-/// Bytes of the first chunk of records.
-const FIRST_RECORD_CHUNK_BYTES: usize = 64 << 10;
-/// Bytes of the first chunk of nodes.
-const FIRST_NODE_CHUNK_BYTES: usize = 16 << 10;
+/// Bytes of the first chunk of records. Small, since thousands of keyspaces may have a memtable with
+/// little in it; every further chunk is twice the last.
+const FIRST_RECORD_CHUNK_BYTES: usize = 4 << 10;
+/// Bytes of the first chunk of nodes, likewise.
+const FIRST_NODE_CHUNK_BYTES: usize = 4 << 10;
 /// More levels than records that fit into memory can fill: nodes are at least half full, but for
 /// those at the right edge.
 const MAX_LEVELS: usize = if cfg!(miri) { 12 } else { 8 };

@@ -14,7 +14,8 @@ use crate::skip_list::SkipList;
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::iterator::InternalIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
-use esker_base::{Result, SequenceNumber, Trailer};
+use esker_base::write_batch::split_expiry;
+use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,6 +54,10 @@ pub struct Memtable {
     points: Points,
     tombstones: RangeTombstones,
     entries: AtomicU64,
+    /// The earliest and the latest expiry of any record, milliseconds since 1970: the former larger
+    /// than the latter while none expires.
+    earliest_expiry: AtomicU64,
+    latest_expiry: AtomicU64,
     /// Larger than every sequence number while there is none.
     smallest_sequence: AtomicU64,
     /// One more than the largest sequence number; zero while there is none.
@@ -81,6 +86,8 @@ impl Memtable {
             points,
             tombstones: RangeTombstones::default(),
             entries: AtomicU64::new(0),
+            earliest_expiry: AtomicU64::new(u64::MAX),
+            latest_expiry: AtomicU64::new(0),
             smallest_sequence: AtomicU64::new(u64::MAX),
             sequence_end: AtomicU64::new(0),
         }
@@ -97,6 +104,24 @@ impl Memtable {
         }
         self.entries.fetch_add(1, Ordering::Relaxed);
         self.note_sequence(trailer.sequence());
+        if trailer.kind() == Some(ValueKind::ValueWithExpiry) {
+            self.note_expiry(value);
+        }
+    }
+
+    fn note_expiry(&self, value: &[u8]) {
+        if let Some((expiry, _)) = split_expiry(value) {
+            self.earliest_expiry.fetch_min(expiry, Ordering::Relaxed);
+            self.latest_expiry.fetch_max(expiry, Ordering::Relaxed);
+        }
+    }
+
+    /// The earliest and the latest expiry of any record, milliseconds since 1970, if one expires.
+    #[must_use]
+    pub fn expiries(&self) -> Option<(u64, u64)> {
+        let earliest = self.earliest_expiry.load(Ordering::Relaxed);
+        let latest = self.latest_expiry.load(Ordering::Relaxed);
+        (earliest <= latest).then_some((earliest, latest))
     }
 
     /// Begins to load what an insert or a lookup of `key` is going to wait for. Called a few keys

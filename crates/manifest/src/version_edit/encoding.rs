@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use esker_base::coding::{Decoder, put_bytes};
+use esker_base::coding::{Decoder, put_bytes, put_varint};
 use esker_base::limits::{MAX_KEYSPACE_NAME_BYTES, MAX_LEVELS};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result};
@@ -25,6 +25,7 @@ mod edit_field {
     pub(super) const LARGEST_KEYSPACE: u64 = 11;
     pub(super) const COMPLETES_SNAPSHOT: u64 = 12;
     pub(super) const IS_PUBLISHED: u64 = 13;
+    pub(super) const LATEST_MILLIS: u64 = 14;
 }
 
 mod keyspace_field {
@@ -82,6 +83,11 @@ impl VersionEdit {
         for point in &self.recovery_points {
             point.encode(&mut out);
         }
+        if let Some(millis) = self.latest_millis {
+            let mut payload = Vec::new();
+            put_varint(&mut payload, millis);
+            put_skippable_field(&mut out, f::LATEST_MILLIS, &payload);
+        }
         if self.completes_snapshot {
             put_field(&mut out, f::COMPLETES_SNAPSHOT, &[]);
         }
@@ -127,6 +133,7 @@ impl VersionEdit {
                     edit.recovery_points
                         .push(RecoveryPointEdit::Removed { name });
                 }
+                f::LATEST_MILLIS => field.set(&mut edit.latest_millis, field.varint()?)?,
                 f::COMPLETES_SNAPSHOT => edit.completes_snapshot = field.flag()?,
                 f::IS_PUBLISHED => edit.is_published = field.flag()?,
                 _ => field.skip_or_refuse("record")?,
