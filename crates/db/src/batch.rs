@@ -4,8 +4,8 @@
 //! another database are found then, before anything is changed.
 
 use crate::keyspace::Keyspace;
+use crate::option_word::millis_of;
 use crate::range_spec::KeyRange;
-use crate::settings::millis_of;
 use esker_base::limits::MAX_BATCH_BYTES;
 use esker_base::write_batch::{BatchEncoder, KeyspaceId, Record};
 use esker_base::{Error, Result, ValueKind};

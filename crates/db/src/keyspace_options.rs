@@ -5,7 +5,8 @@
 //! that it was not given follows the database's options, also when those change. The encoding only
 //! grows (I11): numbers are never used twice, and a field that an older version may ignore says so.
 
-use crate::settings::{LiveSettings, Word, millis_of};
+use crate::option_word::{Word, millis_of};
+use crate::settings::LiveSettings;
 use esker_base::coding::{Decoder, put_bytes, put_varint, varint_bytes};
 use esker_base::{Error, ErrorKind, Result};
 use esker_compaction::CompactionShape;

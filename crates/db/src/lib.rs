@@ -57,6 +57,8 @@ mod memory_limit;
 mod next_segment;
 mod obsolete_files;
 mod open;
+mod option_text;
+mod option_word;
 mod options;
 mod query;
 mod range_spec;

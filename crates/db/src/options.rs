@@ -8,7 +8,8 @@
 use crate::Db;
 use crate::index::definition::{IndexDefinition, IndexDefinitions};
 use crate::open;
-use crate::settings::{PersistedSettings, Settings, millis_of};
+use crate::option_word::millis_of;
+use crate::settings::{PersistedSettings, Settings};
 use esker_base::Result;
 use esker_base::clock::{Clock, SystemClock};
 use esker_compaction::Executor;

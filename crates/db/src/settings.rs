@@ -8,6 +8,8 @@
 //! Called by `options` (the builder), by `open`, and by whoever acts on an option.
 
 use crate::keyspace_options::KeyspaceOptions;
+use crate::option_text::{Text, parsed};
+use crate::option_word::Word;
 use crate::options::{Durability, Options, RecoveryPolicy};
 use arc_swap::ArcSwap;
 use esker_base::limits;
@@ -20,81 +22,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-/// A value of an option, as one word: so that it can be read and changed without a lock.
-pub(crate) trait Word: Copy + PartialEq {
-    fn to_word(self) -> u64;
-    fn from_word(word: u64) -> Self;
-}
-
-macro_rules! plain_words {
-    ($($type:ty)*) => {
-        $(impl Word for $type {
-            fn to_word(self) -> u64 { self as u64 }
-            fn from_word(word: u64) -> Self { word as $type }
-        })*
-    };
-}
-
-plain_words! { u64 usize }
-
-macro_rules! enum_words {
-    ($($type:ident { $($variant:ident = $word:literal)* })*) => {
-        $(impl Word for $type {
-            fn to_word(self) -> u64 {
-                match self { $($type::$variant => $word,)* }
-            }
-            /// Words come from `to_word`, or were checked by `word_is_known`.
-            fn from_word(word: u64) -> Self {
-                match word { $($word => $type::$variant,)* _ => $type::default() }
-            }
-        })*
-    };
-}
-
-// The numbers of the first three are on disk, in persisted options of keyspaces: they only grow.
-enum_words! {
-    CompactionShape { Leveled = 0 Tiered = 1 LazyLeveled = 2 }
-    Compression { None = 0 Lz4 = 1 }
-    FilterKind { None = 0 Blocked = 1 Standard = 2 }
-    Durability { Volatile = 0 Buffered = 1 Sync = 2 }
-}
-
-impl Word for f64 {
-    fn to_word(self) -> u64 {
-        self.to_bits()
-    }
-    fn from_word(word: u64) -> Self {
-        Self::from_bits(word)
-    }
-}
-
-/// What stands for an option that is not set.
-const NOTHING: u64 = u64::MAX;
-
-impl Word for Option<u64> {
-    fn to_word(self) -> u64 {
-        self.unwrap_or(NOTHING)
-    }
-    fn from_word(word: u64) -> Self {
-        Some(word).filter(|&word| word != NOTHING)
-    }
-}
-
-/// Whole milliseconds, rounded up: what lives for a time lives that long at least.
-impl Word for Option<Duration> {
-    fn to_word(self) -> u64 {
-        self.map_or(NOTHING, |time| millis_of(time).min(NOTHING - 1))
-    }
-    fn from_word(word: u64) -> Self {
-        (word != NOTHING).then(|| Duration::from_millis(word))
-    }
-}
-
-/// Milliseconds of a time to live, rounded up.
-pub(crate) fn millis_of(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
 
 macro_rules! settings {
     (
@@ -372,81 +299,12 @@ settings! {
     }
 }
 
-fn parsed<T: Text>(name: &str, text: &str) -> Result<T> {
-    T::parse(text).ok_or_else(|| {
-        Error::invalid_argument(format!("{text:?} is no value of the option {name}"))
-    })
-}
-
 #[cold]
 fn cannot_change(name: &str) -> Error {
     let sentence = format!(
         "the option {name} cannot change while the database is open; reopen it with another value"
     );
     Error::new(ErrorKind::Unsupported, sentence)
-}
-
-/// A value of an option as text.
-trait Text: Sized {
-    fn parse(text: &str) -> Option<Self>;
-    fn print(&self) -> String;
-}
-
-macro_rules! number_texts {
-    ($($type:ty)*) => {
-        $(impl Text for $type {
-            fn parse(text: &str) -> Option<Self> { text.parse().ok() }
-            fn print(&self) -> String { self.to_string() }
-        })*
-    };
-}
-
-number_texts! { u64 usize f64 }
-
-macro_rules! name_texts {
-    ($($type:ident { $($variant:ident = $text:literal)* })*) => {
-        $(impl Text for $type {
-            fn parse(text: &str) -> Option<Self> {
-                match text { $($text => Some($type::$variant),)* _ => None }
-            }
-            fn print(&self) -> String {
-                match self { $($type::$variant => $text,)* }.to_string()
-            }
-        })*
-    };
-}
-
-name_texts! {
-    CompactionShape { Leveled = "leveled" Tiered = "tiered" LazyLeveled = "lazy-leveled" }
-    Compression { None = "none" Lz4 = "lz4" }
-    FilterKind { None = "none" Blocked = "blocked" Standard = "standard" }
-    Durability { Volatile = "volatile" Buffered = "buffered" Sync = "sync" }
-}
-
-impl Text for Option<u64> {
-    fn parse(text: &str) -> Option<Self> {
-        if text == "none" {
-            return Some(None);
-        }
-        text.parse().ok().map(Some)
-    }
-    fn print(&self) -> String {
-        self.map_or("none".to_string(), |number| number.to_string())
-    }
-}
-
-impl Text for Option<Duration> {
-    fn parse(text: &str) -> Option<Self> {
-        if text == "none" {
-            return Some(None);
-        }
-        text.parse()
-            .ok()
-            .map(|millis| Some(Duration::from_millis(millis)))
-    }
-    fn print(&self) -> String {
-        self.map_or("none".to_string(), |time| millis_of(time).to_string())
-    }
 }
 
 /// The least and the most of the options that are plain numbers.
