@@ -101,13 +101,6 @@ impl<'a> Member<'a> {
         self.keyspaces
     }
 
-    /// Whether it does anything but delete.
-    pub(crate) fn puts(&self) -> bool {
-        use ValueKind::{RangeDelete, SingleDelete, Tombstone};
-        let mut records = self.batch.records().flatten();
-        records.any(|record| !matches!(record.kind, Tombstone | SingleDelete | RangeDelete))
-    }
-
     pub(crate) fn encoded_bytes(&self) -> usize {
         self.batch.encoded_bytes()
     }

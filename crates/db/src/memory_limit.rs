@@ -93,7 +93,7 @@ impl Engine {
         if has_room() {
             return Ok(());
         }
-        for member in members.iter_mut().filter(|member| member.puts()) {
+        for member in members.iter_mut().filter(|m| !m.has_only_deletes()) {
             member.refuse(&self.memory_is_full(limit));
         }
         Ok(())
