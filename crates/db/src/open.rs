@@ -331,12 +331,13 @@ impl Parts {
         for state in engine.all_keyspaces() {
             engine.schedule_compactions(Some(state.id));
         }
-        engine.arm_cleanup();
         let default = Arc::clone(&engine.default_keyspace);
         let closes = true;
         let handle = Arc::new(EngineHandle { engine, closes });
         let db = Db::new(Keyspace::new(handle, default));
         db.open_indexes()?;
+        // Not before: what it removes leaves the indexes too.
+        db.engine().arm_cleanup();
         Ok(db)
     }
 
