@@ -88,7 +88,7 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
         any::<String>().prop_map(|name| RecoveryPointEdit::Removed { name }),
     ];
     (
-        any::<[Option<u64>; 3]>(),
+        any::<[Option<u64>; 4]>(),
         any::<[Vec<u64>; 2]>(),
         proptest::collection::vec(any_keyspace(), 0..3),
         any::<(Option<[u8; 16]>, Option<Vec<u8>>, Option<u32>)>(),
@@ -102,6 +102,7 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
                     next_file_number: numbers[0],
                     last_sequence: numbers[1],
                     oldest_segment: numbers[2],
+                    latest_millis: numbers[3],
                     added_segments,
                     removed_segments,
                     keyspaces,
