@@ -87,6 +87,16 @@ pub fn park_by(park: impl FnOnce()) {
     }
 }
 
+/// How many threads to share work among: one for each processor, and one alone in a simulation, whose
+/// threads are its own.
+#[must_use]
+pub fn parallelism() -> usize {
+    match simulated() {
+        Some(_) => 1,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
 /// A turn for somebody else if a simulation runs the calling thread; whether one does.
 #[cold]
 fn waited() -> bool {

@@ -106,7 +106,11 @@ impl Engine {
             added,
             ..KeyspaceEdit::default()
         };
-        if !state.is_dropped() {
+        if state.is_dropped() {
+            // Dropped while they were written: nothing will ever name them.
+            self.tables
+                .retire(output.tables.iter().map(|meta| meta.number));
+        } else {
             self.apply(edit)?;
         }
         let flushed = |buffer: &Arc<WriteBuffer>| buffers.iter().any(|b| Arc::ptr_eq(b, buffer));

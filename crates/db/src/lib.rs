@@ -99,6 +99,8 @@ pub use engine::RecoveryState;
 pub use esker_base::clock::{Clock, ManualClock, SystemClock};
 pub use esker_base::{Error, ErrorKind, Result};
 pub use esker_compaction::CompactionShape;
+#[doc(hidden)]
+pub use esker_compaction::executor;
 pub use esker_memtable::MemtableKind;
 pub use esker_sstable::{Compression, FilterKind};
 pub use esker_tuple as tuple;

@@ -47,6 +47,8 @@ pub struct BlockCache {
     shards: [Mutex<Shard>; SHARDS],
     /// The shard from which the next block is evicted.
     hand: AtomicUsize,
+    /// Spreads tables over the shards.
+    next_salt: AtomicUsize,
     misses: AtomicU64,
     evictions: AtomicU64,
 }
@@ -66,9 +68,16 @@ impl BlockCache {
             used_bytes: AtomicUsize::new(0),
             shards: std::array::from_fn(shard),
             hand: AtomicUsize::new(0),
+            next_salt: AtomicUsize::new(0),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
         })
+    }
+
+    /// Another number for each table: of this cache, so that one database does not decide where
+    /// another one keeps its blocks.
+    pub(crate) fn next_salt(&self) -> usize {
+        self.next_salt.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The memory of all blocks that are kept, bytes.

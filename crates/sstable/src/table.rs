@@ -6,7 +6,6 @@
 //! file before anything is allocated. Opened by `table_cache`; iterated by `table_iter`.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use esker_base::filename::FileNumber;
@@ -24,9 +23,6 @@ use crate::format::{BlockHandle, Footer};
 use crate::index::{IndexBlock, Leaf, TableIndex};
 use crate::properties::Properties;
 use crate::table_parts::{Parts, block_damage};
-
-/// Spreads tables over the shards of the block cache.
-static NEXT_SALT: AtomicUsize = AtomicUsize::new(0);
 
 /// A record that a lookup found.
 #[derive(Clone, Debug)]
@@ -81,7 +77,7 @@ impl Table {
             .len()
             .map_err(|source| Error::io("measure a table", path, source))?;
         let parts = Parts::read(&*file, path, number, file_bytes)?;
-        let salt = NEXT_SALT.fetch_add(1, Ordering::Relaxed);
+        let salt = blocks.next_salt();
         let index = if parts.footer.index_levels == 1 {
             let slots = BlockSlots::new(parts.index.len(), salt, Arc::clone(&blocks));
             TableIndex::Flat(Leaf {

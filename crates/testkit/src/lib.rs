@@ -10,8 +10,11 @@
 //! * [`history`]: checks what several clients saw: linearizability of keys, isolation of transactions.
 //! * [`seed`]: numbers that are the same on every machine, and which seeds a test should try.
 //!
-//! Invariant: everything is a function of its seed (I12). Imports base and vfs only, so that each
-//! crate above them can be tested with it.
+//! * `simulation`, with the feature `simulate`: all of esker on a scheduler, a clock and a disk that one
+//!   number decides; `cargo run --release -p esker-testkit --bin simulate`.
+//!
+//! Invariant: everything is a function of its seed (I12). Without the feature it imports base and vfs
+//! only, so that each crate above them can be tested with it.
 //!
 //! # A crash sweep in a few lines
 //!
@@ -66,6 +69,8 @@ pub mod history;
 pub mod minimize;
 pub mod oracle;
 pub mod seed;
+#[cfg(feature = "simulate")]
+pub mod simulation;
 pub mod step;
 pub mod workload;
 

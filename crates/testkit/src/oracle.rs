@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 use esker_base::write_batch::KeyspaceId;
 
@@ -366,24 +366,62 @@ impl Oracle {
     /// # Errors
     /// A [`Violation`] with the reasons, if not.
     pub fn check(&self, found: &State, crash: &Crash) -> Result<Outcome, Violation> {
+        self.check_at_least(found, crash, 0)
+    }
+
+    /// As [`Oracle::check`], where the first `least` writes are known to be there: another writer's
+    /// later write is.
+    ///
+    /// # Errors
+    /// As [`Oracle::check`].
+    pub fn check_at_least(
+        &self,
+        found: &State,
+        crash: &Crash,
+        least: usize,
+    ) -> Result<Outcome, Violation> {
         let flushes = self.flushes.iter();
         let flushed = flushes.filter(|(moment, _)| *moment <= crash.moment);
         let flushed = flushed.map(|(_, writes)| *writes).max().unwrap_or(0);
         let mut writes = self.writes.iter();
         let surviving = writes.rposition(|write| write.must_survive(crash));
-        let least = surviving.map_or(0, |index| index + 1).max(flushed);
+        let least = surviving.map_or(0, |at| at + 1).max(flushed).max(least);
         // A write whose first operation would come after the crash has left nothing.
         let begun = |write: &Write| write.begun < crash.moment;
         let most = self.writes.partition_point(begun).max(least);
+        self.search(found, crash.now_millis, flushed, least..=most)
+    }
 
+    /// As [`Oracle::check`] for a copy that was made while the database was open: it contains the
+    /// first so many writes, volatile or not.
+    ///
+    /// # Errors
+    /// As [`Oracle::check`].
+    pub fn check_copy(
+        &self,
+        found: &State,
+        now_millis: u64,
+        prefixes: RangeInclusive<usize>,
+    ) -> Result<Outcome, Violation> {
+        self.search(found, now_millis, *prefixes.start(), prefixes)
+    }
+
+    fn search(
+        &self,
+        found: &State,
+        now_millis: u64,
+        flushed: usize,
+        prefixes: RangeInclusive<usize>,
+    ) -> Result<Outcome, Violation> {
+        let (least, most) = prefixes.clone().into_inner();
         let mut universe: BTreeSet<Key> = found.keys().chain(self.base.keys()).cloned().collect();
         universe.extend(self.writes[..most].iter().flat_map(Write::puts));
         let mut reasons = Vec::new();
-        for prefix in least..=most {
+        for prefix in prefixes {
             let volatile =
                 (flushed..prefix).filter(|at| self.writes[*at].durability == Durability::Volatile);
             for volatile_prefix in std::iter::once(flushed).chain(volatile.map(|at| at + 1)) {
-                match self.explain(&universe, found, crash.now_millis, prefix, volatile_prefix) {
+                match self.explain(&universe, found, now_millis, prefix, volatile_prefix) {
                     Ok(outcome) => return Ok(outcome),
                     Err(reason) => reasons.push(format!("with {prefix}: {reason}")),
                 }

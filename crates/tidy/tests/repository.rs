@@ -75,6 +75,7 @@ fn workspace_edges(packages: &[Value]) -> Vec<Edge> {
             from: name(package),
             to: name(dependency),
             is_dev: dependency["kind"].as_str() == Some("dev"),
+            is_optional: dependency["optional"].as_bool() == Some(true),
         })
     });
     edges.filter(|edge| names.contains(&edge.to)).collect()

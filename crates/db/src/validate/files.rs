@@ -101,8 +101,9 @@ pub(super) fn find_strays(engine: &Engine, shared: &Shared<'_>) {
             Some(FileKind::Manifest(number)) => number < manifest && !live.contains(&number),
             _ => false,
         };
-        if stray && engine.background.is_idle() {
-            let path = engine.directory.join(&entry.name);
+        let path = engine.directory.join(&entry.name);
+        // The job that removed it may have ended since the directory was read.
+        if stray && engine.background.is_idle() && engine.fs.metadata(&path).is_ok() {
             shared.found(Issue::note(
                 path,
                 "nothing names this file",

@@ -6,6 +6,7 @@
 use super::{Issue, Shared};
 use crate::engine::{Engine, Mode};
 use esker_base::filename::table_path;
+use esker_base::sync;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use std::sync::Arc;
@@ -19,26 +20,26 @@ pub(super) fn verify(
     shared: &Shared<'_>,
 ) {
     let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(tables.len());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !shared.is_cancelled() {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(meta) = tables.get(index) else { break };
-                    if let Err(error) = verify_table(engine, meta, visible, shared)
-                        && error.kind() != ErrorKind::Cancelled
-                    {
-                        let error = error
-                            .with_file(&table_path(&engine.directory, meta.number))
-                            .with_keys(&meta.bounds);
-                        shared.found(Issue::damage(&error));
-                    }
-                }
-            });
+    let verify = || {
+        while !shared.is_cancelled() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(meta) = tables.get(index) else { break };
+            if let Err(error) = verify_table(engine, meta, visible, shared)
+                && error.kind() != ErrorKind::Cancelled
+            {
+                let error = error
+                    .with_file(&table_path(&engine.directory, meta.number))
+                    .with_keys(&meta.bounds);
+                shared.found(Issue::damage(&error));
+            }
         }
+    };
+    let threads = sync::parallelism().min(tables.len());
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(verify);
+        }
+        verify();
     });
 }
 

@@ -12,6 +12,8 @@ pub struct Edge {
     pub to: String,
     /// Whether tests, examples and benches alone have it.
     pub is_dev: bool,
+    /// Whether a feature has to ask for it.
+    pub is_optional: bool,
 }
 
 /// Packages and what they may depend on; `None`: anything.
@@ -50,6 +52,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 ];
 
 const TESTKIT: &str = "esker-testkit";
+const FACADE: &str = "esker";
 /// What testkit itself stands on, and so must not be tested with it.
 const BELOW_TESTKIT: &[&str] = &["esker-base", "esker-vfs"];
 
@@ -62,6 +65,11 @@ pub fn is_allowed(edge: &Edge) -> bool {
     let Some(allowed) = allowed else { return true };
     if edge.is_dev && edge.to == TESTKIT {
         return !BELOW_TESTKIT.contains(&edge.from.as_str()) && edge.from != "esker-tidy";
+    }
+    // The simulation drives the whole engine. It is a feature of the kit, which those who are tested
+    // with the kit do without, so that the kit's library stays below them.
+    if edge.from == TESTKIT && edge.to == FACADE {
+        return edge.is_optional;
     }
     allowed.contains(&edge.to.as_str())
 }
@@ -110,9 +118,23 @@ mod tests {
                 from: from.into(),
                 to: to.into(),
                 is_dev,
+                is_optional: false,
             };
             assert_eq!(is_allowed(&edge), allowed, "{edge:?}");
             assert_eq!(check(&[edge]).is_empty(), allowed);
+        }
+    }
+
+    #[test]
+    fn the_kit_knows_the_engine_by_a_feature_alone() {
+        for is_optional in [true, false] {
+            let edge = Edge {
+                from: TESTKIT.into(),
+                to: FACADE.into(),
+                is_dev: false,
+                is_optional,
+            };
+            assert_eq!(is_allowed(&edge), is_optional);
         }
     }
 }
