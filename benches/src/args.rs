@@ -106,6 +106,21 @@ pub struct Args {
     /// Rounds of a comparison
     #[arg(long, default_value_t = 3, requires = "engines")]
     pub rounds: usize,
+    /// Kill a writing child process (kill -9) again and again, and check after each kill that all it
+    /// acknowledged is there, whole and in order; for --duration seconds where that is given
+    #[arg(long, conflicts_with_all = ["benchmarks", "engines", "use_existing_db"])]
+    pub torture: bool,
+    /// How many children are killed
+    #[arg(
+        long,
+        default_value_t = 300,
+        requires = "torture",
+        value_name = "KILLS"
+    )]
+    pub torture_rounds: u64,
+    /// What a child of a torture is started with
+    #[arg(long, hide = true, requires = "db")]
+    pub torture_child: Option<String>,
 }
 
 /// The settings of a run, checked.

@@ -13,6 +13,7 @@ use crate::plot;
 use crate::report::RunReport;
 use crate::session::{self, Surroundings};
 use crate::table;
+use crate::torture;
 use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
@@ -56,6 +57,12 @@ pub fn main(registry: &[Entry]) -> ExitCode {
 pub(crate) type Refusal = (u8, String);
 
 fn run(args: &Args, registry: &[Entry]) -> Result<u8, Refusal> {
+    if let Some(begin) = &args.torture_child {
+        return torture::child::run(args, begin);
+    }
+    if args.torture {
+        return torture::run(args);
+    }
     let config = Config::from_args(args).map_err(|message| (USAGE, message))?;
     let named = match args.engines.is_empty() {
         true => std::slice::from_ref(&args.engine),

@@ -28,6 +28,7 @@ pub mod report;
 pub mod resources;
 pub mod session;
 pub mod table;
+mod torture;
 pub mod values;
 pub mod verb;
 pub mod workload;

@@ -6,17 +6,21 @@
 //! and memory in proportion to the bytes.
 #![forbid(unsafe_code)]
 
+mod backup_metadata;
 mod operations;
 mod range_tombstones;
 mod table;
+mod table_parts;
 mod tuple;
 mod version_edit;
 mod wal_reader;
 mod write_batch;
 
+pub use backup_metadata::backup_metadata;
 pub use operations::operations;
 pub use range_tombstones::range_tombstones;
 pub use table::table;
+pub use table_parts::{block, filter, footer, index, properties};
 pub use tuple::tuple;
 pub use version_edit::{manifest_recovery, version_edit};
 pub use wal_reader::wal_reader;
@@ -27,8 +31,14 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("backup_metadata", backup_metadata),
+    ("block", block),
+    ("filter", filter),
+    ("footer", footer),
+    ("index", index),
     ("manifest_recovery", manifest_recovery),
     ("operations", operations),
+    ("properties", properties),
     ("range_tombstones", range_tombstones),
     ("table", table),
     ("tuple", tuple),

@@ -171,8 +171,10 @@ impl Engine {
         if !self.logs_writes() {
             return;
         }
-        // The current segment first: a memtable that is pinned after this look is pinned to it or to
-        // a later one.
+        // In this order: a segment that is taken into use after the first look is not released, even
+        // if it is full and left by the last one; one that was in use before has pinned its memtables.
+        // (The simulation found a synced write that was released with its segment.)
+        let live = self.segments.below(u64::MAX);
         let current = self.segments.current().unwrap_or(u64::MAX);
         let pinned = self.all_keyspaces().into_iter().filter_map(|state| {
             let view = state.load();
@@ -180,7 +182,7 @@ impl Engine {
             buffers.filter_map(|buffer| buffer.first_segment()).min()
         });
         let needed = pinned.min().unwrap_or(u64::MAX).min(current);
-        let unneeded = self.segments.below(needed);
+        let unneeded: Vec<_> = live.into_iter().filter(|&it| it < needed).collect();
         if unneeded.is_empty() {
             return;
         }

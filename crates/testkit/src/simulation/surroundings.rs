@@ -38,6 +38,7 @@ impl fmt::Debug for SimulatedExecutor {
 impl Executor for SimulatedExecutor {
     fn spawn(&self, lane: Lane, job: Job) {
         let name = match lane {
+            Lane::Log => "log",
             Lane::Flush => "flush",
             Lane::Compaction => "compaction",
         };
