@@ -31,7 +31,7 @@ pub enum ValueKind {
     SingleDelete = 4,
     /// The user key is the inclusive start, the value the exclusive end (empty: unbounded).
     RangeDelete = 5,
-    /// An operand for the keyspace's merge operator (reserved).
+    /// An operand for the keyspace's merge operator: it changes the value beneath.
     MergeOperand = 6,
     /// The value lives in a value log (reserved).
     ValuePointer = 7,

@@ -43,6 +43,8 @@ pub struct Record<'a> {
 pub struct BatchEncoder {
     bytes: Vec<u8>,
     count: u32,
+    /// A bit for each kind that was pushed, so that who cares for a rare one need not look for it.
+    kinds: u16,
 }
 
 impl Default for BatchEncoder {
@@ -58,6 +60,7 @@ impl BatchEncoder {
         Self {
             bytes: vec![0; HEADER_BYTES],
             count: 0,
+            kinds: 0,
         }
     }
 
@@ -66,6 +69,7 @@ impl BatchEncoder {
         self.bytes.clear();
         self.bytes.resize(HEADER_BYTES, 0);
         self.count = 0;
+        self.kinds = 0;
     }
 
     /// Appends a record.
@@ -109,6 +113,7 @@ impl BatchEncoder {
             self.bytes.extend_from_slice(tail);
         }
         self.count += 1;
+        self.kinds |= 1 << kind as u8;
     }
 
     /// Replaces the expiry of the value with expiry that ends at byte `end` of the encoding and whose
@@ -122,6 +127,13 @@ impl BatchEncoder {
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Whether a record of `kind` may be among them: certain where it says no.
+    #[must_use]
+    #[inline]
+    pub fn may_hold(&self, kind: ValueKind) -> bool {
+        self.kinds & (1 << kind as u8) != 0
     }
 
     /// Bytes of the encoding so far.
@@ -170,6 +182,7 @@ impl BatchEncoder {
     pub fn extend(&mut self, other: &Self) {
         self.bytes.extend_from_slice(&other.bytes[HEADER_BYTES..]);
         self.count += other.count;
+        self.kinds |= other.kinds;
     }
 
     /// Forgets everything after the first `count` records, which took `encoded_bytes` bytes: how a

@@ -14,12 +14,13 @@ use esker_base::{Error, Result};
 use esker_manifest::Version;
 use esker_sstable::TableHandle;
 
+use crate::compaction_filter::Filters;
 use crate::executor::guarded;
 use crate::job_context::{CreatedFiles, JobContext};
 use crate::older_tables::OlderTables;
 use crate::output::{CutRules, OutputWriter};
 use crate::plan::{OutputRun, Plan, PlanKind};
-use crate::retention::{Expiry, JobTombstones, Retention, RetentionRules, RetentionStats};
+use crate::retention::{JobTombstones, Retention, RetentionRules, RetentionStats};
 use crate::subcompaction;
 
 /// Records between two looks at the cancellation flag: about a block of small ones.
@@ -78,9 +79,7 @@ pub(crate) fn write_part<I: InternalIterator>(
         older,
         cut,
     } = part;
-    let filter = Expiry {
-        now_millis: rules.now_millis,
-    };
+    let filter = Filters::new(rules);
     let mut records = Retention::new(source, end, rules, tombstones, older, filter);
     let mut output = OutputWriter::new(context, level, created, &tombstones.kept, cut, start);
     let mut until_check = 0;

@@ -12,6 +12,7 @@
 //! works and why.
 #![forbid(unsafe_code)]
 
+pub mod compaction_filter;
 pub mod executor;
 pub mod flush;
 pub mod job;
@@ -30,6 +31,7 @@ mod subcompaction;
 #[cfg(test)]
 mod vec_iter;
 
+pub use compaction_filter::{CompactionFilter, FilterDecision, OwnersFilter};
 pub use executor::{Executor, Job, Lane, ManualExecutor, RayonExecutor};
 pub use flush::flush;
 pub use job::{JobOutput, JobStats, run};

@@ -8,27 +8,40 @@
 //! lose their sequence number (it becomes 0), which compresses better.
 //!
 //! Invariant (I6): for every snapshot, and for the newest state, what a reader sees is the same
-//! before and after, up to records that had expired by then. Kinds that this version never writes
-//! are handed on untouched, all of them, and hide nothing.
+//! before and after, up to records that had expired by then. A merge operand is replaced, together
+//! with what it lies on, by the value they make, where that lies in the same stripe or nothing can
+//! lie there; else it stays (see [`operands`]). Kinds that this version never writes are handed on
+//! untouched, all of them, and hide nothing.
 //!
 //! Called by flush and by every part of a compaction.
 
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::iterator::InternalIterator;
 use esker_base::key_bounds::{KeyBounds, end_is_above};
+use esker_base::merge_operator::MergeOperator;
 use esker_base::range_tombstone::{FragmentedTombstones, RangeTombstone};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
+use std::sync::Arc;
 
+use crate::compaction_filter::OwnersFilter;
 use crate::older_tables::OlderTables;
 
+mod operands;
+
+use operands::Operands;
+
 /// What a merge must respect.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RetentionRules {
     /// The sequence numbers that snapshots read at, ascending and distinct. A reader without a
     /// snapshot must have pinned the tables it reads before it took its sequence number.
     pub snapshots: Vec<SequenceNumber>,
     /// The time by which records expire, milliseconds since 1970.
     pub now_millis: u64,
+    /// What makes values of merge operands. Without one they stay as they are.
+    pub operator: Option<Arc<dyn MergeOperator>>,
+    /// What the keyspace's owner lets merges drop or change.
+    pub filter: Option<OwnersFilter>,
 }
 
 impl RetentionRules {
@@ -78,17 +91,19 @@ impl RetentionRules {
 }
 
 /// What becomes of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It stays.
     Keep,
     /// It goes: the record becomes a tombstone.
     Remove,
+    /// This is stored in its place, under the same trailer.
+    Replace(Vec<u8>),
 }
 
 /// Judges the values that a merge would keep, one record of a key at a time, the newest of each
-/// stripe. This is where compaction filters of a keyspace will enter; merge operators will need
-/// all operands of a key and enter beside it. [`Expiry`] is the one filter that every merge has.
+/// stripe. [`Expiry`] is the one filter that every merge has; a keyspace's owner may add another
+/// ([`OwnersFilter`]).
 pub trait ValueFilter {
     /// What becomes of this value; `value` is as stored.
     fn judge(&mut self, user_key: &[u8], trailer: Trailer, value: &[u8]) -> Verdict;
@@ -130,6 +145,8 @@ pub struct RetentionStats {
     pub removed: u64,
     /// Tombstones that hid nothing any more, those just made from values included.
     pub tombstones_dropped: u64,
+    /// Merge operands that became part of a value or of another operand.
+    pub operands_merged: u64,
 }
 
 impl RetentionStats {
@@ -141,6 +158,7 @@ impl RetentionStats {
         self.covered += other.covered;
         self.removed += other.removed;
         self.tombstones_dropped += other.tombstones_dropped;
+        self.operands_merged += other.operands_merged;
     }
 }
 
@@ -170,7 +188,9 @@ pub struct Retention<'a, I, F = Expiry> {
     emitted_of_key: u64,
     zeroed: bool,
     trailer: Trailer,
-    became_tombstone: bool,
+    /// What is written in place of the source's value.
+    replaced: Option<Vec<u8>>,
+    operands: Operands,
     stats: RetentionStats,
 }
 
@@ -198,7 +218,8 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
             emitted_of_key: 0,
             zeroed: false,
             trailer: Trailer::OLDEST,
-            became_tombstone: false,
+            replaced: None,
+            operands: Operands::default(),
             stats: RetentionStats::default(),
         }
     }
@@ -209,10 +230,14 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
     /// What the source reports; [`Unsupported`](ErrorKind::Unsupported) where a record of a kind
     /// that this version never writes lies under a value that lost its sequence number.
     pub fn advance(&mut self) -> Result<bool> {
+        if self.next_unmerged_operand() {
+            return Ok(true);
+        }
         loop {
-            if self.started {
+            if self.started && !self.operands.read_ahead {
                 self.source.next()?;
             }
+            self.operands.read_ahead = false;
             if !self.source.valid() {
                 return Ok(false);
             }
@@ -243,10 +268,14 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
     fn survives(&mut self) -> Result<bool> {
         let trailer = self.source.trailer();
         self.trailer = trailer;
-        self.became_tombstone = false;
-        let is_tombstone = match trailer.kind() {
-            Some(ValueKind::Value | ValueKind::ValueWithExpiry) => false,
-            Some(ValueKind::Tombstone) => true,
+        self.replaced = None;
+        let kind = match trailer.kind() {
+            Some(
+                kind @ (ValueKind::Value
+                | ValueKind::ValueWithExpiry
+                | ValueKind::Tombstone
+                | ValueKind::MergeOperand),
+            ) => kind,
             _ if self.zeroed => return Err(stranger_below(trailer)),
             _ => return Ok(true),
         };
@@ -259,18 +288,38 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
             self.stats.covered += 1;
             return Ok(false);
         }
-        if !is_tombstone {
-            if self.filter.judge(&self.key, trailer, self.source.value()) == Verdict::Keep {
-                self.forget_sequence(stripe);
-                return Ok(true);
-            }
-            self.stats.removed += 1;
-            self.became_tombstone = true;
-            self.trailer = Trailer::new(trailer.sequence(), ValueKind::Tombstone);
+        match kind {
+            ValueKind::Tombstone => Ok(self.tombstone_stays(stripe)),
+            ValueKind::MergeOperand => self.merge_operands(stripe),
+            _ => Ok(self.value_stays(stripe)),
         }
+    }
+
+    /// Whether the value stays, or a tombstone in its place.
+    #[inline]
+    fn value_stays(&mut self, stripe: usize) -> bool {
+        let stored = match &self.replaced {
+            Some(value) => value,
+            None => self.source.value(),
+        };
+        match self.filter.judge(&self.key, self.trailer, stored) {
+            Verdict::Keep => {}
+            Verdict::Replace(value) => self.replaced = Some(value),
+            Verdict::Remove => {
+                self.stats.removed += 1;
+                self.replaced = Some(Vec::new());
+                self.trailer = Trailer::new(self.trailer.sequence(), ValueKind::Tombstone);
+                return self.tombstone_stays(stripe);
+            }
+        }
+        self.forget_sequence(stripe);
+        true
+    }
+
+    fn tombstone_stays(&mut self, stripe: usize) -> bool {
         let vanishes = stripe == 0 && !self.older.overlap_key(&self.key);
         self.stats.tombstones_dropped += u64::from(vanishes);
-        Ok(!vanishes)
+        !vanishes
     }
 
     fn is_covered(&self, sequence: SequenceNumber, stripe: usize) -> bool {
@@ -312,10 +361,9 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
     #[must_use]
     #[inline]
     pub fn value(&self) -> &[u8] {
-        if self.became_tombstone {
-            &[]
-        } else {
-            self.source.value()
+        match &self.replaced {
+            Some(value) => value,
+            None => self.source.value(),
         }
     }
 

@@ -182,6 +182,7 @@ impl Simulation {
         let rules = RetentionRules {
             snapshots,
             now_millis: self.now_millis,
+            ..RetentionRules::default()
         };
         self.running.push((plan, Arc::clone(&self.version), rules));
         true
@@ -411,7 +412,7 @@ impl Simulation {
     pub(crate) fn compact(&mut self, bounds: &KeyBounds) {
         let before = self.next_number;
         for _ in 0..5_000 {
-            match self.with_input(|input| pick_range(input, bounds, before)) {
+            match self.with_input(|input| pick_range(input, bounds, before, false)) {
                 RangePick::Done => return,
                 RangePick::Busy => self.finish(0),
                 RangePick::Plan(plan) => {

@@ -126,7 +126,7 @@ impl WriteBatch {
         self.refused = None;
     }
 
-    fn name(&mut self, keyspace: &Keyspace) -> KeyspaceId {
+    pub(crate) fn name(&mut self, keyspace: &Keyspace) -> KeyspaceId {
         if !self.keyspaces.iter().any(|known| known.is_same(keyspace)) {
             self.keyspaces.push(keyspace.clone());
         }

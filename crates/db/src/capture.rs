@@ -96,6 +96,7 @@ fn write_tail(
     let rules = RetentionRules {
         snapshots: vec![sequence],
         now_millis: engine.clock().now_millis(),
+        ..RetentionRules::default()
     };
     let output = esker_compaction::flush(
         &engine.jobs_of(state),

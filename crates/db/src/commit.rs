@@ -18,7 +18,9 @@
 use crate::batch::WriteBatch;
 use crate::engine::{Engine, Mode};
 use crate::index::maintain::IndexChanges;
+use crate::index::pending::Layer;
 use crate::keyspace::{KeyspaceState, dropped};
+use crate::merged::no_operator;
 use crate::options::Durability;
 use crate::recent_writes::{RecentWrite, RecentWrites};
 use crate::segments::Log;
@@ -26,7 +28,7 @@ use crate::settings::LiveSettings;
 use crate::ttl;
 use crate::validation::Validation;
 use esker_base::sync::{self, Mutex, MutexGuard};
-use esker_base::write_batch::BatchEncoder;
+use esker_base::write_batch::{BatchEncoder, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
 use esker_wal::SyncMode;
 use std::collections::VecDeque;
@@ -118,6 +120,19 @@ impl<'a> Member<'a> {
 
     pub(crate) fn is_refused(&self) -> bool {
         self.outcome.is_err()
+    }
+
+    /// Commits other records in place of the batch's, as many and for the same keys.
+    pub(crate) fn replace_batch(&mut self, batch: BatchEncoder) {
+        debug_assert_eq!(batch.count(), self.batch.count());
+        *self.batch = batch;
+    }
+
+    /// The keyspace of one of its records.
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Result<&Arc<KeyspaceState>> {
+        let mut named = self.keyspaces.iter().chain(&self.index_keyspaces);
+        let state = named.find(|state| state.id == id);
+        state.ok_or_else(|| Error::invalid_argument("an unnamed keyspace"))
     }
 }
 
@@ -399,11 +414,12 @@ impl Engine {
         if self.mode == Mode::Memory {
             self.enforce_memory_limit(writer, members)?;
         }
-        if members.iter().any(Member::is_indexed) {
-            self.maintain_indexes(writer, members, is_full)?;
-        }
-        if self.commit_queue.validating.load(Ordering::Relaxed) > 0 {
-            validate(writer, members);
+        let validates = self.commit_queue.validating.load(Ordering::Relaxed) > 0;
+        let needs_settling = |member: &Member<'_>| {
+            member.is_indexed() || member.batch.may_hold(ValueKind::MergeOperand)
+        };
+        if validates || members.iter().any(needs_settling) {
+            self.settle_group(writer, members, is_full)?;
         }
         let logged = self.order_and_log(writer, members);
         let (sequence, payload_bytes) = match logged {
@@ -416,7 +432,11 @@ impl Engine {
                 if members.iter().any(Member::is_indexed) {
                     // What is left was derived from writes that are refused now.
                     members.iter_mut().for_each(Member::forget_index_changes);
-                    self.maintain_indexes(writer, members, is_full)?;
+                    self.make_room_for_entries(writer, members, is_full)?;
+                    let mut before = Layer::default();
+                    for member in members.iter_mut() {
+                        self.maintain_indexes(&mut before, member);
+                    }
                 }
                 self.order_and_log(writer, members)?
             }
@@ -503,30 +523,52 @@ impl Engine {
     }
 }
 
-/// Refuses the transactions among the members whose reads are no longer true, or that have to search
-/// again, and records what the others write. The thread of a transaction has counted itself before
-/// its batch came here, so that no leader misses it.
-fn validate(writer: &mut Writer, members: &mut [Member<'_>]) {
-    let mut next = writer.next_sequence;
-    for index in 0..members.len() {
-        let (earlier, rest) = members.split_at_mut(index);
-        let member = &mut rest[0];
-        if let Some(validation) = member.validation {
-            let earlier = earlier.iter().filter(|other| other.outcome.is_ok());
-            let pending = earlier.flat_map(|other| other.batch.records().flatten());
-            let pending = pending.map(|record| RecentWrite::of(&record));
-            let judged = validation.judge(&writer.recent, next - 1, pending);
-            // A conflict says more than what an index says of a batch that is out of date.
-            if judged.is_err() || member.outcome.is_ok() {
-                member.outcome = judged;
+impl Engine {
+    /// Goes through a group in its order. Each member is judged, and what it makes of operands and
+    /// changes in indexes is derived, after all members before it that were not refused: what one
+    /// that is refused would have written counts for nobody. The thread of a transaction has counted
+    /// itself before its batch came here, so that no leader misses it.
+    #[cold]
+    fn settle_group(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        members: &mut [Member<'_>],
+        is_full: bool,
+    ) -> Result<()> {
+        if members.iter().any(Member::is_indexed) {
+            self.make_room_for_entries(writer, members, is_full)?;
+        }
+        let mut before = Layer::default();
+        let mut next = writer.next_sequence;
+        for index in 0..members.len() {
+            let (earlier, rest) = members.split_at_mut(index);
+            let member = &mut rest[0];
+            judge(writer, member, earlier, next);
+            if !member.is_refused()
+                && let Err(error) = self.settle_operands(member, earlier)
+            {
+                member.refuse(&error);
+            }
+            self.maintain_indexes(&mut before, member);
+            if !member.is_refused() {
+                let (count, records) = (member.batch.count(), member.batch.records());
+                writer.recent.record(next, count, records);
+                next += u64::from(count);
             }
         }
-        if member.outcome.is_ok() {
-            let (count, records) = (member.batch.count(), member.batch.records());
-            writer.recent.record(next, count, records);
-            next += u64::from(count);
-        }
+        Ok(())
     }
+}
+
+/// Refuses a transaction whose reads are no longer true, or that has to search again.
+fn judge(writer: &Writer, member: &mut Member<'_>, earlier: &[Member<'_>], next: SequenceNumber) {
+    let Some(validation) = member.validation.filter(|_| !member.is_refused()) else {
+        return;
+    };
+    let earlier = earlier.iter().filter(|other| other.outcome.is_ok());
+    let pending = earlier.flat_map(|other| other.batch.records().flatten());
+    let pending = pending.map(|record| RecentWrite::of(&record));
+    member.outcome = validation.judge(&writer.recent, next - 1, pending);
 }
 
 /// Inserts a member's records, which begin at `sequence`, into their memtables.
@@ -540,13 +582,7 @@ fn insert(mut sequence: SequenceNumber, member: &Member<'_>, segment: Option<u64
             .as_ref()
             .is_some_and(|(id, _)| *id == record.keyspace);
         if !known {
-            let state = member
-                .keyspaces
-                .iter()
-                .chain(&member.index_keyspaces)
-                .find(|state| state.id == record.keyspace);
-            let state = state.ok_or_else(|| Error::invalid_argument("an unnamed keyspace"))?;
-            let view = state.load();
+            let view = member.keyspace(record.keyspace)?.load();
             if let (true, Some(segment)) = (logged, segment) {
                 view.active.pin_segment(segment);
             }
@@ -557,6 +593,9 @@ fn insert(mut sequence: SequenceNumber, member: &Member<'_>, segment: Option<u64
             if record.kind == ValueKind::RangeDelete {
                 memtable.add_range_tombstone(record.key, record.value, sequence);
             } else {
+                if record.kind == ValueKind::ValueWithExpiry {
+                    view.active.note_expiring();
+                }
                 memtable.insert(
                     record.key,
                     Trailer::new(sequence, record.kind),
@@ -625,6 +664,13 @@ pub(crate) fn write_batch(
             ValueKind::RangeDelete => check_range(&engine.settings, record.key, record.value)?,
             ValueKind::ValueWithExpiry => {
                 check_entry(&engine.settings, record.key, &record.value[8..])?;
+            }
+            ValueKind::MergeOperand => {
+                check_entry(&engine.settings, record.key, record.value)?;
+                let state = keyspaces.iter().find(|state| state.id == record.keyspace);
+                if state.is_none_or(|state| state.operator().is_none()) {
+                    return Err(no_operator());
+                }
             }
             _ => check_entry(&engine.settings, record.key, record.value)?,
         }

@@ -101,7 +101,7 @@ impl Engine {
             return Ok(());
         }
         let outputs = if plan.kind == PlanKind::Merge {
-            let rules = self.retention_rules();
+            let rules = self.retention_rules(keyspace);
             let output =
                 esker_compaction::run(&self.jobs_of(keyspace), plan, &view.version, &rules)?;
             let counters = &self.counters;
@@ -180,11 +180,13 @@ impl Engine {
         bounds: &KeyBounds,
         before: FileNumber,
     ) -> Result<Option<Plan>> {
+        let even_final = keyspace.hooks().filter.is_some();
         loop {
             self.check_writable()?;
             let mut state = self.background.state.lock();
-            let picked =
-                self.with_pick_input(&state, keyspace, |input| pick_range(input, bounds, before));
+            let picked = self.with_pick_input(&state, keyspace, |input| {
+                pick_range(input, bounds, before, even_final)
+            });
             match picked {
                 RangePick::Done => return Ok(None),
                 RangePick::Busy => {

@@ -7,6 +7,7 @@
 //! the last one met).
 
 use crate::keyspace::Keyspace;
+use crate::merged::{self, OldestFirst};
 use crate::range_spec::KeyRange;
 use crate::read::{Visibility, judge};
 use crate::scan_reads::{CursorReads, Direction, ScanReads};
@@ -17,6 +18,7 @@ use esker_base::internal_key::{MAX_SEQUENCE, Trailer};
 use esker_base::iterator::InternalIterator;
 use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
+use esker_base::operand_chain::OperandChain;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::{Error, Result, SequenceNumber};
 use esker_memtable::{Memtable, MemtableIter};
@@ -289,6 +291,9 @@ enum Position {
     Forwards { skip: usize },
     /// On the entry in the buffers; the merge stands before all of its versions.
     Backwards,
+    /// On an entry that operands made, in the buffers; the merge stands behind the records it is
+    /// made of.
+    Merged,
 }
 
 /// A zero-copy cursor over the entries of a keyspace, in key order and both directions.
@@ -357,7 +362,7 @@ impl Cursor {
     pub fn key(&self) -> &[u8] {
         match self.position {
             Position::Forwards { .. } => self.merge.user_key(),
-            Position::Backwards => &self.key,
+            Position::Backwards | Position::Merged => &self.key,
             Position::Nowhere => panic!("Cursor::key on a cursor that is not valid"),
         }
     }
@@ -371,7 +376,7 @@ impl Cursor {
     pub fn value(&self) -> &[u8] {
         match self.position {
             Position::Forwards { skip } => &self.merge.value()[skip..],
-            Position::Backwards => &self.value,
+            Position::Backwards | Position::Merged => &self.value,
             Position::Nowhere => panic!("Cursor::value on a cursor that is not valid"),
         }
     }
@@ -474,6 +479,7 @@ impl Cursor {
                 self.position = Position::Nowhere;
                 self.merge.seek(&self.key, Trailer::OLDEST)?;
             }
+            Position::Merged => self.position = Position::Nowhere,
         }
         self.settle_forwards(true)?;
         if self.reads.is_some() {
@@ -491,6 +497,11 @@ impl Cursor {
         match self.position {
             Position::Nowhere => return Ok(()),
             Position::Backwards => {}
+            Position::Merged => {
+                self.position = Position::Nowhere;
+                let before = Trailer::seek(MAX_SEQUENCE);
+                self.merge.seek_for_prev(&self.key, before)?;
+            }
             Position::Forwards { .. } => {
                 // Newer versions that the cursor may not see can stand before the current one.
                 self.key.clear();
@@ -576,10 +587,13 @@ impl Cursor {
             let covers = self.covers.get_or_insert_default();
             if !covers.hide(&self.view, key, trailer.sequence()) {
                 let clock = self.view.keyspace.engine().clock();
-                if let Visibility::Visible { skip, .. } = judge(trailer, self.merge.value(), clock)?
-                {
-                    self.position = Position::Forwards { skip };
-                    return Ok(());
+                match judge(trailer, self.merge.value(), clock)? {
+                    Visibility::Visible { skip, .. } => {
+                        self.position = Position::Forwards { skip };
+                        return Ok(());
+                    }
+                    Visibility::Operand => return self.merge_forwards(),
+                    Visibility::Hidden => {}
                 }
             }
             // The key's newest visible record hides it: none of its older ones counts.
@@ -588,6 +602,29 @@ impl Cursor {
             skip_key = true;
             self.merge.next()?;
         }
+        Ok(())
+    }
+
+    /// Makes the entry of the operand that the merge stands on and of what lies under it.
+    #[cold]
+    fn merge_forwards(&mut self) -> Result<()> {
+        self.key.clear();
+        self.key.extend_from_slice(self.merge.user_key());
+        let mut chain = OperandChain::default();
+        while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+            let trailer = self.merge.trailer();
+            if self.view.sees(trailer.sequence()) {
+                let covers = self.covers.get_or_insert_default();
+                if covers.hide(&self.view, &self.key, trailer.sequence())
+                    || !merged::add_older(&mut chain, trailer, self.merge.value())?
+                {
+                    break;
+                }
+            }
+            self.merge.next()?;
+        }
+        self.value = merged::fold(&chain, self.view.keyspace.state().operator(), &self.key)?;
+        self.position = Position::Merged;
         Ok(())
     }
 
@@ -602,28 +639,41 @@ impl Cursor {
             }
             self.key.clear();
             self.key.extend_from_slice(self.merge.user_key());
-            let mut stands = false;
+            let mut met = OldestFirst::default();
             while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
                 let trailer = self.merge.trailer();
                 if self.view.sees(trailer.sequence()) {
-                    let covers = self.covers.get_or_insert_default();
-                    stands = !covers.hide(&self.view, &self.key, trailer.sequence());
-                    if stands {
-                        let clock = self.view.keyspace.engine().clock();
-                        match judge(trailer, self.merge.value(), clock)? {
-                            Visibility::Hidden => stands = false,
-                            Visibility::Visible { skip, .. } => {
-                                self.value.clear();
-                                self.value.extend_from_slice(&self.merge.value()[skip..]);
-                            }
-                        }
-                    }
+                    self.meet(&mut met, trailer)?;
                 }
                 self.merge.prev()?;
             }
-            if stands {
+            let operator = self.view.keyspace.state().operator();
+            if met.settle(&mut self.value, operator, &self.key)? {
                 self.position = Position::Backwards;
                 return Ok(());
+            }
+        }
+        Ok(())
+    }
+    /// Takes the record that the merge stands on into account; those of its key are met oldest first.
+    #[inline]
+    fn meet(&mut self, met: &mut OldestFirst, trailer: Trailer) -> Result<()> {
+        let covers = self.covers.get_or_insert_default();
+        if covers.hide(&self.view, &self.key, trailer.sequence()) {
+            met.hidden();
+            return Ok(());
+        }
+        let clock = self.view.keyspace.engine().clock();
+        match judge(trailer, self.merge.value(), clock)? {
+            Visibility::Hidden => met.hidden(),
+            Visibility::Operand => met.operand(&self.value, self.merge.value()),
+            Visibility::Visible {
+                skip,
+                expiry_millis,
+            } => {
+                self.value.clear();
+                self.value.extend_from_slice(&self.merge.value()[skip..]);
+                met.value(expiry_millis.is_some());
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use crate::background_error::Health;
 use crate::backup::BackupPlace;
 use crate::cleanup::Cleanup;
 use crate::commit::CommitQueue;
+use crate::hooks::RegisteredHooks;
 use crate::index::definition::IndexDefinitions;
 use crate::keyspace::KeyspaceState;
 use crate::lock_table::LockTable;
@@ -145,6 +146,8 @@ pub(crate) struct Engine {
     pub(crate) cleanup: Cleanup,
     pub(crate) memory: MemoryUse,
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
+    /// What is registered for keyspaces, those to come included.
+    pub(crate) hooks: RegisteredHooks,
 }
 
 impl Engine {

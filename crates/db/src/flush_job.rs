@@ -7,13 +7,14 @@
 
 use crate::commit::Writer;
 use crate::engine::Engine;
+use crate::hooks::KeyspaceHooks;
 use crate::keyspace::KeyspaceState;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::{ErrorKind, Result};
 use esker_compaction::executor::guarded;
-use esker_compaction::{JobOutput, Lane, RetentionRules};
+use esker_compaction::{JobOutput, Lane, OwnersFilter, RetentionRules};
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -147,7 +148,11 @@ impl Engine {
             .filter(|buffer| buffer.memtable.has_range_tombstones())
             .map(|buffer| buffer.memtable.range_tombstones())
             .collect();
-        let rules = self.retention_rules();
+        // An owner's filter is for merges: a flush has to be quick.
+        let rules = RetentionRules {
+            filter: None,
+            ..self.retention_rules(state)
+        };
         let tombstones = FragmentedTombstones::merge(&lists);
         esker_compaction::flush(
             &self.jobs_of(state),
@@ -157,10 +162,19 @@ impl Engine {
         )
     }
 
-    pub(crate) fn retention_rules(&self) -> RetentionRules {
+    /// What a merge of this keyspace's records must respect.
+    pub(crate) fn retention_rules(&self, state: &KeyspaceState) -> RetentionRules {
+        let KeyspaceHooks { operator, filter } = state.hooks().clone();
+        let snapshots = self.snapshots.retained(&self.visible);
+        let filter = filter.map(|filter| OwnersFilter {
+            filter,
+            newest_snapshot: self.snapshots.newest(),
+        });
         RetentionRules {
-            snapshots: self.snapshots.retained(&self.visible),
+            snapshots,
             now_millis: self.clock.now_millis(),
+            operator,
+            filter,
         }
     }
 

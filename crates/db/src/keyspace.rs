@@ -8,9 +8,11 @@ use crate::batch::WriteBatch;
 use crate::commit::{self, Member};
 use crate::cursor::Cursor;
 use crate::engine::{Engine, EngineHandle};
+use crate::hooks::{KeyspaceHooks, RegisteredHooks};
 use crate::index::catalog::KeyspaceIndexes;
 use crate::ingest;
 use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
+use crate::merged::Operator;
 use crate::option_word::millis_of;
 use crate::options::{Durability, WriteOptions};
 use crate::range_spec::KeyRange;
@@ -36,6 +38,8 @@ use std::time::Duration;
 pub(crate) struct KeyspaceState {
     pub(crate) id: KeyspaceId,
     pub(crate) name: String,
+    /// What its owner has registered for it.
+    hooks: KeyspaceHooks,
     super_version: ArcSwap<SuperVersion>,
     install: Mutex<()>,
     /// States that restores replaced, each with the sequence from which on it is not read any more;
@@ -65,10 +69,14 @@ impl KeyspaceState {
         id: KeyspaceId,
         name: String,
         options: KeyspaceOptions,
-        first: SuperVersion,
+        mut first: SuperVersion,
+        hooks: &RegisteredHooks,
     ) -> Arc<Self> {
+        let hooks = hooks.of(&name);
+        first.operator.clone_from(&hooks.operator);
         let state = Self {
             id,
+            hooks,
             name,
             super_version: ArcSwap::from_pointee(first),
             install: Mutex::new(()),
@@ -127,6 +135,16 @@ impl KeyspaceState {
         }
     }
 
+    /// What makes values of merge operands.
+    #[inline]
+    pub(crate) fn operator(&self) -> Operator<'_> {
+        self.hooks.operator.as_deref()
+    }
+
+    pub(crate) fn hooks(&self) -> &KeyspaceHooks {
+        &self.hooks
+    }
+
     /// The state to read, for as long as the guard is held.
     #[inline]
     pub(crate) fn load(&self) -> arc_swap::Guard<Arc<SuperVersion>> {
@@ -160,6 +178,7 @@ impl KeyspaceState {
     pub(crate) fn replace(&self, mut next: SuperVersion, since: SequenceNumber) {
         let _one_at_a_time = self.install.lock();
         next.since = since;
+        next.operator = self.hooks.operator.clone();
         // Listed before it is replaced, so that whoever finds the new state finds the old one too.
         self.replaced
             .lock()
@@ -194,6 +213,7 @@ impl KeyspaceState {
         let current = self.super_version.load();
         let mut next = change(&current);
         next.since = current.since;
+        next.operator = self.hooks.operator.clone();
         drop(current);
         self.super_version.swap(Arc::new(next))
     }
@@ -321,7 +341,7 @@ impl Keyspace {
         engine.check_open()?;
         let view = self.state.load_at(sequence);
         let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
-        read::get(&view, key, visible, engine.clock())
+        read::get(&view, key, visible, engine.clock(), self.state.operator())
     }
 
     pub(crate) fn multi_get_at<K: AsRef<[u8]>>(
@@ -336,7 +356,8 @@ impl Keyspace {
         // One moment for all of them, of the clock too.
         let now = Moment::now(engine.clock());
         let keys = keys.into_iter();
-        keys.map(|key| read::get(&view, key.as_ref(), visible, &now))
+        let operator = self.state.operator();
+        keys.map(|key| read::get(&view, key.as_ref(), visible, &now, operator))
             .collect()
     }
 
@@ -539,7 +560,7 @@ impl Keyspace {
         ingest::ingest(self, entries)
     }
 
-    fn durability(&self, options: &WriteOptions) -> Durability {
+    pub(crate) fn durability(&self, options: &WriteOptions) -> Durability {
         options
             .durability
             .unwrap_or_else(|| self.engine().settings.default_durability())
@@ -551,7 +572,7 @@ impl Keyspace {
     }
 
     #[inline]
-    fn write_one(
+    pub(crate) fn write_one(
         &self,
         kind: ValueKind,
         key: &[u8],

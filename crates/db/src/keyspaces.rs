@@ -107,7 +107,7 @@ impl Engine {
         })?;
         let version = engine.versions.current(id).unwrap_or_default();
         let first = engine.first_super_version(version);
-        let state = KeyspaceState::new(id, name.to_string(), options.clone(), first);
+        let state = KeyspaceState::new(id, name.to_string(), options.clone(), first, &engine.hooks);
         keyspaces.insert(&state);
         Ok(state)
     }

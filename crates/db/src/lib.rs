@@ -26,6 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod atomic_update;
 mod background;
 mod background_error;
 mod backpressure;
@@ -46,6 +47,7 @@ mod engine;
 mod file_handles;
 mod flush_job;
 mod full_disk;
+mod hooks;
 mod index;
 mod ingest;
 mod key_range_set;
@@ -54,6 +56,9 @@ mod keyspace_options;
 mod keyspaces;
 mod lock_table;
 mod memory_limit;
+mod merge;
+pub mod merge_operators;
+mod merged;
 mod next_segment;
 mod obsolete_files;
 mod open;
@@ -97,10 +102,11 @@ pub use db::Db;
 pub use disk_usage::DiskUsage;
 pub use engine::RecoveryState;
 pub use esker_base::clock::{Clock, ManualClock, SystemClock};
+pub use esker_base::merge_operator::MergeOperator;
 pub use esker_base::{Error, ErrorKind, Result};
-pub use esker_compaction::CompactionShape;
 #[doc(hidden)]
 pub use esker_compaction::executor;
+pub use esker_compaction::{CompactionFilter, CompactionShape, FilterDecision};
 pub use esker_memtable::MemtableKind;
 pub use esker_sstable::{Compression, FilterKind};
 pub use esker_tuple as tuple;
@@ -130,3 +136,8 @@ struct TransactionsGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// Keeps the guide to merging true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/merge.md")]
+struct MergeGuide;

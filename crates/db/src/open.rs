@@ -12,6 +12,7 @@ use crate::cleanup::Cleanup;
 use crate::commit::CommitQueue;
 use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
 use crate::file_handles::HandleSaver;
+use crate::hooks::RegisteredHooks;
 use crate::index::definition::IndexDefinitions;
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::keyspace_options::KeyspaceOptions;
@@ -89,6 +90,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
         executor: options.executor,
         backup_directory: options.backup_directory,
         indexes: options.indexes,
+        hooks: options.hooks,
     };
     parts.open(versions, Some(lock), !exists)
 }
@@ -118,6 +120,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
         executor: options.executor,
         backup_directory: options.backup_directory,
         indexes: options.indexes,
+        hooks: options.hooks,
     };
     parts.open(versions, None, true)
 }
@@ -152,6 +155,7 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
         executor: options.executor,
         backup_directory: options.backup_directory,
         indexes: options.indexes,
+        hooks: options.hooks,
     };
     parts.open(versions, None, false)
 }
@@ -289,6 +293,7 @@ struct Parts {
     executor: Option<Arc<dyn Executor>>,
     backup_directory: Option<PathBuf>,
     indexes: IndexDefinitions,
+    hooks: RegisteredHooks,
 }
 
 impl Parts {
@@ -373,7 +378,13 @@ impl Parts {
                 let manifest = manifest_path(&self.directory, versions.manifest_number());
                 error.with_file(&manifest)
             })?;
-            keyspaces.insert(&KeyspaceState::new(meta.id, meta.name, options, first));
+            keyspaces.insert(&KeyspaceState::new(
+                meta.id,
+                meta.name,
+                options,
+                first,
+                &self.hooks,
+            ));
         }
         let default_keyspace = keyspaces.by_id.get(&0).cloned().ok_or_else(|| {
             Error::corruption("the manifest has no default keyspace").with_file(&self.directory)
@@ -438,6 +449,7 @@ impl Parts {
             cleanup: Cleanup::default(),
             memory: MemoryUse::new(self.memory),
             lock: Mutex::new(lock),
+            hooks: self.hooks,
         })
     }
 }

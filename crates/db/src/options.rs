@@ -6,13 +6,15 @@
 //! reason, before a byte is written.
 
 use crate::Db;
+use crate::hooks::RegisteredHooks;
 use crate::index::definition::{IndexDefinition, IndexDefinitions};
 use crate::open;
 use crate::option_word::millis_of;
 use crate::settings::{PersistedSettings, Settings};
 use esker_base::Result;
 use esker_base::clock::{Clock, SystemClock};
-use esker_compaction::Executor;
+use esker_base::merge_operator::MergeOperator;
+use esker_compaction::{CompactionFilter, Executor};
 use esker_vfs::FileSystem;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -103,6 +105,7 @@ pub struct Options {
     pub(crate) executor: Option<Arc<dyn Executor>>,
     pub(crate) backup_directory: Option<PathBuf>,
     pub(crate) indexes: IndexDefinitions,
+    pub(crate) hooks: RegisteredHooks,
 }
 
 impl Default for Options {
@@ -123,6 +126,7 @@ impl Options {
             executor: None,
             backup_directory: None,
             indexes: IndexDefinitions::default(),
+            hooks: RegisteredHooks::default(),
         }
     }
 
@@ -149,6 +153,31 @@ impl Options {
     #[must_use]
     pub fn index(mut self, keyspace: impl Into<String>, definition: IndexDefinition) -> Self {
         self.indexes.add(keyspace.into(), definition);
+        self
+    }
+
+    /// Says how operands change values in the keyspace of this name (`"default"` is the one a [`Db`]
+    /// derefs to), which need not exist yet. See [`merge_operators`](crate::merge_operators) for ready
+    /// ones. The operator's name is kept: opening with one of another name is refused, opening
+    /// without one leaves operands unreadable.
+    #[must_use]
+    pub fn merge_operator(
+        mut self,
+        keyspace: impl Into<String>,
+        operator: impl MergeOperator,
+    ) -> Self {
+        self.hooks.entry(keyspace.into()).operator = Some(Arc::new(operator));
+        self
+    }
+
+    /// Lets compactions of the keyspace of this name drop or change its values.
+    #[must_use]
+    pub fn compaction_filter(
+        mut self,
+        keyspace: impl Into<String>,
+        filter: impl CompactionFilter,
+    ) -> Self {
+        self.hooks.entry(keyspace.into()).filter = Some(Arc::new(filter));
         self
     }
 
@@ -197,12 +226,14 @@ impl Options {
     /// Checks every bound and settles what depends on something else.
     pub(crate) fn settle(&self) -> Result<Settings> {
         self.indexes.check()?;
+        self.hooks.check()?;
         self.settings.clone().settle_on_disk(&self.given)
     }
 
     /// As [`Options::settle`], for a database in memory.
     pub(crate) fn settle_in_memory(&self) -> Result<Settings> {
         self.indexes.check()?;
+        self.hooks.check()?;
         self.settings.clone().settle_in_memory(&self.given)
     }
 

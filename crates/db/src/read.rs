@@ -5,6 +5,7 @@
 //! have dropped what the older sequence still sees. Expiry is judged by the clock at the moment of
 //! the read.
 
+use crate::merged::{self, Operator};
 use crate::super_version::SuperVersion;
 use crate::value::Value;
 use esker_base::checksum::key_hash;
@@ -23,6 +24,8 @@ pub(crate) enum Visibility {
     },
     /// Deleted or expired.
     Hidden,
+    /// An operand: the value is what it makes of what lies beneath.
+    Operand,
 }
 
 /// What a record means to a reader.
@@ -34,6 +37,7 @@ pub(crate) fn judge(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Resul
             expiry_millis: None,
         }),
         Some(ValueKind::Tombstone | ValueKind::SingleDelete) => Ok(Visibility::Hidden),
+        Some(ValueKind::MergeOperand) => Ok(Visibility::Operand),
         Some(ValueKind::ValueWithExpiry) => {
             let (expiry, _) = split_expiry(stored)
                 .ok_or_else(|| Error::corruption("an expiring value is shorter than its expiry"))?;
@@ -51,7 +55,7 @@ pub(crate) fn judge(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Resul
 }
 
 #[cold]
-fn unreadable(kind: Option<ValueKind>) -> Error {
+pub(crate) fn unreadable(kind: Option<ValueKind>) -> Error {
     Error::corruption(format!(
         "a record of kind {kind:?} stands where only values can"
     ))
@@ -78,11 +82,16 @@ impl Found<'_> {
         }
     }
 
-    /// The user's value, unless it is deleted or expired.
+    pub(crate) fn is_operand(&self) -> bool {
+        self.trailer().kind() == Some(ValueKind::MergeOperand)
+    }
+
+    /// The user's value, unless it is deleted or expired. Not for operands.
     #[inline]
     pub(crate) fn value(&self, clock: &dyn Clock) -> Result<Option<Value>> {
         match judge(self.trailer(), self.stored(), clock)? {
             Visibility::Hidden => Ok(None),
+            Visibility::Operand => Err(unreadable(self.trailer().kind())),
             Visibility::Visible { skip, .. } => Ok(Some(match self {
                 Found::InMemtable(_, stored) => Value::copy_of(&stored[skip..]),
                 Found::InTable(hit) => Value::from_block(&hit.value, skip),
@@ -90,10 +99,12 @@ impl Found<'_> {
         }
     }
 
-    /// The expiry of a visible value: `None` where there is no value, `Some(None)` where it has none.
+    /// The expiry of a visible value: `None` where there is no value, `Some(None)` where it has none,
+    /// as what operands make never has.
     pub(crate) fn expiry(&self, clock: &dyn Clock) -> Result<Option<Option<u64>>> {
         match judge(self.trailer(), self.stored(), clock)? {
             Visibility::Hidden => Ok(None),
+            Visibility::Operand => Ok(Some(None)),
             Visibility::Visible { expiry_millis, .. } => Ok(Some(expiry_millis)),
         }
     }
@@ -195,11 +206,13 @@ enum Judged {
     Copied(Value),
     /// Too long to copy: to be shared with its block.
     Long,
+    Operand,
 }
 
 fn judge_in_place(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Result<Judged> {
     Ok(match judge(trailer, stored, clock)? {
         Visibility::Hidden => Judged::Hidden,
+        Visibility::Operand => Judged::Operand,
         Visibility::Visible { skip, .. } => {
             Value::inline_copy_of(&stored[skip..]).map_or(Judged::Long, Judged::Copied)
         }
@@ -214,6 +227,7 @@ fn get_from_tables(
     visible: SequenceNumber,
     covering: SequenceNumber,
     clock: &dyn Clock,
+    operator: Operator<'_>,
 ) -> Result<Option<Value>> {
     let hash = key_hash(key);
     let judged = search_tables(view, key, visible, covering, |table| {
@@ -225,6 +239,7 @@ fn get_from_tables(
     match judged {
         None | Some(Judged::Hidden) => Ok(None),
         Some(Judged::Copied(value)) => Ok(Some(value)),
+        Some(Judged::Operand) => merged::get(view, key, visible, operator),
         Some(Judged::Long) => match find_in_tables(view, key, visible, covering)? {
             Some(found) => found.value(clock),
             None => Ok(None),
@@ -239,12 +254,21 @@ pub(crate) fn get(
     key: &[u8],
     visible: SequenceNumber,
     clock: &dyn Clock,
+    operator: Operator<'_>,
 ) -> Result<Option<Value>> {
     match find_in_memtables(view, key, visible) {
-        InMemtables::Found(trailer, stored) => Found::InMemtable(trailer, stored).value(clock),
+        InMemtables::Found(trailer, stored) => {
+            let found = Found::InMemtable(trailer, stored);
+            if found.is_operand() {
+                return merged::get(view, key, visible, operator);
+            }
+            found.value(clock)
+        }
         InMemtables::Hidden => Ok(None),
         InMemtables::Absent { .. } if view.runs.is_empty() => Ok(None),
-        InMemtables::Absent { covering } => get_from_tables(view, key, visible, covering, clock),
+        InMemtables::Absent { covering } => {
+            get_from_tables(view, key, visible, covering, clock, operator)
+        }
     }
 }
 
@@ -311,6 +335,6 @@ mod tests {
         };
         assert_eq!(judge(trailer, &stored(101), &clock).unwrap(), visible);
         assert!(judge(trailer, b"short", &clock).is_err());
-        assert!(judge(Trailer::new(1, ValueKind::MergeOperand), b"", &clock).is_err());
+        assert!(judge(Trailer::new(1, ValueKind::ValuePointer), b"", &clock).is_err());
     }
 }

@@ -250,6 +250,9 @@ fn apply(
             if record.kind == ValueKind::RangeDelete {
                 memtable.add_range_tombstone(record.key, record.value, sequence);
             } else {
+                if record.kind == ValueKind::ValueWithExpiry {
+                    view.active.note_expiring();
+                }
                 memtable.insert(
                     record.key,
                     Trailer::new(sequence, record.kind),

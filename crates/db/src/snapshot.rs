@@ -56,6 +56,11 @@ impl SnapshotList {
         sequences
     }
 
+    /// The newest open snapshot's sequence.
+    pub(crate) fn newest(&self) -> Option<SequenceNumber> {
+        self.open.lock().keys().next_back().copied()
+    }
+
     /// How many snapshots are open, and the oldest one's sequence.
     pub(crate) fn summary(&self) -> (usize, Option<SequenceNumber>) {
         let open = self.open.lock();

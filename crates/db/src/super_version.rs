@@ -5,15 +5,17 @@
 //! sequence number. Sources are ordered newest first: for any key, every record in an earlier source
 //! is newer than every record in a later one. Replaced only under the keyspace's install lock.
 
+use crate::merged::Operator;
 use crate::obsolete_files::{LiveTable, LiveTables};
 use esker_base::SequenceNumber;
 use esker_base::filename::FileNumber;
 use esker_base::internal_key::key_prefix;
+use esker_base::merge_operator::MergeOperator;
 use esker_manifest::Version;
 use esker_memtable::Memtable;
 use esker_sstable::TableHandle;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A memtable and what it pins of the log.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct WriteBuffer {
     /// The sequence at which it was sealed: every record of the keyspace up to it is in this or an
     /// older memtable or in tables. 0 while active.
     sealed_at: AtomicU64,
+    /// Whether a value with an expiry was written into it.
+    has_expiring: AtomicBool,
 }
 
 impl WriteBuffer {
@@ -32,6 +36,7 @@ impl WriteBuffer {
             memtable,
             first_segment: AtomicU64::new(0),
             sealed_at: AtomicU64::new(0),
+            has_expiring: AtomicBool::new(false),
         })
     }
 
@@ -40,6 +45,12 @@ impl WriteBuffer {
         if self.first_segment.load(Ordering::Relaxed) == 0 {
             self.first_segment.store(segment, Ordering::Release);
         }
+    }
+
+    /// Notes that a value with an expiry goes into the memtable. Called by the commit leader only.
+    #[inline]
+    pub(crate) fn note_expiring(&self) {
+        self.has_expiring.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn first_segment(&self) -> Option<FileNumber> {
@@ -101,6 +112,8 @@ pub(crate) struct SuperVersion {
     /// Where it is not 0: the sequence at which a restore replaced everything before. Readers at a
     /// smaller one read the state that was replaced.
     pub(crate) since: SequenceNumber,
+    /// What makes values of its keyspace's operands.
+    pub(crate) operator: Option<Arc<dyn MergeOperator>>,
 }
 
 impl SuperVersion {
@@ -117,6 +130,7 @@ impl SuperVersion {
             version,
             runs,
             since: 0,
+            operator: None,
         }
     }
 
@@ -133,7 +147,21 @@ impl SuperVersion {
             version,
             runs,
             since: self.since,
+            operator: self.operator.clone(),
         }
+    }
+
+    /// What makes values of its keyspace's operands.
+    #[inline]
+    pub(crate) fn operator(&self) -> Operator<'_> {
+        self.operator.as_deref()
+    }
+
+    /// Whether any value may have an expiry. For the commit leader, who alone adds some.
+    pub(crate) fn may_hold_expiring(&self) -> bool {
+        let mut buffers = std::iter::once(&self.active).chain(&self.sealed);
+        buffers.any(|buffer| buffer.has_expiring.load(Ordering::Relaxed))
+            || self.runs.iter().any(|run| run.has_expiring_entries)
     }
 
     /// All memtables, newest first.

@@ -14,6 +14,7 @@
 //! `retry` runs it until it commits. `docs/guide/transactions.md` says it to users.
 
 mod locking;
+mod merges;
 mod reads;
 mod retry;
 mod writes;

@@ -5,6 +5,7 @@
 //!
 //! A failing case prints its seed and shrinks; proptest keeps it in `model.proptest-regressions`.
 
+use esker::merge_operators::{Associative, AssociativeMerge};
 use esker::vfs::MemFileSystem;
 use esker::{
     Clock, CompactionShape, Db, Durability, ManualClock, MemtableKind, Options, Snapshot,
@@ -26,6 +27,8 @@ enum Op {
     Delete(Key),
     DeleteRange(Key, Key),
     Batch(Vec<(Key, Option<u16>)>),
+    Merge(Key, u16),
+    Mixed(Vec<(Key, Change)>),
     Ingest(Vec<(Key, u16)>),
     Clear,
     Advance(u16),
@@ -53,6 +56,39 @@ enum Op {
 enum Durable {
     Sync,
     Buffered,
+}
+
+/// One operation of a batch of all kinds.
+#[derive(Clone, Debug)]
+enum Change {
+    Put(u16),
+    PutWithTtl(u16, u16),
+    Merge(u16),
+    Delete,
+    DeleteUpTo(Key),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        1 => any::<u16>().prop_map(Change::Put),
+        2 => (any::<u16>(), 1..500u16).prop_map(|(v, t)| Change::PutWithTtl(v, t)),
+        4 => any::<u16>().prop_map(Change::Merge),
+        1 => Just(Change::Delete),
+        1 => any::<Key>().prop_map(Change::DeleteUpTo),
+    ]
+}
+
+/// Operands go behind the value.
+#[derive(Debug)]
+struct Concat;
+
+impl AssociativeMerge for Concat {
+    fn name(&self) -> &str {
+        "concat"
+    }
+    fn merge(&self, _key: &[u8], left: &[u8], right: &[u8]) -> esker::Result<Vec<u8>> {
+        Ok([left, right].concat())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +121,8 @@ fn op() -> impl Strategy<Value = Op> {
         10 => any::<Key>().prop_map(Op::Delete),
         3 => (any::<Key>(), any::<Key>()).prop_map(|(a, b)| Op::DeleteRange(a.min(b), a.max(b))),
         8 => prop::collection::vec((any::<Key>(), any::<Option<u16>>()), 1..30).prop_map(Op::Batch),
+        12 => (0..40u8, any::<u16>()).prop_map(|(k, v)| Op::Merge(k, v)),
+        6 => prop::collection::vec((0..12u8, change()), 1..12).prop_map(Op::Mixed),
         2 => entries.prop_map(Op::Ingest),
         1 => Just(Op::Clear),
         4 => (1..400u16).prop_map(Op::Advance),
@@ -168,6 +206,7 @@ impl Test {
             .wal_segment_bytes(16 << 10)
             .cache_bytes(8 << 10)
             .max_open_files(4)
+            .merge_operator("default", Associative(Concat))
             .file_system(Arc::new(MemFileSystem::new()));
         let db = if on_disk {
             options.clone().open("/model").unwrap()
@@ -216,6 +255,11 @@ impl Test {
                 self.map.retain(|k, _| *k < key(*a) || *k >= key(*b));
             }
             Op::Batch(entries) => self.batch(entries),
+            Op::Merge(k, v) => {
+                self.db.merge(key(*k), value(*v)).unwrap();
+                self.merged(*k, *v);
+            }
+            Op::Mixed(changes) => self.mixed(changes),
             Op::Ingest(entries) => self.ingest(entries),
             Op::Clear => {
                 self.db.clear().unwrap();
@@ -254,6 +298,48 @@ impl Test {
             } else {
                 batch.delete(key(*k));
                 self.map.remove(&key(*k));
+            }
+        }
+        self.db.write(batch).unwrap();
+    }
+
+    /// An operand changes the value that lives, and leaves its expiry alone.
+    fn merged(&mut self, k: Key, v: u16) {
+        let now = self.now();
+        let entry = self.map.entry(key(k)).or_default();
+        if entry.1.is_some_and(|expiry| expiry <= now) {
+            *entry = (Vec::new(), None);
+        }
+        entry.0.extend(value(v));
+    }
+
+    fn mixed(&mut self, changes: &[(Key, Change)]) {
+        let mut batch = WriteBatch::new();
+        for (k, change) in changes {
+            match change {
+                Change::Put(v) => {
+                    batch.put(key(*k), value(*v));
+                    self.map.insert(key(*k), (value(*v), None));
+                }
+                Change::PutWithTtl(v, ttl) => {
+                    let ttl = u64::from(*ttl);
+                    batch.put_with_ttl(key(*k), value(*v), Duration::from_millis(ttl));
+                    let expiry = Some(self.now() + ttl);
+                    self.map.insert(key(*k), (value(*v), expiry));
+                }
+                Change::Merge(v) => {
+                    batch.merge(key(*k), value(*v));
+                    self.merged(*k, *v);
+                }
+                Change::Delete => {
+                    batch.delete(key(*k));
+                    self.map.remove(&key(*k));
+                }
+                Change::DeleteUpTo(end) => {
+                    let (start, end) = (key(*k.min(end)), key(*k.max(end)));
+                    batch.delete_range(start.clone()..end.clone());
+                    self.map.retain(|k, _| *k < start || *k >= end);
+                }
             }
         }
         self.db.write(batch).unwrap();

@@ -49,7 +49,8 @@ fn trees_of_every_shape_hold_what_was_written() {
         assert!(tree.parts > 1, "{shape:?}: no merge was cut into parts");
         let before = (tree.context.new_file_number)();
         let all = esker_base::key_bounds::KeyBounds::half_open("", "");
-        while let RangePick::Plan(plan) = tree.input(|input| pick_range(input, &all, before)) {
+        while let RangePick::Plan(plan) = tree.input(|input| pick_range(input, &all, before, false))
+        {
             tree.perform(&plan);
         }
         let live: u64 = tree
@@ -99,6 +100,7 @@ fn parts_together_are_the_whole() {
     let rules = RetentionRules {
         snapshots: vec![50, 90],
         now_millis: 0,
+        ..RetentionRules::default()
     };
     let mut results = Vec::new();
     for parts in [1, 2, 5] {

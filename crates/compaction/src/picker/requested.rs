@@ -31,16 +31,23 @@ pub enum RangePick {
 }
 
 /// The next step towards having every key of `bounds` in its final form. `before` is the next file
-/// number at the time the request began: tables from then on are none of its business.
+/// number at the time the request began: tables from then on are none of its business. With
+/// `even_final` every older table is written anew, for a filter that may have something to say of it.
 #[must_use]
-pub fn pick_range(input: &PickInput<'_>, bounds: &KeyBounds, before: FileNumber) -> RangePick {
+pub fn pick_range(
+    input: &PickInput<'_>,
+    bounds: &KeyBounds,
+    before: FileNumber,
+    even_final: bool,
+) -> RangePick {
     let options = input.shape.sanitized();
     let picker = Picker::new(input, &options);
     let runs: Vec<(usize, &Arc<Run>)> = input.version.runs_newest_first().collect();
     let mut busy = false;
     for (position, (level, run)) in runs.iter().enumerate() {
         for table in &run.tables[run.overlapping(bounds)] {
-            if table.number >= before || is_final(&picker, &runs, position, *level, table) {
+            let stays = !even_final && is_final(&picker, &runs, position, *level, table);
+            if table.number >= before || stays {
                 continue;
             }
             match plan_for(&picker, &runs[position..], table) {

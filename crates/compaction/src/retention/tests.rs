@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use esker_base::merge_operator::{Associative, AssociativeMerge};
+use esker_base::operand_chain::OperandChain;
 use esker_base::table_meta::TableMeta;
 use proptest::prelude::*;
 
 use super::*;
+use crate::compaction_filter::{CompactionFilter, FilterDecision, Filters};
 use crate::vec_iter::{Record, VecIter, record};
 
 const NOW: u64 = 1000;
@@ -55,23 +58,32 @@ fn read(
     key: &[u8],
     visible: SequenceNumber,
 ) -> Option<Vec<u8>> {
-    let newest = records
+    let mut seen: Vec<_> = records
         .iter()
         .filter(|(other, trailer, _)| other == key && trailer.sequence() <= visible)
-        .max_by_key(|(_, trailer, _)| trailer.sequence())?;
-    let (_, trailer, value) = newest;
-    let covering = tombstones.covering_sequence(key, visible);
-    if covering.is_some_and(|sequence| sequence > trailer.sequence()) {
-        return None;
-    }
-    match trailer.kind()? {
-        ValueKind::Value => Some(value.clone()),
-        ValueKind::ValueWithExpiry => {
-            let expiry = u64::from_le_bytes(*value.first_chunk::<8>().unwrap());
-            (expiry > NOW).then(|| value.clone())
+        .collect();
+    seen.sort_by_key(|(_, trailer, _)| std::cmp::Reverse(trailer.sequence()));
+    let covering = tombstones.covering_sequence(key, visible).unwrap_or(0);
+    let mut chain = OperandChain::default();
+    for (_, trailer, value) in seen {
+        if covering > trailer.sequence() {
+            break;
         }
-        _ => None,
+        match trailer.kind()? {
+            ValueKind::MergeOperand => chain.push_older(value),
+            kind if !chain.is_empty() => {
+                chain.set_base(kind, value);
+                break;
+            }
+            ValueKind::Value => return Some(value.clone()),
+            ValueKind::ValueWithExpiry => {
+                let expiry = u64::from_le_bytes(*value.first_chunk::<8>().unwrap());
+                return (expiry > NOW).then(|| value.clone());
+            }
+            _ => return None,
+        }
     }
+    (!chain.is_empty()).then(|| chain.fold(&*concat(), key).unwrap())
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +92,24 @@ enum Op {
     PutExpiring(u8, u64),
     Delete(u8),
     DeleteRange(u8, u8),
+    Merge(u8),
+}
+
+/// Writes operands one after the other.
+#[derive(Debug)]
+struct Concat;
+
+impl AssociativeMerge for Concat {
+    fn name(&self) -> &str {
+        "concat"
+    }
+    fn merge(&self, _key: &[u8], left: &[u8], right: &[u8]) -> Result<Vec<u8>> {
+        Ok([left, right].concat())
+    }
+}
+
+fn concat() -> Arc<dyn MergeOperator> {
+    Arc::new(Associative(Concat))
 }
 
 fn operation() -> impl Strategy<Value = Op> {
@@ -89,6 +119,7 @@ fn operation() -> impl Strategy<Value = Op> {
         1 => (key.clone(), prop_oneof![Just(5), Just(NOW), Just(2 * NOW)])
             .prop_map(|(key, expiry)| Op::PutExpiring(key, expiry)),
         2 => key.clone().prop_map(Op::Delete),
+        3 => key.clone().prop_map(Op::Merge),
         1 => (key.clone(), 1..7_u8).prop_map(|(start, end)| Op::DeleteRange(start, end)),
     ]
 }
@@ -104,6 +135,7 @@ fn perform(operations: &[Op], first_sequence: u64) -> (Vec<Record>, Vec<RangeTom
         match operation {
             Op::Put(k) => records.push(record(&key(*k), sequence, ValueKind::Value)),
             Op::PutExpiring(k, expiry) => records.push(expiring(&key(*k), sequence, *expiry)),
+            Op::Merge(k) => records.push(record(&key(*k), sequence, ValueKind::MergeOperand)),
             Op::Delete(k) => {
                 let trailer = Trailer::new(sequence, ValueKind::Tombstone);
                 records.push((key(*k), trailer, Vec::new()));
@@ -126,6 +158,7 @@ proptest! {
         merged in proptest::collection::vec(operation(), 0..30),
         newer in proptest::collection::vec(operation(), 0..4),
         snapshots in proptest::collection::btree_set(1..45_u64, 0..4),
+        with_operator in proptest::bool::weighted(0.8),
     ) {
         let snapshots: BTreeSet<u64> = snapshots;
         let first = older.len() as u64 + 1;
@@ -135,6 +168,8 @@ proptest! {
         let rules = RetentionRules {
             snapshots: snapshots.iter().copied().collect(),
             now_millis: NOW,
+            operator: with_operator.then(concat),
+            ..RetentionRules::default()
         };
         // One table a key, so that the exact answer is "this key only"; one over everything
         // where a range is deleted below.
@@ -172,7 +207,7 @@ proptest! {
             );
             prop_assert!(order.is_lt());
         }
-        if older.is_empty() && snapshots.is_empty() {
+        if older.is_empty() && snapshots.is_empty() && with_operator {
             prop_assert!(kept.is_empty());
             for (_, trailer, _) in &out {
                 prop_assert_eq!(trailer.sequence(), 0);
@@ -185,8 +220,8 @@ proptest! {
 #[test]
 fn an_expired_value_goes_on_hiding_what_is_below() {
     let rules = RetentionRules {
-        snapshots: vec![],
         now_millis: NOW,
+        ..RetentionRules::default()
     };
     let records = [expiring(b"k", 9, NOW), record(b"k", 5, ValueKind::Value)];
     let (out, _, stats) = retain(&records, &[], &OlderTables::everywhere(), &rules);
@@ -209,12 +244,12 @@ fn an_expired_value_goes_on_hiding_what_is_below() {
 #[test]
 fn reserved_kinds_are_handed_on_untouched() {
     let rules = RetentionRules {
-        snapshots: vec![],
         now_millis: NOW,
+        ..RetentionRules::default()
     };
     let kinds = [
         ValueKind::SingleDelete,
-        ValueKind::MergeOperand,
+        ValueKind::ValuePointer,
         ValueKind::IndexEntry,
     ];
     let mut records: Vec<_> = (1..)
@@ -264,4 +299,137 @@ fn it_stops_before_its_end() {
     assert!(retention.advance().unwrap() && retention.advance().unwrap());
     assert!(!retention.advance().unwrap());
     assert_eq!(retention.stats().records_in, 2);
+}
+
+fn operands(count: u64) -> Vec<Record> {
+    (1..=count)
+        .map(|sequence| record(b"k", sequence, ValueKind::MergeOperand))
+        .collect()
+}
+
+fn with_concat() -> RetentionRules {
+    RetentionRules {
+        operator: Some(concat()),
+        ..RetentionRules::default()
+    }
+}
+
+#[test]
+fn operands_become_a_value_where_nothing_can_lie_under_them_and_one_operand_elsewhere() {
+    let merged = b"[107]@1[107]@2[107]@3".to_vec();
+    let (out, _, stats) = retain(&operands(3), &[], &OlderTables::none(), &with_concat());
+    let value = Trailer::new(0, ValueKind::Value);
+    assert_eq!(out, [(b"k".to_vec(), value, merged.clone())]);
+    assert_eq!(stats.operands_merged, 3);
+    let (out, ..) = retain(
+        &operands(3),
+        &[],
+        &OlderTables::everywhere(),
+        &with_concat(),
+    );
+    let operand = Trailer::new(3, ValueKind::MergeOperand);
+    assert_eq!(out, [(b"k".to_vec(), operand, merged)]);
+}
+
+#[test]
+fn a_snapshot_keeps_operands_apart() {
+    let rules = RetentionRules {
+        snapshots: vec![2],
+        ..with_concat()
+    };
+    let (out, ..) = retain(&operands(4), &[], &OlderTables::none(), &rules);
+    let kept: Vec<_> = out
+        .iter()
+        .map(|(_, trailer, _)| (trailer.sequence(), trailer.kind()))
+        .collect();
+    let expected = [
+        (4, Some(ValueKind::MergeOperand)),
+        (0, Some(ValueKind::Value)),
+    ];
+    assert_eq!(kept, expected);
+}
+
+/// Refuses or panics, as its first operand says.
+#[derive(Debug)]
+struct Broken;
+
+impl MergeOperator for Broken {
+    fn name(&self) -> &str {
+        "broken"
+    }
+    fn merge(&self, _key: &[u8], existing: Option<&[u8]>, _: &[&[u8]]) -> Result<Vec<u8>> {
+        assert!(existing.is_none(), "a planted panic");
+        Err(Error::invalid_argument("refused"))
+    }
+}
+
+#[test]
+fn what_an_operator_cannot_merge_stays_with_what_it_lies_on() {
+    for with_base in [false, true] {
+        let mut records = operands(3);
+        if with_base {
+            records[0] = record(b"k", 1, ValueKind::Value);
+        }
+        let rules = RetentionRules {
+            operator: Some(Arc::new(Broken)),
+            ..RetentionRules::default()
+        };
+        let (out, ..) = retain(&records, &[], &OlderTables::everywhere(), &rules);
+        let sequences: Vec<_> = out.iter().map(|(_, t, _)| t.sequence()).collect();
+        assert_eq!(sequences, [3, 2, 1], "with a base: {with_base}");
+    }
+}
+
+/// Removes values that end in an odd digit, shortens the others; panics at the key `p`.
+#[derive(Debug)]
+struct OddOnes;
+
+impl CompactionFilter for OddOnes {
+    fn filter(&self, key: &[u8], value: &[u8], _: Option<u64>) -> FilterDecision {
+        assert_ne!(key, b"p", "a planted panic");
+        match value {
+            [.., last] if last % 2 == 1 => FilterDecision::Remove,
+            _ => FilterDecision::Replace(b"even".to_vec()),
+        }
+    }
+}
+
+#[test]
+fn an_owners_filter_leaves_what_snapshots_see_alone() {
+    let records = [
+        record(b"a", 2, ValueKind::Value),
+        record(b"b", 3, ValueKind::Value),
+        expiring(b"c", 4, 2 * NOW),
+        record(b"c", 1, ValueKind::Value),
+        record(b"p", 5, ValueKind::Value),
+    ];
+    let rules = RetentionRules {
+        snapshots: vec![2],
+        now_millis: NOW,
+        filter: Some(OwnersFilter {
+            filter: Arc::new(OddOnes),
+            newest_snapshot: Some(2),
+        }),
+        ..RetentionRules::default()
+    };
+    let job = JobTombstones::default();
+    let filter = Filters::new(&rules);
+    let source = VecIter::new(records.to_vec());
+    let older = OlderTables::everywhere();
+    let mut retention = Retention::new(source, &[], &rules, &job, older, filter);
+    let mut out = Vec::new();
+    while retention.advance().unwrap() {
+        let trailer = retention.trailer();
+        out.push((
+            trailer.sequence(),
+            trailer.kind(),
+            retention.value().to_vec(),
+        ));
+    }
+    let value = |sequence| (sequence, Some(ValueKind::Value));
+    let kept: Vec<_> = out.iter().map(|(s, k, _)| (*s, *k)).collect();
+    let removed = (3, Some(ValueKind::Tombstone));
+    let replaced = (4, Some(ValueKind::ValueWithExpiry));
+    assert_eq!(kept, [value(2), removed, replaced, value(1), value(5)]);
+    assert_eq!(out[2].2, [&(2 * NOW).to_le_bytes()[..], b"even"].concat());
 }

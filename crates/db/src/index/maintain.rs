@@ -28,13 +28,13 @@ pub(crate) struct IndexChanges {
 }
 
 impl Engine {
-    /// Appends to each batch what it changes in indexes, and refuses those that must not be. Where
-    /// the disk `is_full`, the batches that are left only delete.
+    /// Makes room for what the batches change in indexes. Where the disk `is_full`, the batches that
+    /// are left only delete.
     #[cold]
-    pub(crate) fn maintain_indexes(
+    pub(crate) fn make_room_for_entries(
         self: &Arc<Self>,
         writer: &mut Writer,
-        members: &mut [Member<'_>],
+        members: &[Member<'_>],
         is_full: bool,
     ) -> Result<()> {
         for state in members.iter().flat_map(Member::keyspaces) {
@@ -46,18 +46,23 @@ impl Engine {
                 }
             }
         }
-        let mut group = Layer::default();
-        let indexed = |member: &&mut Member<'_>| member.is_indexed() && !member.is_refused();
-        for member in members.iter_mut().filter(indexed) {
-            match self.derive_changes(&group, member) {
-                Ok((changes, layer)) => {
-                    group.absorb(layer);
-                    member.add_index_changes(changes);
-                }
-                Err(error) => member.refuse(&error),
-            }
-        }
         Ok(())
+    }
+
+    /// Appends to a batch what it changes in indexes, or refuses it. `before` is what the batches
+    /// before it in its group have changed.
+    #[inline]
+    pub(crate) fn maintain_indexes(self: &Arc<Self>, before: &mut Layer, member: &mut Member<'_>) {
+        if !member.is_indexed() || member.is_refused() {
+            return;
+        }
+        match self.derive_changes(before, member) {
+            Ok((changes, layer)) => {
+                before.absorb(layer);
+                member.add_index_changes(changes);
+            }
+            Err(error) => member.refuse(&error),
+        }
     }
 
     fn derive_changes(

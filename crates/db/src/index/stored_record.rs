@@ -4,6 +4,7 @@
 //! or owns the super-version and sequence that it asks at.
 
 use crate::cursor::{Source, sources};
+use crate::merged;
 use crate::range_spec::KeyRange;
 use crate::read;
 use crate::super_version::SuperVersion;
@@ -12,7 +13,7 @@ use esker_base::iterator::InternalIterator;
 use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::write_batch::split_expiry;
-use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
+use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
 
 /// A record's value with its expiry, in milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +40,6 @@ impl StoredRecord {
                 }))
             }
             Some(ValueKind::Tombstone | ValueKind::SingleDelete) => Ok(None),
-            Some(ValueKind::MergeOperand) => Err(Error::new(
-                ErrorKind::Unsupported,
-                "a keyspace with indexes takes no merge operands",
-            )),
             kind => Err(Error::corruption(format!(
                 "a record of kind {kind:?} stands in an indexed keyspace"
             ))),
@@ -62,6 +59,14 @@ pub(crate) fn find(
     visible: SequenceNumber,
 ) -> Result<Option<StoredRecord>> {
     match read::find(view, key, visible)? {
+        // From before the keyspace had indexes: since then leaders write down what operands make.
+        Some(found) if found.is_operand() => {
+            let merged = merged::get(view, key, visible, view.operator())?;
+            Ok(merged.map(|value| StoredRecord {
+                value: value.to_vec(),
+                expiry_millis: None,
+            }))
+        }
         Some(found) => StoredRecord::of(found.trailer().kind(), found.stored()),
         None => Ok(None),
     }

@@ -15,13 +15,13 @@ use crate::scan_reads::ScanReads;
 use crate::value::Value;
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::write_batch::KeyspaceId;
-use esker_base::{Error, Result, Trailer};
+use esker_base::{Error, Result, Trailer, ValueKind};
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a transaction's own writes say of a key.
-enum OwnWrite<'a> {
+pub(super) enum OwnWrite<'a> {
     Found(Trailer, &'a [u8]),
     /// Removed by a range delete.
     Hidden,
@@ -182,6 +182,11 @@ impl Transaction {
 
     fn view(&mut self, keyspace: &Keyspace) -> View {
         self.has_free_reads |= !self.is_serializable();
+        self.view_noted(keyspace)
+    }
+
+    /// As [`Transaction::view`], for a read that has been noted where that has to be.
+    fn view_noted(&self, keyspace: &Keyspace) -> View {
         let overlay = self.overlays.get(&keyspace.id()).map(|memtable| Overlay {
             memtable: Arc::clone(memtable),
             visible: self.next_sequence() - 1,
@@ -195,6 +200,9 @@ impl Transaction {
     pub(super) fn value(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Value>> {
         let engine = self.readable()?;
         match self.own_write(keyspace.id(), key) {
+            OwnWrite::Found(trailer, _) if trailer.kind() == Some(ValueKind::MergeOperand) => {
+                return self.merged_value(keyspace, key);
+            }
             OwnWrite::Found(trailer, stored) => {
                 return Found::InMemtable(trailer, stored).value(engine.clock());
             }
@@ -203,7 +211,21 @@ impl Transaction {
         }
         let sequence = self.snapshot.sequence();
         let view = keyspace.state().load_at(Some(sequence));
-        read::get(&view, key, sequence, engine.clock())
+        read::get(
+            &view,
+            key,
+            sequence,
+            engine.clock(),
+            keyspace.state().operator(),
+        )
+    }
+
+    /// The value of `key`, whose newest record is an operand of this transaction's own.
+    fn merged_value(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Value>> {
+        let range = KeyRange::half_open(key, &[key, &[0]].concat());
+        let mut cursor = Cursor::over(self.view_noted(keyspace), range);
+        cursor.seek_to_first()?;
+        Ok(cursor.valid().then(|| Value::copy_of(cursor.value())))
     }
 
     fn readable(&self) -> Result<&Engine> {
@@ -212,7 +234,7 @@ impl Transaction {
         Ok(engine)
     }
 
-    fn own_write(&self, keyspace: KeyspaceId, key: &[u8]) -> OwnWrite<'_> {
+    pub(super) fn own_write(&self, keyspace: KeyspaceId, key: &[u8]) -> OwnWrite<'_> {
         let Some(overlay) = self.overlays.get(&keyspace) else {
             return OwnWrite::Absent;
         };

@@ -125,7 +125,12 @@ impl Transaction {
     }
 
     /// Checks an entry and where it goes, and locks its key in a pessimistic transaction.
-    fn ready_to_write(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
+    pub(super) fn ready_to_write(
+        &mut self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<()> {
         commit::check_entry(&self.db.engine().settings, key, value)?;
         self.check_target(keyspace)?;
         self.lock_to_write(keyspace, key)
@@ -141,7 +146,7 @@ impl Transaction {
     }
 
     /// Adds operations to the batch and to the overlay.
-    fn push(&mut self, operation: impl FnOnce(&mut WriteBatch)) -> Result<()> {
+    pub(super) fn push(&mut self, operation: impl FnOnce(&mut WriteBatch)) -> Result<()> {
         let encoder = &self.batch.encoder;
         let (operations, bytes) = (encoder.count(), encoder.encoded_bytes());
         operation(&mut self.batch);

@@ -118,6 +118,7 @@ impl Tree {
         RetentionRules {
             snapshots,
             now_millis: 0,
+            ..RetentionRules::default()
         }
     }
 

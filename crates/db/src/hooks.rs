@@ -1,0 +1,45 @@
+//! What the owner of a keyspace registers for it at open: a merge operator, a compaction filter.
+//!
+//! Invariant: code cannot be persisted, so that each open names it again; what a keyspace was
+//! merged into with one operator is never read with another ([`check_operators`] compares names).
+
+use esker_base::merge_operator::MergeOperator;
+use esker_base::{Error, Result};
+use esker_compaction::CompactionFilter;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is registered for one keyspace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyspaceHooks {
+    pub(crate) operator: Option<Arc<dyn MergeOperator>>,
+    pub(crate) filter: Option<Arc<dyn CompactionFilter>>,
+}
+
+/// What is registered, by the keyspace's name. A keyspace need not exist yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RegisteredHooks {
+    by_name: BTreeMap<String, KeyspaceHooks>,
+}
+
+impl RegisteredHooks {
+    pub(crate) fn of(&self, keyspace: &str) -> KeyspaceHooks {
+        self.by_name.get(keyspace).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn entry(&mut self, keyspace: String) -> &mut KeyspaceHooks {
+        self.by_name.entry(keyspace).or_default()
+    }
+
+    /// Fails where a name can be no keyspace's, or an operator has none.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (keyspace, hooks) in &self.by_name {
+            let nameless = hooks.operator.as_ref().is_some_and(|o| o.name().is_empty());
+            if keyspace.is_empty() || nameless {
+                let sentence = "a merge operator and its keyspace must have a name";
+                return Err(Error::invalid_argument(sentence));
+            }
+        }
+        Ok(())
+    }
+}
