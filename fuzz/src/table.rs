@@ -35,6 +35,7 @@ pub(crate) fn examine(mut bytes: Vec<u8>) {
         return;
     };
     let table = Arc::new(table);
+    let _ = table.origin();
     let is_intact = table.verify(&mut |_| true).is_ok();
     let summaries = table.block_summaries();
     assert!(summaries.is_ok() || !is_intact, "{summaries:?}");

@@ -21,6 +21,7 @@ pub fn wal_reader(data: &[u8]) {
         let file = fs.create(path).expect("a file in memory");
         file.write_at(0, data).expect("a file in memory");
         read(&fs, path);
+        salvage(&fs, path);
     } else {
         damaged(&fs, path, data);
     }
@@ -40,6 +41,22 @@ fn read(fs: &MemFileSystem, path: &Path) -> Option<(Vec<Vec<u8>>, SegmentEnd)> {
     let end = reader.outcome().expect("an end has an outcome").clone();
     assert!(reader.next().ok()?.is_none(), "an end stays the end");
     Some((records, end))
+}
+
+/// What salvage finds: records that lie in the file one behind the other.
+fn salvage(fs: &MemFileSystem, path: &Path) -> Option<Vec<Vec<u8>>> {
+    let mut reader = SegmentReader::open_without_header(fs, path, NUMBER).ok()?;
+    let file_bytes = fs.metadata(path).expect("it was opened").bytes;
+    let mut records = Vec::new();
+    let mut end_offset = reader.end_offset();
+    while reader.skip_damage().ok()?.is_some() {
+        while let Some(payload) = reader.next().ok()? {
+            records.push(payload.to_vec());
+        }
+        assert!(reader.end_offset() > end_offset && reader.end_offset() <= file_bytes);
+        end_offset = reader.end_offset();
+    }
+    Some(records)
 }
 
 /// Instructions, three bytes each: append a record of n bytes, sync, or seal; after them, pairs of
@@ -76,6 +93,10 @@ fn damaged(fs: &MemFileSystem, path: &Path, data: &[u8]) {
     for (place, byte) in &changes {
         file.write_at(place % written, &[*byte])
             .expect("a file in memory");
+    }
+    let mut left = appended.iter();
+    for record in salvage(fs, path).unwrap_or_default() {
+        assert!(left.any(|appended| *appended == record), "salvaged out of nothing");
     }
     if let Some((records, end)) = read(fs, path) {
         assert!(records.len() <= appended.len());

@@ -9,6 +9,7 @@ mod care;
 mod connection;
 mod exchange;
 mod records;
+mod repair;
 mod transaction;
 mod walk;
 
@@ -118,6 +119,7 @@ impl Session {
             Verb::RecoveryState => self.recovery_state(),
             Verb::DiskUsage => self.disk_usage(),
             Verb::Validate => self.validate(),
+            Verb::Repair => self.repair(context),
             Verb::Compact => self.compact(),
             Verb::WalStatus => self.wal_status(),
             Verb::WalRotate => self.wal_rotate(),

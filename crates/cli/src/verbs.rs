@@ -86,6 +86,8 @@ pub(crate) enum Verb {
     /// Check every byte of the database; exit code 0 only if all is well
     #[command(visible_alias = "verify")]
     Validate,
+    /// Make a damaged database one that opens, from what is left of it, and print what was lost
+    Repair,
     /// Merge all tables, leaving no overwritten, deleted or expired data behind
     Compact,
     /// Print the size and the limit of the write-ahead log
@@ -242,6 +244,7 @@ impl Verb {
             | Self::DumpTable(_)
             | Self::DumpManifest(_)
             | Self::Shell(_)
+            | Self::Repair
             | Self::Version => Needs::Nothing,
         }
     }

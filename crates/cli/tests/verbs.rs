@@ -136,6 +136,40 @@ fn verify_tells_a_well_database_from_a_damaged_one() {
 }
 
 #[test]
+fn repair_makes_a_database_without_its_manifest_one_that_opens() {
+    let place = Place::new();
+    let records: String = (0..2000).map(|i| format!("{i:04}\t{i}\n")).collect();
+    place.feed(["import", "-"], records.as_bytes()).ok();
+    place.run(["delete", "0007"]).ok();
+    for file in place.database_files("CURRENT") {
+        std::fs::remove_file(file).unwrap();
+    }
+    place.run(["count"]).fails(3, &["CURRENT"]);
+    place.run(["repair"]).fails(4, &["--yes"]);
+    place.run(["count"]).fails(3, &["CURRENT"]);
+    let said = place.run(["repair", "--yes"]).text();
+    assert!(
+        said.contains("lost: ") && said.contains("CURRENT"),
+        "{said}"
+    );
+    assert_eq!(place.run(["count"]).text(), "1999\n");
+    place.run(["verify"]).ok();
+    for entry in std::fs::read_dir(place.db()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.display().to_string().contains("MANIFEST") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    place.run(["verify"]).fails(1, &["MANIFEST"]);
+    let said = place.run(["repair", "--yes"]).text();
+    assert!(said.contains("the tables that are left"), "{said}");
+    assert_eq!(place.run(["count"]).text(), "1999\n");
+    place.run(["get", "0007"]).fails(1, &["0007"]);
+    let nowhere = Place::new();
+    nowhere.run(["repair", "--yes"]).fails(3, &[]);
+}
+
+#[test]
 fn compact_keeps_what_is_there() {
     let place = Place::new();
     let records: String = (0..2000).map(|i| format!("{i:04}\t{i}\n")).collect();

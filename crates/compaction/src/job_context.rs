@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use esker_base::clock::Clock;
 use esker_base::filename::{FileNumber, table_path};
 use esker_base::{Error, ErrorKind, Result};
-use esker_sstable::{TableCache, TableOptions};
+use esker_sstable::{Origin, TableCache, TableOptions};
 use esker_vfs::fs::FileSystem;
 
 use crate::executor::Executor;
@@ -39,6 +39,9 @@ pub struct JobContext {
     pub target_file_bytes: u64,
     /// Parts that one compaction is cut into at most.
     pub max_subcompactions: usize,
+    /// What the tables say of where they come from; their place among those of the same job is
+    /// filled in.
+    pub origin: Option<Arc<Origin>>,
 }
 
 impl std::fmt::Debug for JobContext {

@@ -11,11 +11,11 @@
 
 use std::sync::Arc;
 
-use esker_base::filename::table_path;
+use esker_base::filename::{FileNumber, table_path};
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Result, Trailer};
-use esker_sstable::{TableOptions, TableWriter};
+use esker_sstable::{Origin, TableOptions, TableWriter};
 
 use crate::job_context::{CreatedFiles, JobContext};
 
@@ -64,6 +64,8 @@ pub(crate) struct OutputWriter<'a> {
     /// Where the current table's share of the tombstones begins.
     span_start: Vec<u8>,
     current: Option<TableWriter>,
+    /// The number of the first table.
+    first: Option<FileNumber>,
     finished: Vec<Arc<TableMeta>>,
 }
 
@@ -90,6 +92,7 @@ impl<'a> OutputWriter<'a> {
             },
             span_start: start.to_vec(),
             current: None,
+            first: None,
             finished: Vec::new(),
         }
     }
@@ -122,7 +125,7 @@ impl<'a> OutputWriter<'a> {
         let aligned = crossed && bytes >= self.overlapped.rules.align_bytes;
         let costly = self.overlapped.bytes >= target.saturating_mul(MAX_OVERLAPPED_TARGETS);
         if full || aligned || costly {
-            self.end_table(key)?;
+            self.end_table(key, false)?;
         }
         Ok(())
     }
@@ -133,11 +136,12 @@ impl<'a> OutputWriter<'a> {
         self.created.note(number);
         let writer = TableWriter::create(&*self.context.fs, &path, number, &self.options)?;
         self.overlapped.bytes = 0;
+        self.first.get_or_insert(number);
         Ok(self.current.insert(writer))
     }
 
-    /// Ends the current table before `end` (empty: no end).
-    fn end_table(&mut self, end: &[u8]) -> Result<()> {
+    /// Ends the current table, the last one or not, before `end` (empty: no end).
+    fn end_table(&mut self, end: &[u8], is_last: bool) -> Result<()> {
         let Some(mut writer) = self.current.take() else {
             return Ok(());
         };
@@ -147,6 +151,14 @@ impl<'a> OutputWriter<'a> {
         }
         self.span_start.clear();
         self.span_start.extend_from_slice(end);
+        if let Some(origin) = &self.context.origin {
+            writer.set_origin(Origin {
+                first: self.first.unwrap_or_default(),
+                part: self.finished.len() as u64,
+                is_last,
+                ..origin.as_ref().clone()
+            });
+        }
         let meta = writer.finish(self.context.clock.now_millis())?;
         self.finished.push(Arc::new(meta));
         Ok(())
@@ -158,7 +170,7 @@ impl<'a> OutputWriter<'a> {
         if self.current.is_none() && !self.tombstones.clipped(&self.span_start, end).is_empty() {
             self.begin()?;
         }
-        self.end_table(end)?;
+        self.end_table(end, true)?;
         Ok(self.finished)
     }
 }

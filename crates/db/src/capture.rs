@@ -15,6 +15,7 @@ use esker_base::table_meta::TableMeta;
 use esker_base::{Result, SequenceNumber};
 use esker_compaction::RetentionRules;
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
+use esker_sstable::Making;
 use std::sync::Arc;
 
 /// A moment of the database.
@@ -99,7 +100,7 @@ fn write_tail(
         ..RetentionRules::default()
     };
     let output = esker_compaction::flush(
-        &engine.jobs_of(state),
+        &engine.traced_jobs_of(state, Making::Flush, []),
         MergingIterator::new(sources),
         FragmentedTombstones::merge(&lists),
         &rules,

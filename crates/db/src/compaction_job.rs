@@ -18,6 +18,7 @@ use esker_base::{ErrorKind, Result};
 use esker_compaction::executor::guarded;
 use esker_compaction::{Lane, PickInput, Plan, PlanKind, RangePick, pick, pick_range};
 use esker_manifest::{KeyspaceEdit, Version};
+use esker_sstable::Making;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -100,10 +101,10 @@ impl Engine {
             // A restore has replaced them since the plan was made.
             return Ok(());
         }
+        let jobs = self.traced_jobs_of(keyspace, Making::Merge, plan.files());
         let outputs = if plan.kind == PlanKind::Merge {
             let rules = self.retention_rules(keyspace);
-            let output =
-                esker_compaction::run(&self.jobs_of(keyspace), plan, &view.version, &rules)?;
+            let output = esker_compaction::run(&jobs, plan, &view.version, &rules)?;
             let counters = &self.counters;
             counters
                 .compaction_bytes_read
@@ -140,6 +141,9 @@ impl Engine {
             id: keyspace.id,
             ..edit
         })?;
+        if outputs.is_some() {
+            self.job_is_done(&jobs);
+        }
         let old = keyspace.install(|view| {
             let version = self.versions.current(keyspace.id).unwrap_or_default();
             let (active, sealed) = (Arc::clone(&view.active), view.sealed.clone());

@@ -18,6 +18,7 @@ use crate::next_segment::NextSegment;
 use crate::obsolete_files::LiveTables;
 use crate::recovery_point::RecoveryPoints;
 use crate::replaced::Replaced;
+use crate::salvage::Loss;
 use crate::segments::SegmentTable;
 use crate::settings::LiveSettings;
 use crate::snapshot::SnapshotList;
@@ -47,9 +48,17 @@ pub struct RecoveryState {
     pub(crate) wal_bytes_discarded: u64,
     pub(crate) strays_removed: u64,
     pub(crate) created: bool,
+    pub(crate) losses: Vec<Loss>,
 }
 
 impl RecoveryState {
+    /// What was damaged or missing and was given up or left out, as the
+    /// [`RecoveryPolicy`](crate::RecoveryPolicy) says. Always empty with `Strict`.
+    #[must_use]
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
+    }
+
     /// Batches that were read back from the log because no table held them yet.
     #[must_use]
     pub fn wal_records_replayed(&self) -> u64 {
@@ -272,8 +281,10 @@ impl Engine {
                 ..Default::default()
             };
             self.versions.log_and_apply(edit)?;
-            self.segments.release(self, &segments);
         }
+        // Those that were released before are older: a crash must not leave them alone.
+        self.segments.drop_recyclable(self);
+        self.segments.release(self, &segments);
         self.segments.drop_recyclable(self);
         Ok(())
     }

@@ -14,8 +14,9 @@ use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::{ErrorKind, Result};
 use esker_compaction::executor::guarded;
-use esker_compaction::{JobOutput, Lane, OwnersFilter, RetentionRules};
+use esker_compaction::{JobContext, JobOutput, Lane, OwnersFilter, RetentionRules};
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
+use esker_sstable::{Making, Origin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -92,7 +93,15 @@ impl Engine {
             return Ok(());
         };
         let flushed_sequence = newest.sealed_at();
-        let output = self.write_level0(state, &buffers)?;
+        let origin = Origin {
+            flushed: flushed_sequence,
+            ..self.origin_of(state, Making::Flush, [])
+        };
+        let jobs = JobContext {
+            origin: Some(Arc::new(origin)),
+            ..self.jobs_of(state)
+        };
+        let output = self.write_level0(&jobs, state, &buffers)?;
         let _edits_one_at_a_time = state.edit.lock();
         let (level, run) = (0, RunPlacement::New);
         let added = output
@@ -113,6 +122,7 @@ impl Engine {
                 .retire(output.tables.iter().map(|meta| meta.number));
         } else {
             self.apply(edit)?;
+            self.job_is_done(&jobs);
         }
         let flushed = |buffer: &Arc<WriteBuffer>| buffers.iter().any(|b| Arc::ptr_eq(b, buffer));
         let old = state.install(|view| {
@@ -136,6 +146,7 @@ impl Engine {
 
     fn write_level0(
         &self,
+        jobs: &JobContext,
         state: &KeyspaceState,
         buffers: &[Arc<WriteBuffer>],
     ) -> Result<JobOutput> {
@@ -154,12 +165,7 @@ impl Engine {
             ..self.retention_rules(state)
         };
         let tombstones = FragmentedTombstones::merge(&lists);
-        esker_compaction::flush(
-            &self.jobs_of(state),
-            MergingIterator::new(sources),
-            tombstones,
-            &rules,
-        )
+        esker_compaction::flush(jobs, MergingIterator::new(sources), tombstones, &rules)
     }
 
     /// What a merge of this keyspace's records must respect.

@@ -18,7 +18,7 @@ use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result, Trailer, ValueKind};
 use esker_compaction::JobContext;
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
-use esker_sstable::TableWriter;
+use esker_sstable::{Making, Origin, TableWriter};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -35,6 +35,8 @@ struct Loader<'a> {
     tables: Vec<TableMeta>,
     last_key: Vec<u8>,
     entries: u64,
+    /// What the tables say of themselves, but for their place among the others.
+    origin: Origin,
 }
 
 /// Loads `entries`, whose keys must ascend, and says how many there were.
@@ -47,6 +49,9 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     if keyspace.state().indexes.any() {
         return ingest_by_batch(keyspace, entries);
     }
+    let making = Making::Load {
+        after: engine.visible_sequence(),
+    };
     let (writer, tables, last_key) = (None, Vec::new(), Vec::new());
     let ttl = keyspace.state().default_ttl_millis(&engine.settings);
     let mut loader = Loader {
@@ -58,11 +63,12 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         tables,
         last_key,
         entries: 0,
+        origin: engine.origin_of(keyspace.state(), making, []),
     };
     let loaded = entries
         .into_iter()
         .try_for_each(|(key, value)| loader.add(key.as_ref(), value.as_ref()))
-        .and_then(|()| loader.finish_table())
+        .and_then(|()| loader.finish_table(true))
         .and_then(|()| loader.install(keyspace));
     match loaded {
         Ok(()) => Ok(loader.entries),
@@ -115,7 +121,7 @@ impl Loader<'_> {
         check_order(&self.last_key, key)?;
         let full = |writer: &TableWriter| writer.estimated_bytes() >= self.jobs.target_file_bytes;
         if self.writer.as_ref().is_some_and(full) {
-            self.finish_table()?;
+            self.finish_table(false)?;
         }
         if self.writer.is_none() {
             self.engine.check_memory()?;
@@ -139,16 +145,25 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn begin_table(&self) -> Result<TableWriter> {
+    fn begin_table(&mut self) -> Result<TableWriter> {
         let engine = self.engine;
         let number = engine.versions.new_file_number();
+        if self.tables.is_empty() {
+            self.origin.first = number;
+        }
         let path = table_path(&engine.directory, number);
         let options = (self.jobs.table_options)(LAST_LEVEL);
         TableWriter::create(&*engine.fs, &path, number, &options)
     }
 
-    fn finish_table(&mut self) -> Result<()> {
-        if let Some(writer) = self.writer.take() {
+    fn finish_table(&mut self, is_last: bool) -> Result<()> {
+        if let Some(mut writer) = self.writer.take() {
+            let part = self.tables.len() as u64;
+            writer.set_origin(Origin {
+                part,
+                is_last,
+                ..self.origin.clone()
+            });
             self.tables
                 .push(writer.finish(self.engine.clock().now_millis())?);
         }

@@ -43,6 +43,8 @@ pub(crate) struct LiveTables {
     removals: Arc<Mutex<Vec<FileNumber>>>,
     /// Retired, and the file still there.
     retired: Mutex<HashSet<FileNumber>>,
+    /// Removed, and not known to stay so: no sync of the directory is known to have come after.
+    removed: Mutex<HashSet<FileNumber>>,
     /// Held while files are removed, and while a restore takes hold of a table: a file is either
     /// removed before that, or not at all.
     removing: Mutex<()>,
@@ -57,6 +59,7 @@ impl LiveTables {
             by_number: Mutex::default(),
             removals: Arc::default(),
             retired: Mutex::default(),
+            removed: Mutex::default(),
             removing: Mutex::default(),
         }
     }
@@ -125,9 +128,11 @@ impl LiveTables {
             }
             match self.fs.remove_file(&table_path(&self.directory, number)) {
                 Ok(()) => {
+                    self.note_removed(number);
                     self.retired.lock().remove(&number);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    self.note_removed(number);
                     self.retired.lock().remove(&number);
                 }
                 Err(error) => {
@@ -135,6 +140,26 @@ impl LiveTables {
                     self.removals.lock().push(number);
                 }
             }
+        }
+    }
+
+    /// Notes that the file of table `number` was removed.
+    pub(crate) fn note_removed(&self, number: FileNumber) {
+        self.removed.lock().insert(number);
+    }
+
+    /// Tables that no version names and whose files are there, or may be there after a crash.
+    pub(crate) fn gone(&self) -> Vec<FileNumber> {
+        let mut gone: Vec<_> = self.retired.lock().iter().copied().collect();
+        gone.extend(self.removed.lock().iter());
+        gone
+    }
+
+    /// Says that the directory was synced after `numbers` were given by [`LiveTables::gone`].
+    pub(crate) fn forget_removed(&self, numbers: &[FileNumber]) {
+        let mut removed = self.removed.lock();
+        for number in numbers {
+            removed.remove(number);
         }
     }
 

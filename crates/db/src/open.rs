@@ -20,10 +20,11 @@ use crate::keyspaces;
 use crate::memory_limit::MemoryUse;
 use crate::next_segment::NextSegment;
 use crate::obsolete_files::LiveTables;
-use crate::options::Options;
+use crate::options::{Options, RecoveryPolicy};
 use crate::recovery::{self, Replayed};
 use crate::recovery_point::RecoveryPoints;
 use crate::replaced::Replaced;
+use crate::salvage;
 use crate::segments::{Log, SegmentTable};
 use crate::settings::{LiveSettings, Settings};
 use crate::snapshot::SnapshotList;
@@ -174,7 +175,7 @@ fn settle_with(options: &Options, versions: &VersionSet, directory: &Path) -> Re
     })
 }
 
-fn file_system(options: &Options) -> Arc<HandleSaver> {
+pub(crate) fn file_system(options: &Options) -> Arc<HandleSaver> {
     let chosen = options.file_system.clone();
     HandleSaver::new(chosen.unwrap_or_else(|| Arc::new(OsFileSystem::new())))
 }
@@ -183,7 +184,7 @@ fn io_error(action: &str, path: &Path, error: io::Error) -> Error {
     Error::io(&format!("{action} the directory"), path, error)
 }
 
-fn not_a_database(directory: &Path) -> Error {
+pub(crate) fn not_a_database(directory: &Path) -> Error {
     Error::new(ErrorKind::NotFound, "there is no esker database here").with_file(directory)
 }
 
@@ -192,7 +193,7 @@ fn locked(directory: &Path) -> Error {
     Error::new(ErrorKind::Locked, sentence).with_file(directory)
 }
 
-fn check_is_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+pub(crate) fn check_is_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
     match fs.metadata(directory) {
         Ok(entry) if entry.is_dir => Ok(()),
         Ok(_) => {
@@ -214,7 +215,7 @@ fn prepare_directory(fs: &dyn FileSystem, directory: &Path, settings: &Settings)
     }
 }
 
-fn lock(fs: &dyn FileSystem, directory: &Path) -> Result<Box<dyn FileLock>> {
+pub(crate) fn lock(fs: &dyn FileSystem, directory: &Path) -> Result<Box<dyn FileLock>> {
     let path = lock_path(directory);
     fs.lock(&path).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => locked(directory),
@@ -306,7 +307,11 @@ impl Parts {
         let mode = self.mode;
         let versions = Arc::new(versions);
         self.clock = Arc::new(SteadyClock::new(self.clock, latest_millis(&versions)));
-        if mode != Mode::Memory {
+        let salvages = self.settings.recovery() == RecoveryPolicy::Salvage;
+        let mut losses = Vec::new();
+        if mode == Mode::Disk && salvages {
+            losses = salvage::leave_out_tables(&*self.fs, &self.directory, &versions)?;
+        } else if mode != Mode::Memory {
             check_tables(&*self.fs, &self.directory, &versions)?;
         }
         let mut engine = self.assemble(versions, lock, created)?;
@@ -319,12 +324,14 @@ impl Parts {
         } else {
             0
         };
+        losses.append(&mut replayed.losses);
         engine.recovery = RecoveryState {
             wal_records_replayed: replayed.batches,
             wal_segments_read: replayed.segments.len() as u64,
             wal_bytes_discarded: u64::from(replayed.torn),
             strays_removed: strays,
             created,
+            losses,
         };
         if replayed.unproven && mode == Mode::Disk {
             engine.health.distrust_log();
@@ -412,6 +419,7 @@ impl Parts {
             },
             target_file_bytes: settings.target_file_bytes(),
             max_subcompactions: settings.max_subcompactions(),
+            origin: None,
         };
         Ok(Engine {
             mode: self.mode,

@@ -10,6 +10,7 @@ use crate::hooks::RegisteredHooks;
 use crate::index::definition::{IndexDefinition, IndexDefinitions};
 use crate::open;
 use crate::option_word::millis_of;
+use crate::repair::{self, RepairReport};
 use crate::settings::{PersistedSettings, Settings};
 use esker_base::Result;
 use esker_base::clock::{Clock, SystemClock};
@@ -41,6 +42,14 @@ pub enum RecoveryPolicy {
     Strict,
     /// Keep everything before the first damage and give up the rest of the log.
     DiscardAfterDamage,
+    /// Open what can be opened: read every table, leave out those that are missing or damaged, and go
+    /// on behind damaged log records with those that verify. What was left out is in
+    /// [`RecoveryState::losses`](crate::RecoveryState::losses); files are put aside into the directory
+    /// `lost`, not removed. The result is no longer the state after a prefix of the writes: a key whose
+    /// newest record was lost may show an older value, or come back from its deletion. For a person who
+    /// wants to save what is left, not for every open. A database opened for reading only is not
+    /// changed, and so leaves out no table.
+    Salvage,
 }
 
 /// Options of one write.
@@ -221,6 +230,22 @@ impl Options {
     /// As [`Options::open`].
     pub fn open_read_only(self, directory: impl AsRef<Path>) -> Result<Db> {
         open::read_only(self, directory.as_ref())
+    }
+
+    /// Makes a new manifest for the database in `directory` out of what is left, where that manifest,
+    /// `CURRENT` or tables are gone or damaged. The database must not be open. Nothing is destroyed:
+    /// files that the new manifest does not name are moved into the directory `lost`. What could not be
+    /// brought back is in the report; a repaired database shows no deleted or older value in place of
+    /// one that a lost table may have held.
+    ///
+    /// Without a whole manifest recovery points are lost, and keyspaces that had no table yet are called
+    /// `recovered-` and a number.
+    ///
+    /// # Errors
+    /// `NotFound` where there is nothing to repair, `Locked`, `Io` and `NoSpace` from the file system:
+    /// the database is then as it was, or repaired.
+    pub fn repair(self, directory: impl AsRef<Path>) -> Result<RepairReport> {
+        repair::repair(self, directory.as_ref())
     }
 
     /// Checks every bound and settles what depends on something else.

@@ -10,6 +10,7 @@ use crate::engine::{Engine, Mode};
 use crate::keyspace::KeyspaceState;
 use crate::options::RecoveryPolicy;
 use crate::recovery_point;
+use crate::salvage::Loss;
 use crate::segments::LogTail;
 use esker_base::filename::{FileKind, FileNumber, wal_path};
 use esker_base::write_batch::{BatchView, KeyspaceId};
@@ -33,6 +34,8 @@ pub(crate) struct Replayed {
     pub(crate) segments: BTreeMap<FileNumber, u64>,
     /// Where the log of this life is to be linked to.
     pub(crate) tail: Option<LogTail>,
+    /// What was damaged and given up or passed over.
+    pub(crate) losses: Vec<Loss>,
 }
 
 /// A keyspace as the replay needs it.
@@ -47,6 +50,8 @@ enum Ended {
     Sealed { next: FileNumber },
     /// Here the log ends, or everything after is given up.
     Last,
+    /// Damaged to its end, and salvage goes on with the next one.
+    Broken,
 }
 
 /// Reads every segment that the manifest names into the memtables.
@@ -77,14 +82,15 @@ pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
     for &number in &numbers {
         replayed.segments.insert(number, 0);
         match expected {
-            None => check_unsynced(engine, number, &mut replayed)?,
+            None if check_unsynced(engine, number, &mut replayed)? => {}
             Some(next) if number < next => {}
-            Some(_) => {
+            _ => {
                 let previous = &mut previous_sequence;
                 let ended = replay_segment(engine, number, &targets, previous, &mut replayed)?;
                 expected = match ended {
                     Ended::Sealed { next } => Some(next),
                     Ended::Last => None,
+                    Ended::Broken => Some(0),
                 };
                 // Not the last sequence that the manifest knows of: later segments hold records that
                 // come before it, and would be taken for flushed with this memtable.
@@ -115,29 +121,40 @@ fn replay_segment(
     let path = wal_path(&engine.directory, number);
     let mut reader = match SegmentReader::open(&*engine.fs, &path, number) {
         Ok(reader) => reader,
-        Err(error) => return give_up(engine, named_but_missing(error), replayed),
+        Err(error) => {
+            let error = named_but_missing(error);
+            match without_header(engine, &path, number, &error, replayed)? {
+                Some(reader) => reader,
+                None => return give_up(engine, error, replayed),
+            }
+        }
     };
     let first_record = reader.offset();
     let mut records_end = 0;
-    loop {
-        let offset = reader.offset();
-        let Some(payload) = reader.next()? else { break };
-        let placed = |error: Error| error.with_file(&path).with_offset(offset);
-        let batch = BatchView::parse(payload).map_err(placed)?;
-        if batch.sequence() <= *previous_sequence {
-            let sentence = "a log record repeats sequence numbers of an earlier one";
-            return Err(Error::corruption(sentence)
-                .with_file(&path)
-                .with_offset(offset));
+    let was_salvaged = loop {
+        loop {
+            let offset = reader.end_offset();
+            let Some(payload) = reader.next()? else { break };
+            let placed = |error: Error| error.with_file(&path).with_offset(offset);
+            let batch = BatchView::parse(payload).map_err(placed)?;
+            if batch.sequence() <= *previous_sequence {
+                let sentence = "a log record repeats sequence numbers of an earlier one";
+                return Err(placed(Error::corruption(sentence)));
+            }
+            let last = batch.sequence() + u64::from(batch.count()) - u64::from(batch.count() > 0);
+            *previous_sequence = last;
+            if apply(&batch, targets, number).map_err(placed)? {
+                replayed.batches += 1;
+            }
+            replayed.last_sequence = replayed.last_sequence.max(last);
+            records_end = reader.offset();
         }
-        let last = batch.sequence() + u64::from(batch.count()) - u64::from(batch.count() > 0);
-        *previous_sequence = last;
-        if apply(&batch, targets, number).map_err(placed)? {
-            replayed.batches += 1;
+        match pass_over(engine, &path, &mut reader, replayed)? {
+            Passed::ToRecord => {}
+            Passed::ToEnd => break true,
+            Passed::Nothing => break false,
         }
-        replayed.last_sequence = replayed.last_sequence.max(last);
-        records_end = reader.offset();
-    }
+    };
     if records_end > reader.synced_bytes() {
         make_durable(engine, &path)?;
         replayed.unproven = true;
@@ -149,12 +166,10 @@ fn replay_segment(
         header: *reader.header(),
         end_offset: reader.end_offset(),
     };
+    replayed.tail = None;
     match reader.outcome() {
-        Some(SegmentEnd::Sealed { next }) => {
-            let next = *next;
-            replayed.tail = None;
-            Ok(Ended::Sealed { next })
-        }
+        _ if was_salvaged => Ok(Ended::Broken),
+        Some(SegmentEnd::Sealed { next }) => Ok(Ended::Sealed { next: *next }),
         Some(SegmentEnd::Damaged { offset, reason, .. }) => {
             let error = Error::corruption(format!("synced log records are damaged: {reason}"));
             let error = error.with_file(&path).with_offset(*offset);
@@ -167,6 +182,67 @@ fn replay_segment(
             Ok(Ended::Last)
         }
     }
+}
+
+/// How far salvage went on behind damage.
+enum Passed {
+    /// There is none, or the policy is another.
+    Nothing,
+    /// To a record that verifies.
+    ToRecord,
+    /// To the end of the segment.
+    ToEnd,
+}
+
+/// Salvage: goes on behind damage with the next record that verifies.
+fn pass_over(
+    engine: &Engine,
+    path: &Path,
+    reader: &mut SegmentReader,
+    replayed: &mut Replayed,
+) -> Result<Passed> {
+    let Some(SegmentEnd::Damaged { offset, reason, .. }) = reader.outcome() else {
+        return Ok(Passed::Nothing);
+    };
+    if engine.settings.recovery() != RecoveryPolicy::Salvage {
+        return Ok(Passed::Nothing);
+    }
+    let mut loss = Loss {
+        offset: Some(*offset),
+        ..Loss::new(path, format!("log records are damaged: {reason}"))
+    };
+    let damaged_at = reader.end_offset();
+    let skipped = reader.skip_damage()?;
+    // Without a record behind, what is known to have been synced is what is lost.
+    let lost = reader.synced_bytes().saturating_sub(damaged_at);
+    loss.bytes = skipped.unwrap_or(lost);
+    loss.warn();
+    replayed.losses.push(loss);
+    replayed.torn = true;
+    // The log must not be read once more: the next write first brings what it held into tables.
+    replayed.unproven = true;
+    Ok(match skipped {
+        Some(_) => Passed::ToRecord,
+        None => Passed::ToEnd,
+    })
+}
+
+/// Salvage: the records of a segment whose header page is damaged.
+fn without_header(
+    engine: &Engine,
+    path: &Path,
+    number: FileNumber,
+    error: &Error,
+    replayed: &mut Replayed,
+) -> Result<Option<SegmentReader>> {
+    let salvages = engine.settings.recovery() == RecoveryPolicy::Salvage;
+    if !salvages || error.kind() != ErrorKind::Corruption || engine.fs.metadata(path).is_err() {
+        return Ok(None);
+    }
+    let loss = Loss::of(path, error);
+    loss.warn();
+    replayed.losses.push(loss);
+    SegmentReader::open_without_header(&*engine.fs, path, number).map(Some)
 }
 
 /// Only the process may have ended: what was read is then in memory alone. It is made durable before
@@ -197,38 +273,58 @@ fn named_but_missing(error: Error) -> Error {
     error
 }
 
-/// Damage: an error, unless the policy is to go on with what came before it.
+/// Damage: an error, unless the policy is to go on with what came before it, or after it.
 fn give_up(engine: &Engine, error: Error, replayed: &mut Replayed) -> Result<Ended> {
     // A device that cannot read now is not damage: nothing may be given up for it.
     let is_damage = error.kind() == ErrorKind::Corruption;
-    if !is_damage || engine.settings.recovery() == RecoveryPolicy::Strict {
+    let policy = engine.settings.recovery();
+    if !is_damage || policy == RecoveryPolicy::Strict {
         return Err(error);
     }
-    tracing::warn!(%error, "giving up the log from here, as the recovery policy says");
+    let loss = Loss::of(error.file().unwrap_or(&engine.directory), &error);
+    loss.warn();
+    replayed.losses.push(loss);
     replayed.torn = true;
+    if policy == RecoveryPolicy::Salvage {
+        replayed.unproven = true;
+        return Ok(Ended::Broken);
+    }
     Ok(Ended::Last)
 }
 
 /// A segment behind the end of the log may hold only what was never synced: a sync there would have
-/// synced everything before it first.
-fn check_unsynced(engine: &Engine, number: FileNumber, replayed: &mut Replayed) -> Result<()> {
-    if engine.settings.recovery() == RecoveryPolicy::DiscardAfterDamage {
-        return Ok(());
+/// synced everything before it first. Says whether it is to be passed over.
+fn check_unsynced(engine: &Engine, number: FileNumber, replayed: &mut Replayed) -> Result<bool> {
+    let policy = engine.settings.recovery();
+    if policy == RecoveryPolicy::DiscardAfterDamage {
+        return Ok(true);
     }
     let path = wal_path(&engine.directory, number);
-    let mut reader = SegmentReader::open(&*engine.fs, &path, number)?;
+    let opened = SegmentReader::open(&*engine.fs, &path, number).map_err(named_but_missing);
+    let mut reader = match opened {
+        Err(error)
+            if policy == RecoveryPolicy::Salvage && error.kind() == ErrorKind::Corruption =>
+        {
+            return Ok(false);
+        }
+        opened => opened?,
+    };
     let first_record = reader.offset();
     while reader.next()?.is_some() {
         replayed.torn = true;
     }
     let damaged = matches!(reader.outcome(), Some(SegmentEnd::Damaged { .. }));
-    if damaged || reader.synced_bytes() > first_record {
-        let sentence = "log records were synced here, but earlier segments end before them";
-        return Err(Error::corruption(sentence)
-            .with_file(&path)
-            .with_offset(first_record));
+    if !damaged && reader.synced_bytes() <= first_record {
+        return Ok(true);
     }
-    Ok(())
+    let sentence = "log records were synced here, but earlier segments end before them";
+    let error = Error::corruption(sentence)
+        .with_file(&path)
+        .with_offset(first_record);
+    if policy == RecoveryPolicy::Strict {
+        return Err(error);
+    }
+    give_up(engine, error, replayed).map(|_| false)
 }
 
 /// Inserts what tables do not hold yet. Says whether there was anything.
@@ -301,7 +397,12 @@ pub(crate) fn remove_strays(engine: &Engine) -> u64 {
         if stray {
             let path = engine.directory.join(&entry.name);
             match engine.fs.remove_file(&path) {
-                Ok(()) => removed += 1,
+                Ok(()) => {
+                    removed += 1;
+                    if let Some(FileKind::Table(number)) = kind {
+                        engine.tables.note_removed(number);
+                    }
+                }
                 Err(error) => tracing::warn!(file = %entry.name, %error, "a stray stays"),
             }
         }

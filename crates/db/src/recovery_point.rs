@@ -62,6 +62,12 @@ impl RecoveryPoints {
     }
 }
 
+/// The tables of all points.
+pub(crate) fn numbers(state: &ManifestState) -> HashSet<FileNumber> {
+    let points = list(state);
+    points.iter().flat_map(BackupInfo::numbers).collect()
+}
+
 /// All points, by name. One that cannot be read is left out.
 pub(crate) fn list(state: &ManifestState) -> Vec<BackupInfo> {
     let points = state.recovery_points.values();

@@ -131,9 +131,11 @@ impl SegmentTable {
         }
     }
 
-    /// Removes the files kept for reuse. Says whether there were any.
+    /// Removes the files kept for reuse, the oldest first: whatever a crash leaves ends like the log.
+    /// Says whether there were any.
     pub(crate) fn drop_recyclable(&self, engine: &Engine) -> bool {
-        let numbers = std::mem::take(&mut *self.recyclable.lock());
+        let mut numbers = std::mem::take(&mut *self.recyclable.lock());
+        numbers.sort_unstable();
         for &number in &numbers {
             remove_segment(engine, number);
         }

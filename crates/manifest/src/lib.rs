@@ -61,6 +61,7 @@ pub mod version_edit;
 pub mod version_set;
 
 pub use manifest_state::{Keyspace, KeyspaceMeta, ManifestState};
+pub use recovery::ManifestReading;
 pub use version::{Level, Run, Version};
 pub use version_edit::{AddedTable, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit};
 pub use version_set::{ManifestOptions, VersionSet};

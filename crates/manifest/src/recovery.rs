@@ -5,6 +5,7 @@
 //! whole one. A `CURRENT` that names a manifest from which another had taken over is damage. Nothing
 //! is written here.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use esker_base::filename::{FileNumber, current_path, manifest_path};
@@ -42,6 +43,69 @@ pub(crate) fn recover(fs: &dyn FileSystem, directory: &Path) -> Result<Recovered
     succession::check_is_latest(fs, directory, number)?;
     let path = manifest_path(directory, number);
     replay(fs, &path, number).map_err(|error| error.with_file(&path))
+}
+
+/// What one MANIFEST says, whole or not and named by `CURRENT` or not.
+#[derive(Debug, Default)]
+pub struct ManifestReading {
+    /// The state up to its end, or up to the damage; `None` where its first snapshot is not complete.
+    pub state: Option<ManifestState>,
+    /// Whether it is known to have taken over from the one before it.
+    pub is_published: bool,
+    /// Tables that it had let go of.
+    pub gone: HashSet<FileNumber>,
+    /// What is wrong with it.
+    pub damage: Option<Error>,
+}
+
+/// Reads MANIFEST `number` as far as it can be read.
+pub(crate) fn read(
+    fs: &dyn FileSystem,
+    directory: &Path,
+    number: FileNumber,
+) -> Result<ManifestReading> {
+    let path = manifest_path(directory, number);
+    let mut replay = Replay::default();
+    let mut gone = HashSet::new();
+    let damage = match read_edits(fs, &path, number, &mut replay, &mut gone) {
+        Ok(()) if replay.is_complete => None,
+        Ok(()) => Some(Error::corruption("the manifest ends within its snapshot").with_file(&path)),
+        Err(error) if error.kind() == ErrorKind::Corruption => Some(error.with_file(&path)),
+        Err(error) => return Err(error.with_file(&path)),
+    };
+    gone.retain(|table| replay.index.table(*table).is_none());
+    Ok(ManifestReading {
+        state: replay.is_complete.then_some(replay.state),
+        is_published: replay.is_published,
+        gone,
+        damage,
+    })
+}
+
+fn read_edits(
+    fs: &dyn FileSystem,
+    path: &Path,
+    number: FileNumber,
+    replay: &mut Replay,
+    gone: &mut HashSet<FileNumber>,
+) -> Result<()> {
+    let mut reader = SegmentReader::open(fs, path, number)?;
+    while let Some(record) = reader.next()? {
+        let edit = VersionEdit::decode(record).map_err(|error| at(error, reader.offset()))?;
+        let before = replay.state.clone();
+        if let Err(error) = replay.apply(&edit) {
+            // What could not be applied may have been applied in part.
+            replay.state = before;
+            return Err(at(error, reader.offset()));
+        }
+        gone.extend(edit.keyspaces.iter().flat_map(|keyspace| &keyspace.removed));
+    }
+    match reader.outcome() {
+        Some(SegmentEnd::Damaged { offset, reason, .. }) => {
+            Err(Error::corruption(reason.clone()).with_offset(*offset))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn replay(fs: &dyn FileSystem, path: &Path, number: FileNumber) -> Result<Recovered> {

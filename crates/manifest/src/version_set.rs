@@ -23,7 +23,7 @@ use crate::current_file;
 use crate::live_index::LiveIndex;
 use crate::manifest_log::{ManifestLog, Position};
 use crate::manifest_state::{DEFAULT_KEYSPACE_NAME, KeyspaceMeta, ManifestState};
-use crate::recovery;
+use crate::recovery::{self, ManifestReading};
 use crate::version::Version;
 use crate::version_edit::{KeyspaceEdit, RunPlacement, VersionEdit};
 
@@ -106,6 +106,54 @@ impl VersionSet {
         index.note(&initial);
         log.rotate(FIRST_MANIFEST, &state, 0)?;
         Ok(Self::new(state, index, Some(log), FIRST_MANIFEST))
+    }
+
+    /// Makes MANIFEST `number` of the state that `edits` make one after the other out of nothing, and
+    /// lets `CURRENT` name it, whatever is in the directory: for repair. No other file is touched; none
+    /// of this number may be there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] where an edit cannot be applied; whatever the file system says.
+    /// `CURRENT` is then what it was, or names the new MANIFEST, which is whole.
+    pub fn rebuild(
+        fs: Arc<dyn FileSystem>,
+        directory: &Path,
+        options: ManifestOptions,
+        number: FileNumber,
+        edits: &[VersionEdit],
+    ) -> Result<Self> {
+        let mut log = ManifestLog::new(fs, directory, options.rotate_bytes, Position::Next, None);
+        let mut state = ManifestState {
+            next_file_number: number.saturating_add(1),
+            ..ManifestState::default()
+        };
+        let mut index = LiveIndex::default();
+        for edit in edits {
+            state.apply(edit, &index)?;
+            index.note(edit);
+        }
+        log.rotate(number, &state, 0)?;
+        Ok(Self::new(state, index, Some(log), number))
+    }
+
+    /// Reads MANIFEST `number` as far as it can be read, whatever `CURRENT` names.
+    ///
+    /// # Errors
+    /// Whatever the file system says, and [`ErrorKind::Unsupported`]; damage is a part of the answer.
+    pub fn read_manifest(
+        fs: &dyn FileSystem,
+        directory: &Path,
+        number: FileNumber,
+    ) -> Result<ManifestReading> {
+        recovery::read(fs, directory, number)
+    }
+
+    /// The number of the MANIFEST that `CURRENT` names; `None` where there is no `CURRENT`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corruption`] where it names none; whatever the file system says.
+    pub fn current_manifest(fs: &dyn FileSystem, directory: &Path) -> Result<Option<FileNumber>> {
+        current_file::read(fs, directory)
     }
 
     /// Opens the database in `directory`. Writes nothing after a clean end; otherwise it may begin

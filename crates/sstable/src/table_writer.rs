@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use esker_base::checksum::key_hash;
+use esker_base::coding::{put_bytes, put_varint};
 use esker_base::filename::FileNumber;
 use esker_base::internal_key::compare;
 use esker_base::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
@@ -24,6 +25,7 @@ use crate::filter::FilterBuilder;
 use crate::format::{BlockHandle, Footer};
 use crate::index::{IndexBuilder, shortest_separator};
 use crate::options::{Compression, TableOptions};
+use crate::origin::{Origin, TAG_ORIGIN};
 use crate::properties::Properties;
 use crate::tally::Tally;
 
@@ -57,6 +59,7 @@ pub struct TableWriter {
     expiries: BlockExpiriesBuilder,
     tombstones: FragmentedTombstones,
     tally: Tally,
+    origin: Option<Origin>,
     /// The last record's user key and trailer.
     last_key: Vec<u8>,
     last_trailer: Trailer,
@@ -102,6 +105,7 @@ impl TableWriter {
             expiries: BlockExpiriesBuilder::default(),
             tombstones: FragmentedTombstones::default(),
             tally: Tally::default(),
+            origin: None,
             last_key: Vec::new(),
             last_trailer: Trailer::OLDEST,
             uncompressed_data_bytes: 0,
@@ -143,6 +147,11 @@ impl TableWriter {
     /// Adds range tombstones. They are already clipped to what this table may cover.
     pub fn add_range_tombstones(&mut self, tombstones: &FragmentedTombstones) {
         self.tombstones = FragmentedTombstones::merge([&self.tombstones, tombstones]);
+    }
+
+    /// Says where the table comes from, for the case that the manifest is lost.
+    pub fn set_origin(&mut self, origin: Origin) {
+        self.origin = Some(origin);
     }
 
     /// About how large the file would be if it were finished now, bytes.
@@ -234,7 +243,12 @@ impl TableWriter {
             block_bytes: self.options.block_bytes as u64,
             block_expiries,
         };
-        let properties_handle = write_block(sink, &properties.encode(), Compression::None, number)?;
+        let mut fields = properties.encode();
+        if let Some(origin) = &self.origin {
+            put_varint(&mut fields, TAG_ORIGIN);
+            put_bytes(&mut fields, &origin.encode());
+        }
+        let properties_handle = write_block(sink, &fields, Compression::None, number)?;
         let file_checksum = sink.checksum();
         let footer = Footer {
             index,

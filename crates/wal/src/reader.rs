@@ -13,8 +13,8 @@ use esker_base::{Error, ErrorKind, Result};
 use esker_vfs::fs::{FileSystem, RandomAccessFile};
 
 use crate::format::{
-    HeaderPage, NOTE_BYTES, NOTE_OFFSET, RECORD_HEADER_BYTES, RecordHeader, RecordType,
-    SyncedRecord, decode_note,
+    FEATURE_SYNCED_NOTE, HEADER_PAGE_BYTES, HeaderPage, NOTE_BYTES, NOTE_OFFSET, RECORD_ALIGNMENT,
+    RECORD_HEADER_BYTES, RecordHeader, RecordType, SyncedRecord, decode_note,
 };
 use crate::segment::{SegmentHeader, read_header_page};
 use crate::tail::{SegmentEnd, Tail};
@@ -94,6 +94,89 @@ impl SegmentReader {
             synced_bytes: noted_bytes.max(first),
             outcome: None,
         })
+    }
+
+    /// Opens what stands under the name of segment `number` and has no header page that verifies, to
+    /// salvage its records, which say themselves that they are of that segment: the outcome is
+    /// [`Damaged`](SegmentEnd::Damaged) at once, and [`SegmentReader::skip_damage`] finds them.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn open_without_header(
+        fs: &dyn FileSystem,
+        path: &Path,
+        number: FileNumber,
+    ) -> Result<Self> {
+        let file = fs
+            .open_read(path)
+            .map_err(|e| Error::io("open the log segment", path, e))?;
+        let file_bytes = file
+            .len()
+            .map_err(|e| Error::io("measure the log segment", path, e))?;
+        let page = HeaderPage {
+            number,
+            incompatible_features: FEATURE_SYNCED_NOTE,
+            ..HeaderPage::default()
+        };
+        let noted_bytes = read_note(&*file, path, &page, file_bytes)?;
+        // The first place where a record may stand lies one step further, with a note or without.
+        let before_first = HEADER_PAGE_BYTES as u64 - RECORD_ALIGNMENT;
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            page,
+            header: SegmentHeader {
+                number,
+                ..SegmentHeader::default()
+            },
+            file_bytes,
+            limit: file_bytes,
+            noted_bytes,
+            buffer: Vec::new(),
+            buffer_offset: before_first,
+            offset: before_first,
+            end_offset: before_first,
+            synced_bytes: noted_bytes,
+            outcome: Some(SegmentEnd::Damaged {
+                offset: 0,
+                synced_bytes: noted_bytes,
+                reason: "the header page is damaged".to_owned(),
+            }),
+        })
+    }
+
+    /// After a [`Damaged`](SegmentEnd::Damaged) outcome: finds the next whole record behind the damage,
+    /// with which [`SegmentReader::next`] then goes on. Says how many bytes were passed over, or `None`
+    /// where no record follows.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn skip_damage(&mut self) -> Result<Option<u64>> {
+        let damaged_at = self.end_offset;
+        if !matches!(self.outcome, Some(SegmentEnd::Damaged { .. })) {
+            return Ok(None);
+        }
+        // Payloads that do not verify may be hashed up to this many bytes, so that no file takes
+        // longer than a few times its length (I10).
+        let mut budget = self.limit.saturating_mul(4);
+        let mut at = damaged_at + RECORD_ALIGNMENT;
+        while self.fill(at, RECORD_HEADER_BYTES as u64)? {
+            let bytes = self.buffer.get((at - self.buffer_offset) as usize..);
+            let header = RecordHeader::decode(bytes.unwrap_or_default(), self.page.number, at);
+            if let Some(header) = header {
+                let Some(left) = budget.checked_sub(header.payload_bytes as u64) else {
+                    break;
+                };
+                budget = left;
+                if matches!(self.find(at)?, Found::Record(_)) {
+                    self.end_offset = at;
+                    self.outcome = None;
+                    return Ok(Some(at - damaged_at));
+                }
+            }
+            at += RECORD_ALIGNMENT;
+        }
+        Ok(None)
     }
 
     /// What the header says.

@@ -171,6 +171,50 @@ fn zeros_from_anywhere_to_the_end_take_nothing_synced_silently() {
     }
 }
 
+/// Everything that verifies, with damage passed over.
+fn salvage(mut reader: SegmentReader) -> Vec<Vec<u8>> {
+    let mut payloads = Vec::new();
+    loop {
+        while let Some(payload) = reader.next().unwrap() {
+            payloads.push(payload.to_vec());
+        }
+        if reader.skip_damage().unwrap().is_none() {
+            return payloads;
+        }
+    }
+}
+
+#[test]
+fn all_records_but_the_damaged_one_are_salvaged() {
+    let (bytes, whole, synced_bytes) = whole(SMALL);
+    let mut passed_over = 0;
+    for at in FIRST as usize..synced_bytes as usize {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 4;
+        let fs = with_bytes(&damaged);
+        let found = salvage(SegmentReader::open(&fs, path(), NUMBER).unwrap());
+        let mut left = whole.payloads.iter();
+        assert!(
+            found.iter().all(|payload| left.any(|p| p == payload)),
+            "byte {at}"
+        );
+        assert!(found.len() >= whole.payloads.len() - 1, "byte {at}");
+        passed_over += usize::from(found.len() < whole.payloads.len());
+    }
+    assert!(passed_over > 60, "{passed_over}");
+    for header in [0, 30, 4090] {
+        let mut damaged = bytes.clone();
+        damaged[header] ^= 1;
+        let fs = with_bytes(&damaged);
+        assert!(SegmentReader::open(&fs, path(), NUMBER).is_err());
+        let reader = SegmentReader::open_without_header(&fs, path(), NUMBER).unwrap();
+        assert_eq!(salvage(reader), whole.payloads);
+        // Under another name none of them is one.
+        let reader = SegmentReader::open_without_header(&fs, path(), 8).unwrap();
+        assert!(salvage(reader).is_empty());
+    }
+}
+
 #[test]
 fn a_note_that_is_lost_or_of_another_segment_says_nothing() {
     let (bytes, whole, _) = whole(SMALL);

@@ -58,6 +58,7 @@ pub(super) fn context(
         table_options: Arc::new(table_options),
         target_file_bytes: 3000,
         max_subcompactions: 3,
+        origin: None,
     }
 }
 
