@@ -347,6 +347,9 @@ impl Parts {
         let closes = true;
         let handle = Arc::new(EngineHandle { engine, closes });
         let db = Db::new(Keyspace::new(handle, default));
+        if salvages && mode == Mode::Disk && !db.engine().recovery.losses.is_empty() {
+            db.forget_all_indexes()?;
+        }
         db.open_indexes()?;
         // Not before: what it removes leaves the indexes too.
         db.engine().arm_cleanup();

@@ -46,7 +46,8 @@ pub enum RecoveryPolicy {
     /// on behind damaged log records with those that verify. What was left out is in
     /// [`RecoveryState::losses`](crate::RecoveryState::losses); files are put aside into the directory
     /// `lost`, not removed. The result is no longer the state after a prefix of the writes: a key whose
-    /// newest record was lost may show an older value, or come back from its deletion. For a person who
+    /// newest record was lost may show an older value, or come back from its deletion. Indexes are dropped
+    /// where anything was left out, and filled anew where they are declared. For a person who
     /// wants to save what is left, not for every open. A database opened for reading only is not
     /// changed, and so leaves out no table.
     Salvage,
@@ -239,7 +240,9 @@ impl Options {
     /// one that a lost table may have held.
     ///
     /// Without a whole manifest recovery points are lost, and keyspaces that had no table yet are called
-    /// `recovered-` and a number.
+    /// `recovered-` and a number. Where anything but the manifest is lost, or it is not whole, indexes are
+    /// dropped, and the next open that declares them fills them anew. What the log holds is not judged: a
+    /// merge operand in it goes on from what is left of its key.
     ///
     /// # Errors
     /// `NotFound` where there is nothing to repair, `Locked`, `Io` and `NoSpace` from the file system:

@@ -14,6 +14,7 @@ mod live_tables;
 mod log_chain;
 mod rewrite;
 
+use crate::index::definition::is_reserved_name;
 use crate::open::{self, database_id};
 use crate::options::Options;
 use crate::salvage::{Loss, put_aside};
@@ -191,6 +192,8 @@ pub(crate) struct Contents {
     pub(crate) segments: Vec<FileNumber>,
     pub(crate) largest_number: FileNumber,
     pub(crate) last_sequence: SequenceNumber,
+    /// The latest wall time that the manifest had seen.
+    pub(crate) latest_millis: u64,
     pub(crate) database_id: Option<[u8; 16]>,
     pub(crate) options: Vec<u8>,
 }
@@ -209,6 +212,7 @@ pub(crate) fn repair(options: Options, directory: &Path) -> Result<RepairReport>
     let _lock = open::lock(&*fs, &directory)?;
     let mut report = RepairReport::default();
     let evidence = evidence::find(&*fs, &directory, &files, &mut report)?;
+    let evidence_losses = report.losses.len();
     report.manifest_was_whole = matches!(evidence, Evidence::Whole(_));
     let mut contents = match evidence {
         Evidence::Whole(state) => evidence::whole(&*fs, &directory, &state, &files, &mut report)?,
@@ -227,12 +231,15 @@ pub(crate) fn repair(options: Options, directory: &Path) -> Result<RepairReport>
         &directory,
         contents.largest_number,
     );
-    let edits = edits(&rewriter, &mut contents, &mut report)?;
+    // Less of the records or of an index than there was: they need not agree any more.
+    let is_less = !report.manifest_was_whole || report.losses.len() > evidence_losses;
+    let edits = edits(&rewriter, &contents, is_less, &mut report)?;
     let number = rewriter.new_number();
     let id = contents.database_id;
     let mut first = VersionEdit {
         next_file_number: Some(number + 1),
         last_sequence: Some(contents.last_sequence),
+        latest_millis: Some(contents.latest_millis).filter(|&millis| millis > 0),
         database_id: id.or_else(|| Some(database_id(&*options.clock, &directory))),
         ..VersionEdit::default()
     };
@@ -247,7 +254,8 @@ pub(crate) fn repair(options: Options, directory: &Path) -> Result<RepairReport>
     all.push(first);
     all.extend(edits);
     let versions = VersionSet::rebuild(Arc::clone(&fs), &directory, manifest, number, &all)?;
-    report.keyspaces = versions.keyspaces().into_iter().map(|k| k.name).collect();
+    let names = versions.keyspaces().into_iter().map(|k| k.name);
+    report.keyspaces = names.filter(|name| !is_reserved_name(name)).collect();
     report.log_segments = versions.state().segments.len() as u64;
     put_rest_aside(&*fs, &directory, &files, &versions, &mut report)?;
     for loss in &report.losses {
@@ -256,15 +264,40 @@ pub(crate) fn repair(options: Options, directory: &Path) -> Result<RepairReport>
     Ok(report)
 }
 
-/// An edit for each keyspace that the new manifest makes, or whose tables change.
+/// Edits for each keyspace that the new manifest makes, or whose tables change. Indexes are only as good
+/// as their agreement with the records: where that `is_less` than sure they are dropped, and the next open
+/// that declares them derives them anew.
 fn edits(
     rewriter: &Rewriter,
-    contents: &mut Contents,
+    contents: &Contents,
+    is_less: bool,
     report: &mut RepairReport,
 ) -> Result<Vec<VersionEdit>> {
     let is_new = contents.snapshot.is_none();
     let mut edits = Vec::new();
+    let edit_of = |edit| VersionEdit {
+        keyspaces: vec![edit],
+        ..VersionEdit::default()
+    };
     for (&id, part) in &contents.keyspaces {
+        let create = is_new.then(|| (part.name.clone(), part.options.clone()));
+        if is_less && is_reserved_name(&part.name) {
+            // Made first, so that its number is never given to another, whose records in the log would
+            // not be told from these.
+            edits.extend(create.map(|named| {
+                edit_of(KeyspaceEdit {
+                    id,
+                    create: Some(named),
+                    ..KeyspaceEdit::default()
+                })
+            }));
+            edits.push(edit_of(KeyspaceEdit {
+                id,
+                drop: true,
+                ..KeyspaceEdit::default()
+            }));
+            continue;
+        }
         if !is_new && part.doubts.is_empty() {
             report.tables_kept += part.tables.len() as u64;
             continue;
@@ -278,21 +311,17 @@ fn edits(
         }
         let mut edit = KeyspaceEdit {
             id,
+            create,
             added: settled.added,
             flushed_sequence: Some(part.flushed_sequence),
             ..KeyspaceEdit::default()
         };
-        if is_new {
-            edit.create = Some((part.name.clone(), part.options.clone()));
-        } else {
+        if !is_new {
             let lost = part.doubts.iter().map(|doubt| doubt.number);
             edit.removed = part.tables.iter().map(|meta| meta.number).collect();
             edit.removed.extend(lost);
         }
-        edits.push(VersionEdit {
-            keyspaces: vec![edit],
-            ..VersionEdit::default()
-        });
+        edits.push(edit_of(edit));
     }
     Ok(edits)
 }

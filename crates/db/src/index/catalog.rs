@@ -410,6 +410,16 @@ impl Db {
         Ok(())
     }
 
+    /// Drops everything that is stored of indexes: records were lost, so that they need not agree with
+    /// what is left. Those that are declared are then filled anew.
+    pub(crate) fn forget_all_indexes(&self) -> Result<()> {
+        let keyspaces = self.engine().all_keyspaces();
+        let mut hidden = keyspaces
+            .iter()
+            .filter(|state| is_reserved_name(&state.name));
+        hidden.try_for_each(|state| self.drop_state(&state.name))
+    }
+
     /// Drops keyspaces with entries that no stored index names: of indexes that were begun anew, or
     /// whose keyspace was dropped.
     pub(crate) fn drop_unnamed_entries(&self) -> Result<()> {

@@ -107,6 +107,7 @@ pub(crate) fn contents(
     if let Some(state) = &partial.state {
         contents.largest_number = state.next_file_number;
         contents.last_sequence = state.last_sequence;
+        contents.latest_millis = state.latest_millis;
         contents.database_id = Some(state.database_id);
         contents.options = state.options.as_ref().clone();
         for keyspace in state.keyspaces.iter() {

@@ -7,8 +7,9 @@
 //! nothing older is left.
 //!
 //! Invariant: a record that a lost table may have had a newer one for is not written: its key lies in
-//! the bounds of that table and its sequence number below the table's largest. Range tombstones all
-//! stay: they only hide. Inputs are not touched.
+//! the bounds of that table and its sequence number below the table's largest. Neither is a merge operand
+//! that lies on such a record, or on nothing where a lost table may have held what it lay on: alone it
+//! would make a value that never was. Range tombstones all stay: they only hide. Inputs are not touched.
 
 use super::Part;
 use crate::keyspace_options::KeyspaceOptions;
@@ -22,7 +23,7 @@ use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
-use esker_base::{Result, SequenceNumber, Trailer};
+use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
 use esker_compaction::{JobContext, RayonExecutor, RetentionRules};
 use esker_manifest::{AddedTable, RunPlacement};
 use esker_sstable::{BlockCache, FillCache, LevelIter, Making, Origin, TableCache, TableHandle};
@@ -136,16 +137,20 @@ impl Rewriter {
             let handle = self.context.tables.handle(Arc::clone(meta));
             lists.push(handle.table()?.range_tombstones().clone());
         }
-        let sources = runs.iter().map(|run| {
-            let handles = run
-                .iter()
-                .map(|meta| self.context.tables.handle(Arc::clone(meta)));
-            let handles: Vec<Arc<TableHandle>> = handles.collect();
-            LevelIter::new(handles.into(), FillCache::No)
-        });
+        let merged = || {
+            let sources = runs.iter().map(|run| {
+                let handles = run
+                    .iter()
+                    .map(|meta| self.context.tables.handle(Arc::clone(meta)));
+                let handles: Vec<Arc<TableHandle>> = handles.collect();
+                LevelIter::new(handles.into(), FillCache::No)
+            });
+            MergingIterator::new(sources.collect())
+        };
         let left_out = Arc::new(AtomicU64::new(0));
         let source = Trusted {
-            inner: MergingIterator::new(sources.collect()),
+            inner: merged(),
+            below: merged(),
             doubts: part.doubts.clone(),
             left_out: Arc::clone(&left_out),
         };
@@ -163,6 +168,7 @@ impl Rewriter {
         let rules = RetentionRules {
             snapshots: Vec::new(),
             now_millis: self.context.clock.now_millis(),
+            ..RetentionRules::default()
         };
         let tombstones = FragmentedTombstones::merge(&lists);
         let output = esker_compaction::flush(&context, source, tombstones, &rules)?;
@@ -191,15 +197,41 @@ fn disjoint_runs(tables: &[Arc<TableMeta>]) -> Vec<Vec<Arc<TableMeta>>> {
 /// The records of `inner` that no lost table may have had a newer one for.
 struct Trusted<I> {
     inner: I,
+    /// The same records, to look at what an operand lies on.
+    below: I,
     doubts: Vec<Doubt>,
     left_out: Arc<AtomicU64>,
 }
 
 impl<I: InternalIterator> Trusted<I> {
+    /// Whether the current record is one to keep.
+    fn is_trusted(&mut self) -> Result<bool> {
+        let (key, trailer) = (self.inner.user_key(), self.inner.trailer());
+        let is_covered = |sequence| self.doubts.iter().any(|doubt| doubt.covers(key, sequence));
+        if is_covered(trailer.sequence()) {
+            return Ok(false);
+        }
+        let is_operand = |trailer: Trailer| trailer.kind() == Some(ValueKind::MergeOperand);
+        if !is_operand(trailer) || !self.doubts.iter().any(|doubt| doubt.bounds.contains(key)) {
+            return Ok(true);
+        }
+        self.below.seek(key, trailer)?;
+        while self.below.valid() && self.below.user_key() == key {
+            let trailer = self.below.trailer();
+            if is_covered(trailer.sequence()) {
+                return Ok(false);
+            }
+            if !is_operand(trailer) {
+                return Ok(true);
+            }
+            self.below.next()?;
+        }
+        Ok(false)
+    }
+
     fn skip(&mut self, forwards: bool) -> Result<()> {
         while self.inner.valid() {
-            let (key, sequence) = (self.inner.user_key(), self.inner.trailer().sequence());
-            if !self.doubts.iter().any(|doubt| doubt.covers(key, sequence)) {
+            if self.is_trusted()? {
                 break;
             }
             self.left_out.fetch_add(1, Ordering::Relaxed);
@@ -251,3 +283,6 @@ impl<I: InternalIterator> InternalIterator for Trusted<I> {
         self.inner.value()
     }
 }
+
+#[cfg(test)]
+mod tests;
