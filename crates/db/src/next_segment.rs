@@ -55,6 +55,10 @@ impl NextSegment {
             self.changed.wait(&mut state);
         }
         if !matches!(*state, Ahead::Ready(_)) {
+            // A job that has not begun must not begin now: its segment would have a number below the
+            // one that is made instead, and be held, empty, before all later ones. The log would end
+            // there for a recovery (found by the simulation).
+            *state = Ahead::Nothing;
             return None;
         }
         let Ahead::Ready(writer) = std::mem::take(&mut *state) else {

@@ -34,8 +34,10 @@ impl SteadyClock {
 
 impl Clock for SteadyClock {
     fn now_millis(&self) -> u64 {
-        let monotonic = self.inner.monotonic_micros();
+        // In this order: a thread that is held up between the two takes the wall clock for later than
+        // it is at most, so that no delay makes this clock run ahead of it for ever.
         let wall = self.inner.now_millis().saturating_mul(1000);
+        let monotonic = self.inner.monotonic_micros();
         let ahead = wall.saturating_sub(monotonic);
         let known = self.ahead_micros.load(Ordering::Relaxed);
         let most = if ahead > known {
@@ -69,6 +71,49 @@ impl Clock for SteadyClock {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+
+    /// A clock whose wall time is asked for by a thread that is held up for a second right before,
+    /// where it is told so.
+    #[derive(Debug)]
+    struct HeldUp(Arc<ManualClock>, std::sync::atomic::AtomicBool);
+
+    impl Clock for HeldUp {
+        fn now_millis(&self) -> u64 {
+            if self.1.swap(false, Ordering::Relaxed) {
+                self.0.advance(Duration::from_secs(1));
+            }
+            self.0.now_millis()
+        }
+
+        fn monotonic_micros(&self) -> u64 {
+            self.0.monotonic_micros()
+        }
+
+        fn sleep(&self, duration: Duration) {
+            self.0.sleep(duration);
+        }
+
+        fn park_until(&self, deadline_micros: u64) {
+            self.0.park_until(deadline_micros);
+        }
+
+        fn call_after(&self, delay: Duration, call: TimerCall) {
+            self.0.call_after(delay, call);
+        }
+    }
+
+    /// The simulation found keys that expired early: a thread had been interrupted between the looks
+    /// at the two clocks, and the time that it lost was added for ever.
+    #[test]
+    fn a_thread_that_is_held_up_does_not_put_it_ahead() {
+        let manual = Arc::new(ManualClock::at_millis(1000));
+        let held_up = HeldUp(manual.clone(), true.into());
+        let clock = SteadyClock::new(Arc::new(held_up), 0);
+        assert_eq!(clock.now_millis(), 2000);
+        assert_eq!(clock.now_millis(), 2000);
+        manual.advance(Duration::from_millis(5));
+        assert_eq!(clock.now_millis(), 2005);
+    }
 
     #[test]
     fn a_clock_that_is_turned_back_goes_on_from_where_it_was() {

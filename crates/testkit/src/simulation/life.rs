@@ -24,8 +24,8 @@ use crate::seed::Random;
 
 /// Attempts after which writes must go on once a disk works again.
 const ATTEMPTS: usize = 5;
-/// Between two of them, microseconds by the simulated clock.
-const PAUSE_MICROS: u64 = 100_000;
+/// Between two of them, by the simulated clock.
+const PAUSE_MILLIS: u64 = 100;
 
 /// What one run did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,7 +161,7 @@ fn resume(world: &World, db: &Db) -> Result<(), Failure> {
             Ok(()) => return Ok(()),
             Err(error) => last = Some(error),
         }
-        world.scheduler.sleep(PAUSE_MICROS);
+        world.clock.pass(PAUSE_MILLIS);
     }
     let last = last.map(Failure::from);
     let last = last.map_or_else(String::new, |failure| failure.to_string());
@@ -245,18 +245,18 @@ fn try_image(
     })
 }
 
-/// Right after an open there are the files of a database, and no others.
+/// After an open there are the files of a database, and no others. Its jobs run already, so that a
+/// segment may have been prepared and a manifest replaced; the crash sweep, whose jobs wait, counts those.
 fn no_strays(world: &World, db: &Db) -> Result<(), Failure> {
     let entries = world.crashes.read_dir(DIRECTORY.as_ref());
     let entries = entries.map_err(|error| Failure::Wrong(error.to_string()))?;
     let names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
     let ending = |end: &str| names.iter().filter(|name| name.ends_with(end)).count();
     let manifests = names.iter().filter(|name| name.starts_with("MANIFEST"));
-    let manifests = manifests.count();
     let backups = names.iter().filter(|name| *name == "backups").count();
-    let known = 2 + manifests + ending(".wal") + ending(".sst") + backups;
+    let known = 2 + manifests.count() + ending(".wal") + ending(".sst") + backups;
     let segments = db.recovery_state().wal_segments_read() as usize;
-    if manifests != 1 || names.len() != known || ending(".wal") != segments {
+    if names.len() != known || ending(".wal") < segments {
         return Err(Failure::Wrong(format!("strays among {names:?}")));
     }
     Ok(())

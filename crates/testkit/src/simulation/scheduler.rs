@@ -260,10 +260,6 @@ impl Scheduler {
         self.lock().failure.clone()
     }
 
-    pub(crate) fn micros(&self) -> u64 {
-        self.lock().micros
-    }
-
     /// Lets the calling task sleep by the simulated clock.
     pub(crate) fn sleep(&self, micros: u64) {
         if let Some(seat) = seat() {
