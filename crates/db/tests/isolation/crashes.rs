@@ -6,6 +6,7 @@ use esker::{Db, Durability, Options, Result, Transaction};
 use esker_testkit::Random;
 use esker_testkit::disk::{CrashFileSystem, ImagePolicy, MemFileSystem};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -164,12 +165,7 @@ const CHILD_DIRECTORY: &str = "ESKER_TRANSFERS_IN";
 
 /// What `transfers_survive_kills` runs in a process of its own: transfers without end, each told
 /// when it is acknowledged.
-#[test]
-#[ignore = "runs until it is killed; transfers_survive_kills starts it"]
-fn transfer_until_killed() {
-    let Some(directory) = std::env::var_os(CHILD_DIRECTORY) else {
-        panic!("{CHILD_DIRECTORY} says where");
-    };
+fn transfer_until_killed(directory: &OsStr) {
     let db = small()
         .default_durability(Durability::Buffered)
         .open(directory)
@@ -201,14 +197,17 @@ fn transfer_until_killed() {
     });
 }
 
-/// A process that transfers is killed in the middle of it, again and again.
+/// A process that transfers, this test run once more, is killed in the middle of it, again and again.
 #[test]
 fn transfers_survive_kills() {
+    if let Some(directory) = std::env::var_os(CHILD_DIRECTORY) {
+        return transfer_until_killed(&directory);
+    }
     let directory = tempfile::tempdir().unwrap();
     for kill in 0..4 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crashes::transfer_until_killed"])
-            .args(["--ignored", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "crashes::transfers_survive_kills"])
+            .args(["--nocapture", "--test-threads=1"])
             .env(CHILD_DIRECTORY, directory.path())
             .stdout(Stdio::piped())
             .spawn()
