@@ -80,6 +80,11 @@ fn fill_with(db: &Db, model: &mut Map, durability: Durability, value: impl Fn(us
     }
 }
 
+fn assert_valid(db: &Db) {
+    let report = db.validate().unwrap();
+    assert!(report.issues().is_empty(), "{:?}", report.issues());
+}
+
 fn compare(db: &Db, model: &Map) {
     let found = db.iter().map(Result::unwrap);
     let found: Map = found.map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
@@ -120,12 +125,12 @@ fn resume(db: &Db, model: &mut Map, options: impl Fn() -> Options) {
     }
     db.flush().unwrap();
     db.wait_for_background_work().unwrap();
-    assert!(db.validate().unwrap().issues().is_empty());
+    assert_valid(db);
     compare(db, model);
     db.close().unwrap();
     let again = options().open(HOME).unwrap();
     compare(&again, model);
-    assert!(again.validate().unwrap().issues().is_empty());
+    assert_valid(&again);
 }
 
 #[test]
@@ -160,7 +165,7 @@ fn deletes_go_on_where_others_have_filled_the_disk() {
         disk.set_capacity(disk.used_bytes());
         fill(&db, &mut model, Durability::Sync);
         delete(&db, &mut model, 3_000, Durability::Sync);
-        assert!(is_full(db.put("a put", vec![0; 300 << 10])));
+        assert!(is_full(db.put("more than was freed", vec![0; 32 << 20])));
         compare(&db, &model);
         disk.set_capacity(u64::MAX);
         resume(&db, &mut model, options);
@@ -198,7 +203,7 @@ fn what_counts_as_a_delete() {
     let victims: Vec<_> = model.keys().take(4).cloned().collect();
     let mut mixed = WriteBatch::new();
     mixed.delete(&victims[0]);
-    mixed.put("one more", vec![7; 100 << 10]);
+    mixed.put("more than the disk holds", vec![7; 9 << 20]);
     assert!(is_full(db.write(mixed)));
     compare(&db, &model);
     let mut batch = WriteBatch::new();

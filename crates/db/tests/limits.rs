@@ -30,6 +30,11 @@ fn kind<T: std::fmt::Debug>(answer: esker::Result<T>) -> ErrorKind {
     answer.unwrap_err().kind()
 }
 
+fn assert_valid(db: &Db) {
+    let report = db.validate().unwrap();
+    assert!(report.issues().is_empty(), "{:?}", report.issues());
+}
+
 fn check(db: &Db, expected: &[(Vec<u8>, Vec<u8>)]) {
     for (key, value) in expected {
         let found = db.get(key).unwrap().expect("the key is there");
@@ -94,7 +99,7 @@ fn through_everything(options: impl Fn() -> Options, mut entries: Vec<(Vec<u8>, 
     transaction.commit().unwrap();
     entries[0].1 = value;
     check(&db, &entries);
-    assert!(db.validate().unwrap().issues().is_empty());
+    assert_valid(&db);
     db.restore_backup(backup.name()).unwrap();
     check(&db, &all);
     db.close().unwrap();
@@ -230,7 +235,7 @@ fn use_many_tables(options: impl Fn() -> Options, place: &std::path::Path) {
         }
     });
     db.compact().unwrap();
-    assert!(db.validate().unwrap().issues().is_empty());
+    assert_valid(&db);
     let backup = db.create_backup("of many tables").unwrap();
     assert!(backup.table_count() > 100, "{}", backup.table_count());
     db.close().unwrap();

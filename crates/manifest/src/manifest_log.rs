@@ -157,7 +157,12 @@ impl ManifestLog {
             }
             return Err(error);
         }
-        self.live = vec![number];
+        // Nothing can lead to an older one any more. One that stays is a stray for the next opening.
+        for older in std::mem::replace(&mut self.live, vec![number]) {
+            if older != number {
+                let _ = self.fs.remove_file(&manifest_path(&self.directory, older));
+            }
+        }
         let published = VersionEdit {
             is_published: true,
             ..VersionEdit::default()
