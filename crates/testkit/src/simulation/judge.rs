@@ -109,7 +109,9 @@ fn fit_together(
 
 /// Goes through every file: all as the manifest says, and where nothing failed, nothing that it does
 /// not name.
-pub(crate) fn validate(db: &Db, was_faulty: bool) -> Result<(), Failure> {
+pub(crate) fn validate(world: &World, db: &Db, was_faulty: bool) -> Result<(), Failure> {
+    // What a job that runs has just made or is about to remove is no stray.
+    let is_quiet = !world.scheduler.has_jobs();
     let report = db.validate()?;
     // A manifest that was replaced stays until the next open, which validation says as well.
     let is_manifest = |issue: &esker::Issue| {
@@ -117,7 +119,7 @@ pub(crate) fn validate(db: &Db, was_faulty: bool) -> Result<(), Failure> {
         name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"MANIFEST"))
     };
     let counts = |issue: &esker::Issue| {
-        issue.severity() == Severity::Damage || !(was_faulty || is_manifest(issue))
+        issue.severity() == Severity::Damage || (is_quiet && !was_faulty && !is_manifest(issue))
     };
     let mut issues = report.issues().iter();
     match issues.find(|issue| counts(issue)) {
@@ -144,6 +146,6 @@ pub(crate) fn restored(world: &World, backup: &Backup, target: &Path) -> Result<
         Failure::Wrong(sentence) => Failure::Wrong(format!("backup {}: {sentence}", backup.name)),
         refused => refused,
     })?;
-    validate(&db, world.is_faulty)?;
+    validate(world, &db, world.is_faulty)?;
     Ok(db.close()?)
 }
