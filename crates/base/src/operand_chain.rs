@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn operands_apply_in_their_order_to_the_value_beneath() {
         let expiring = [&[9; 8][..], b"x"].concat();
-        let cases: [(Option<(ValueKind, &[u8])>, &str); 4] = [
+        type Base<'a> = Option<(ValueKind, &'a [u8])>;
+        let cases: [(Base<'_>, &str); 4] = [
             (None, "abc"),
             (Some((ValueKind::Value, b"v")), "vabc"),
             (Some((ValueKind::Tombstone, b"")), "abc"),

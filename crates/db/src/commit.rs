@@ -22,7 +22,7 @@ use crate::index::pending::Layer;
 use crate::keyspace::{KeyspaceState, dropped};
 use crate::merged::no_operator;
 use crate::options::Durability;
-use crate::recent_writes::{RecentWrite, RecentWrites};
+use crate::recent_writes::RecentWrites;
 use crate::segments::Log;
 use crate::settings::LiveSettings;
 use crate::ttl;
@@ -36,6 +36,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread::{self, Thread};
+
+mod settle;
 
 /// Bytes after which a leader takes no further batch into its group.
 const GROUP_BYTES: usize = 1 << 20;
@@ -521,54 +523,6 @@ impl Engine {
         }
         if sync { writer.log.sync(self) } else { Ok(()) }
     }
-}
-
-impl Engine {
-    /// Goes through a group in its order. Each member is judged, and what it makes of operands and
-    /// changes in indexes is derived, after all members before it that were not refused: what one
-    /// that is refused would have written counts for nobody. The thread of a transaction has counted
-    /// itself before its batch came here, so that no leader misses it.
-    #[cold]
-    fn settle_group(
-        self: &Arc<Self>,
-        writer: &mut Writer,
-        members: &mut [Member<'_>],
-        is_full: bool,
-    ) -> Result<()> {
-        if members.iter().any(Member::is_indexed) {
-            self.make_room_for_entries(writer, members, is_full)?;
-        }
-        let mut before = Layer::default();
-        let mut next = writer.next_sequence;
-        for index in 0..members.len() {
-            let (earlier, rest) = members.split_at_mut(index);
-            let member = &mut rest[0];
-            judge(writer, member, earlier, next);
-            if !member.is_refused()
-                && let Err(error) = self.settle_operands(member, earlier)
-            {
-                member.refuse(&error);
-            }
-            self.maintain_indexes(&mut before, member);
-            if !member.is_refused() {
-                let (count, records) = (member.batch.count(), member.batch.records());
-                writer.recent.record(next, count, records);
-                next += u64::from(count);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Refuses a transaction whose reads are no longer true, or that has to search again.
-fn judge(writer: &Writer, member: &mut Member<'_>, earlier: &[Member<'_>], next: SequenceNumber) {
-    let Some(validation) = member.validation.filter(|_| !member.is_refused()) else {
-        return;
-    };
-    let earlier = earlier.iter().filter(|other| other.outcome.is_ok());
-    let pending = earlier.flat_map(|other| other.batch.records().flatten());
-    let pending = pending.map(|record| RecentWrite::of(&record));
-    member.outcome = validation.judge(&writer.recent, next - 1, pending);
 }
 
 /// Inserts a member's records, which begin at `sequence`, into their memtables.
