@@ -40,8 +40,7 @@ use std::fmt;
 /// # Ok::<(), esker_base::Error>(())
 /// ```
 pub trait MergeOperator: Send + Sync + fmt::Debug + 'static {
-    /// Names what the operator does, as it is kept with the keyspace: a database that was merged
-    /// into with one operator is not opened with another.
+    /// Names what the operator does, for errors and logs; not empty.
     fn name(&self) -> &str;
 
     /// The value that `operands`, oldest first and at least one, make of `existing`: the value

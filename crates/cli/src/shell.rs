@@ -86,6 +86,11 @@ fn start(session: &mut Session, arguments: &Arguments, verb: &Shell) -> Result<(
     } else {
         Needs::ToCreate
     };
+    // Not clap's to say: within the shell the same verb has no --db to be in conflict with.
+    if verb.directory.is_some() && (arguments.db.is_some() || arguments.memory) {
+        let sentence = "name one database: DIR, --db or --memory";
+        return Err(Failure::Usage(sentence.into()));
+    }
     let directory = arguments.db.as_ref().or(verb.directory.as_ref());
     session.pending = match (directory, arguments.memory) {
         (_, true) => Some(Pending::Memory),

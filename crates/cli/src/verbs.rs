@@ -167,6 +167,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 6] = [
             "wal-status",
             "wal-rotate",
             "wal-clear",
+            "repair",
         ],
     ),
     (
@@ -451,7 +452,7 @@ pub(crate) struct Dump {
 #[derive(Args, Debug)]
 pub(crate) struct Shell {
     /// The directory of the database, as --db gives it; created if there is none
-    #[arg(value_name = "DIR", conflicts_with_all = ["db", "memory"])]
+    #[arg(value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
     /// Goes on after a line that failed; the exit code tells that one did
     #[arg(long)]

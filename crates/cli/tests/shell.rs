@@ -221,7 +221,7 @@ fn wrong_input_gets_a_sentence_and_changes_nothing() {
 }
 
 /// Verbs that no table above can hold, since they need more than a line.
-const ELSEWHERE: [&str; 4] = ["export", "import", "dump-wal", "dump-manifest"];
+const ELSEWHERE: [&str; 5] = ["export", "import", "dump-wal", "dump-manifest", "repair"];
 
 #[test]
 fn the_tables_above_leave_no_verb_out() {

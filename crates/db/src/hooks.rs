@@ -1,8 +1,9 @@
 //! What the owner of a keyspace registers for it at open: a merge operator, a compaction filter.
 //!
 //! Invariant: code cannot be persisted, so that each open names it again; what a keyspace was
-//! merged into with one operator is never read with another ([`check_operators`] compares names).
+//! merged into with one operator must be opened with the same one again.
 
+use crate::index::definition::IndexDefinitions;
 use esker_base::merge_operator::MergeOperator;
 use esker_base::{Error, Result};
 use esker_compaction::CompactionFilter;
@@ -31,9 +32,15 @@ impl RegisteredHooks {
         self.by_name.entry(keyspace).or_default()
     }
 
-    /// Fails where a name can be no keyspace's, or an operator has none.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Fails where a name can be no keyspace's, an operator has none, or a filter would drop records
+    /// that indexes lead to.
+    pub(crate) fn check(&self, indexes: &IndexDefinitions) -> Result<()> {
         for (keyspace, hooks) in &self.by_name {
+            if hooks.filter.is_some() && !indexes.of(keyspace).is_empty() {
+                let sentence =
+                    format!("keyspace {keyspace:?} has indexes: no filter may change it");
+                return Err(Error::invalid_argument(sentence));
+            }
             let nameless = hooks.operator.as_ref().is_some_and(|o| o.name().is_empty());
             if keyspace.is_empty() || nameless {
                 let sentence = "a merge operator and its keyspace must have a name";

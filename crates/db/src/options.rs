@@ -168,8 +168,7 @@ impl Options {
 
     /// Says how operands change values in the keyspace of this name (`"default"` is the one a [`Db`]
     /// derefs to), which need not exist yet. See [`merge_operators`](crate::merge_operators) for ready
-    /// ones. The operator's name is kept: opening with one of another name is refused, opening
-    /// without one leaves operands unreadable.
+    /// ones. Name the same operator at every open; opening without one leaves operands unreadable.
     #[must_use]
     pub fn merge_operator(
         mut self,
@@ -254,14 +253,14 @@ impl Options {
     /// Checks every bound and settles what depends on something else.
     pub(crate) fn settle(&self) -> Result<Settings> {
         self.indexes.check()?;
-        self.hooks.check()?;
+        self.hooks.check(&self.indexes)?;
         self.settings.clone().settle_on_disk(&self.given)
     }
 
     /// As [`Options::settle`], for a database in memory.
     pub(crate) fn settle_in_memory(&self) -> Result<Settings> {
         self.indexes.check()?;
-        self.hooks.check()?;
+        self.hooks.check(&self.indexes)?;
         self.settings.clone().settle_in_memory(&self.given)
     }
 

@@ -4,8 +4,8 @@
 use esker::merge_operators::{Append, Counter};
 use esker::vfs::MemFileSystem;
 use esker::{
-    CompactionFilter, Db, ErrorKind, FilterDecision, ManualClock, MergeOperator, Options,
-    WriteBatch,
+    CompactionFilter, Db, ErrorKind, FilterDecision, IndexDefinition, ManualClock, MergeOperator,
+    Options, WriteBatch,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -366,6 +366,19 @@ impl MergeOperator for Renamed {
     fn merge(&self, _: &[u8], _: Option<&[u8]>, _: &[&[u8]]) -> esker::Result<Vec<u8>> {
         Ok(Vec::new())
     }
+}
+
+#[test]
+fn a_keyspace_with_indexes_takes_no_filter() {
+    let index = IndexDefinition::new("by_value", 1, |_key, value, keys| {
+        keys.add(value);
+        Ok(())
+    });
+    let options = Options::new()
+        .index("default", index)
+        .compaction_filter("default", Tidy);
+    let error = options.open_in_memory().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl<'a> TupleReader<'a> {
         Ok(byte)
     }
 
-    fn expect(&mut self, wanted: u8, what: &str) -> Result<()> {
+    fn take(&mut self, wanted: u8, what: &str) -> Result<()> {
         let found = self.peek()?;
         if found != wanted {
             return Err(self.mismatch(what, found));
@@ -118,7 +118,7 @@ impl<'a> TupleReader<'a> {
     /// # Errors
     /// As [`TupleReader::finish`]; likewise where the next element is of another kind or direction.
     pub fn null(&mut self) -> Result<()> {
-        self.expect(tag::NULL, "null")
+        self.take(tag::NULL, "null")
     }
 
     /// Whether the next element is a null.
@@ -176,7 +176,7 @@ impl<'a> TupleReader<'a> {
     /// # Errors
     /// As [`TupleReader::null`].
     pub fn f64(&mut self) -> Result<f64> {
-        self.expect(tag::F64, "f64")?;
+        self.take(tag::F64, "f64")?;
         let ordered = u64::from_be_bytes(self.array()?);
         let sign = 1 << 63;
         let bits = if ordered & sign == 0 {
@@ -192,7 +192,7 @@ impl<'a> TupleReader<'a> {
     /// # Errors
     /// As [`TupleReader::null`].
     pub fn f32(&mut self) -> Result<f32> {
-        self.expect(tag::F32, "f32")?;
+        self.take(tag::F32, "f32")?;
         let ordered = u32::from_be_bytes(self.array()?);
         let sign = 1 << 31;
         let bits = if ordered & sign == 0 {
@@ -208,7 +208,7 @@ impl<'a> TupleReader<'a> {
     /// # Errors
     /// As [`TupleReader::null`].
     pub fn bytes(&mut self) -> Result<Vec<u8>> {
-        self.expect(tag::BYTES, "byte string")?;
+        self.take(tag::BYTES, "byte string")?;
         self.escaped()
     }
 
@@ -217,7 +217,7 @@ impl<'a> TupleReader<'a> {
     /// # Errors
     /// As [`TupleReader::null`].
     pub fn string(&mut self) -> Result<String> {
-        self.expect(tag::STRING, "string")?;
+        self.take(tag::STRING, "string")?;
         let start = self.position as u64;
         String::from_utf8(self.escaped()?)
             .map_err(|_| Error::corruption("a string is not UTF-8").with_offset(start))
@@ -242,14 +242,14 @@ impl<'a> TupleReader<'a> {
     /// # Errors
     /// As [`TupleReader::null`]; where tuples are nested deeper than [`MAX_DEPTH`].
     pub fn nested<T>(&mut self, components: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.expect(tag::TUPLE, "tuple")?;
+        self.take(tag::TUPLE, "tuple")?;
         if self.depth == MAX_DEPTH {
             return Err(self.damaged("tuples are nested too deep"));
         }
         self.depth += 1;
         let value = components(self)?;
         self.depth -= 1;
-        self.expect(tag::END, "end of a tuple")?;
+        self.take(tag::END, "end of a tuple")?;
         Ok(value)
     }
 

@@ -11,7 +11,6 @@ use esker_base::filename::{FileKind, manifest_path, table_path};
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result};
 use esker_manifest::VersionSet;
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -84,31 +83,42 @@ pub(super) fn find_strays(engine: &Engine, shared: &Shared<'_>) {
     let Ok(entries) = engine.fs.read_dir(&engine.directory) else {
         return;
     };
-    let state = engine.versions.state();
-    let reserve = engine.reserve_files();
-    let live: HashSet<_> = engine.versions.live_files();
-    let manifest = engine.versions.manifest_number();
     for entry in entries {
-        let stray = match FileKind::parse(&entry.name) {
-            Some(FileKind::Temporary) => !reserve.contains(&engine.directory.join(&entry.name)),
-            Some(FileKind::Table(number)) if number < state.next_file_number => {
-                !live.contains(&number) && !engine.tables.is_read(number)
-            }
-            Some(FileKind::WalSegment(number)) if number < state.next_file_number => {
-                !state.segments.contains(&number) && !engine.segments.is_kept(number)
-            }
-            // A later one may be about to take over.
-            Some(FileKind::Manifest(number)) => number < manifest && !live.contains(&number),
-            _ => false,
-        };
         let path = engine.directory.join(&entry.name);
-        // The job that removed it may have ended since the directory was read.
-        if stray && engine.background.is_idle() && engine.fs.metadata(&path).is_ok() {
+        // A job may have named it since the directory was read, or removed it: once none runs, a
+        // second look is the last word.
+        let stray = is_unnamed(engine, &entry.name)
+            && engine.background.is_idle()
+            && is_unnamed(engine, &entry.name)
+            && engine.fs.metadata(&path).is_ok();
+        if stray {
             shared.found(Issue::note(
                 path,
                 "nothing names this file",
                 "the next open removes it",
             ));
         }
+    }
+}
+
+/// Whether nothing names a file that looks like ours, as far as one look can tell.
+fn is_unnamed(engine: &Engine, name: &str) -> bool {
+    let state = engine.versions.state();
+    let live = || engine.versions.live_files();
+    match FileKind::parse(name) {
+        Some(FileKind::Temporary) => !engine
+            .reserve_files()
+            .contains(&engine.directory.join(name)),
+        Some(FileKind::Table(number)) if number < state.next_file_number => {
+            !engine.tables.is_read(number) && !live().contains(&number)
+        }
+        Some(FileKind::WalSegment(number)) if number < state.next_file_number => {
+            !state.segments.contains(&number) && !engine.segments.is_kept(number)
+        }
+        // A later one may be about to take over.
+        Some(FileKind::Manifest(number)) => {
+            number < engine.versions.manifest_number() && !live().contains(&number)
+        }
+        _ => false,
     }
 }
