@@ -10,7 +10,7 @@
 //! Invariant (I6): for every snapshot, and for the newest state, what a reader sees is the same
 //! before and after, up to records that had expired by then. A merge operand is replaced, together
 //! with what it lies on, by the value they make, where that lies in the same stripe or nothing can
-//! lie there; else it stays (see [`operands`]). Kinds that this version never writes are handed on
+//! lie there; else it stays (`retention/operands.rs`). Kinds that this version never writes are handed on
 //! untouched, all of them, and hide nothing.
 //!
 //! Called by flush and by every part of a compaction.
