@@ -96,7 +96,10 @@ fn damaged(fs: &MemFileSystem, path: &Path, data: &[u8]) {
     }
     let mut left = appended.iter();
     for record in salvage(fs, path).unwrap_or_default() {
-        assert!(left.any(|appended| *appended == record), "salvaged out of nothing");
+        assert!(
+            left.any(|appended| *appended == record),
+            "salvaged out of nothing"
+        );
     }
     if let Some((records, end)) = read(fs, path) {
         assert!(records.len() <= appended.len());
