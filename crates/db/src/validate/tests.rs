@@ -37,7 +37,16 @@ fn database() -> (MemFileSystem, Db) {
     }
     db.compact().unwrap();
     db.put("in the log", "and nowhere else").unwrap();
+    settle(&db);
     (fs, db)
+}
+
+/// Waits until no job changes what there is to look at.
+fn settle(db: &Db) {
+    db.wait_for_background_work().unwrap();
+    while !db.engine().background.is_idle() {
+        std::thread::yield_now();
+    }
 }
 
 /// Files of a kind in the directory of the database, by name.
@@ -288,6 +297,7 @@ fn damage_to_complete_segments_and_missing_ones_is_found() {
     assert!(issue.advice().contains("empty the log"));
     // The advice helps.
     db.flush().unwrap();
+    settle(&db);
     assert!(db.validate().unwrap().is_ok());
     assert_eq!(
         db.get("in the log").unwrap().as_deref(),
@@ -354,7 +364,13 @@ fn strays_are_noted_and_harmless() {
     // A number that was given out once, and names nothing now.
     let engine = db.engine();
     let live = engine.versions.live_files();
-    let is_free = |number: &u64| !live.contains(number) && !engine.segments.is_kept(*number);
+    let is_there = |name: String| fs.metadata(&Path::new(DIRECTORY).join(name)).is_ok();
+    let is_free = |number: &u64| {
+        !live.contains(number)
+            && !engine.segments.is_kept(*number)
+            && !is_there(format!("{number:06}.sst"))
+            && !is_there(format!("{number:06}.wal"))
+    };
     let number = (1..100).find(is_free).unwrap();
     for name in [
         format!("{number:06}.sst"),
