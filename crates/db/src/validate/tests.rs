@@ -375,7 +375,7 @@ fn strays_are_noted_and_harmless() {
     for name in [
         format!("{number:06}.sst"),
         format!("{number:06}.wal"),
-        "000009.tmp".into(),
+        "900009.tmp".into(),
     ] {
         let path = Path::new(DIRECTORY).join(&name);
         fs.create(&path).unwrap();
