@@ -69,13 +69,21 @@ fn through_everything(options: impl Fn() -> Options, mut entries: Vec<(Vec<u8>, 
     db.write(batch).unwrap();
     check(&db, &entries);
     // From the log: what is copied now is what a kill would leave.
+    // A job may remove a file meanwhile: then the copy is of no moment, and is made again.
     let killed = home.path().join("killed");
-    std::fs::create_dir(&killed).unwrap();
-    for file in std::fs::read_dir(&place).unwrap() {
-        let file = file.unwrap();
-        if file.file_type().unwrap().is_file() {
-            std::fs::copy(file.path(), killed.join(file.file_name())).unwrap();
+    let copy = || -> std::io::Result<()> {
+        db.wait_for_background_work().unwrap();
+        std::fs::create_dir(&killed)?;
+        for file in std::fs::read_dir(&place)? {
+            let file = file?;
+            if file.file_type()?.is_file() {
+                std::fs::copy(file.path(), killed.join(file.file_name()))?;
+            }
         }
+        Ok(())
+    };
+    while copy().is_err() {
+        std::fs::remove_dir_all(&killed).unwrap();
     }
     let replayed = options().open(&killed).unwrap();
     check(&replayed, &entries);
