@@ -125,6 +125,9 @@ impl LockTable {
         timeout: Duration,
         clock: &dyn Clock,
     ) -> Result<()> {
+        // Before it stands in the queue: from then on others see that it waits, and its time runs.
+        let micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        let deadline = clock.monotonic_micros().saturating_add(micros);
         let waiter = {
             let mut stripe = self.stripe(name);
             let Some(lock) = stripe.get_mut(&name) else {
@@ -148,8 +151,6 @@ impl LockTable {
             lock.waiting.push_back(Arc::clone(&waiter));
             waiter
         };
-        let micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
-        let deadline = clock.monotonic_micros().saturating_add(micros);
         while !waiter.granted.load(Ordering::Acquire) {
             let refusal = if self.closed.load(Ordering::SeqCst) {
                 crate::engine::closed()

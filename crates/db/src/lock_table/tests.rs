@@ -183,3 +183,46 @@ fn many_threads_in_any_order_never_hang() {
     });
     assert_eq!((table.held(), table.waiting()), (0, 0));
 }
+
+/// Shows another second at each look, and keeps how many waited at the first one.
+#[derive(Debug)]
+struct Observer {
+    table: Arc<LockTable>,
+    looks: AtomicU64,
+    waiting_at_first: AtomicUsize,
+}
+
+impl Clock for Observer {
+    fn now_millis(&self) -> u64 {
+        0
+    }
+
+    fn monotonic_micros(&self) -> u64 {
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
+        if look == 0 {
+            let waiting = self.table.waiting();
+            self.waiting_at_first.store(waiting, Ordering::Relaxed);
+        }
+        look * 1_000_000
+    }
+
+    fn sleep(&self, _duration: Duration) {}
+}
+
+/// The deadline was once taken after the waiter was counted: whoever saw it wait and then moved the
+/// clock could move it before the wait had begun to count, and a test waited for ever.
+#[test]
+fn whoever_is_seen_to_wait_has_its_deadline() {
+    let table = Arc::new(LockTable::default());
+    let mut holder = HeldLocks::none_of(&table);
+    acquire(&mut holder, "k").unwrap();
+    let clock = Observer {
+        table: Arc::clone(&table),
+        looks: AtomicU64::new(0),
+        waiting_at_first: AtomicUsize::new(usize::MAX),
+    };
+    let mut late = HeldLocks::none_of(&table);
+    let refused = late.acquire(0, b"k", Duration::from_millis(3), &clock);
+    assert_eq!(kind(refused), ErrorKind::TimedOut);
+    assert_eq!(clock.waiting_at_first.load(Ordering::Relaxed), 0);
+}
