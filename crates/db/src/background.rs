@@ -10,6 +10,7 @@
 use crate::engine::{Engine, closed};
 use esker_base::filename::FileNumber;
 use esker_base::sync::{Condvar, Mutex};
+use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result};
 use esker_manifest::{KeyspaceEdit, VersionEdit};
@@ -174,7 +175,7 @@ impl Engine {
                 self.schedule_compactions(None);
             }
         }
-        self.tables.remove_unread();
+        self.remove_unneeded_files();
         Ok(())
     }
 
@@ -186,5 +187,20 @@ impl Engine {
             keyspaces: vec![edit],
             ..VersionEdit::default()
         })
+    }
+
+    /// As [`Engine::apply`], for an edit that names tables which were just made. Where it fails, nobody
+    /// may name them again.
+    pub(crate) fn apply_or_give_up(
+        &self,
+        edit: KeyspaceEdit,
+        made: &[Arc<TableMeta>],
+    ) -> Result<()> {
+        let applied = self.apply(edit);
+        if applied.is_err() {
+            self.given_up
+                .note_tables(made.iter().map(|meta| meta.number));
+        }
+        applied
     }
 }

@@ -91,7 +91,7 @@ impl Engine {
         if !failed {
             self.schedule_compactions(None);
         }
-        self.tables.remove_unread();
+        self.remove_unneeded_files();
     }
 
     /// Carries a plan out and makes its result current (I1).
@@ -137,10 +137,12 @@ impl Engine {
             .copied()
             .filter(|n| !kept.contains(n))
             .collect();
-        self.apply(KeyspaceEdit {
+        let edit = KeyspaceEdit {
             id: keyspace.id,
             ..edit
-        })?;
+        };
+        let made = outputs.as_ref().map_or(&[][..], |output| &output.tables);
+        self.apply_or_give_up(edit, made)?;
         if outputs.is_some() {
             self.job_is_done(&jobs);
         }
@@ -173,7 +175,7 @@ impl Engine {
             }
         }
         self.schedule_compactions(Some(keyspace.id));
-        self.tables.remove_unread();
+        self.remove_unneeded_files();
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use crate::background_error::Health;
 use crate::backup::BackupPlace;
 use crate::cleanup::Cleanup;
 use crate::commit::CommitQueue;
+use crate::given_up::GivenUp;
 use crate::hooks::RegisteredHooks;
 use crate::index::definition::IndexDefinitions;
 use crate::keyspace::KeyspaceState;
@@ -128,6 +129,7 @@ pub(crate) struct Engine {
     pub(crate) versions: Arc<VersionSet>,
     pub(crate) blocks: Arc<BlockCache>,
     pub(crate) tables: LiveTables,
+    pub(crate) given_up: GivenUp,
     pub(crate) jobs: JobContext,
     pub(crate) arenas: Arc<ArenaPool>,
     pub(crate) keyspaces: RwLock<KeyspaceTable>,
@@ -261,7 +263,7 @@ impl Engine {
             let _ = writer.log.sync(self);
         }
         drop(writer);
-        self.tables.remove_unread();
+        self.remove_unneeded_files();
         self.lock.lock().take();
         flushed
     }

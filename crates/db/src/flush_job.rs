@@ -82,7 +82,7 @@ impl Engine {
             // Sealed between the last look and the end of the job.
             self.schedule_flush();
         }
-        self.tables.remove_unread();
+        self.remove_unneeded_files();
     }
 
     /// Brings the sealed memtables of a keyspace into one run of level 0 (I1).
@@ -121,7 +121,7 @@ impl Engine {
             self.tables
                 .retire(output.tables.iter().map(|meta| meta.number));
         } else {
-            self.apply(edit)?;
+            self.apply_or_give_up(edit, &output.tables)?;
             self.job_is_done(&jobs);
         }
         let flushed = |buffer: &Arc<WriteBuffer>| buffers.iter().any(|b| Arc::ptr_eq(b, buffer));

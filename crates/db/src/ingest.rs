@@ -217,11 +217,16 @@ impl Loader<'_> {
             added,
             ..KeyspaceEdit::default()
         };
-        engine.versions.log_and_apply(VersionEdit {
+        let numbers: Vec<_> = edit.added.iter().map(|added| added.meta.number).collect();
+        let logged = engine.versions.log_and_apply(VersionEdit {
             last_sequence: Some(sequence),
             keyspaces: vec![edit],
             ..VersionEdit::default()
-        })?;
+        });
+        if logged.is_err() {
+            engine.given_up.note_tables(numbers);
+        }
+        logged?;
         state.install(|view| {
             let version = engine.versions.current(state.id).unwrap_or_default();
             let (active, sealed) = (Arc::clone(&view.active), view.sealed.clone());

@@ -47,6 +47,7 @@ mod engine;
 mod file_handles;
 mod flush_job;
 mod full_disk;
+mod given_up;
 mod hooks;
 mod index;
 mod ingest;

@@ -196,14 +196,18 @@ impl Engine {
         };
         let logged = self.versions.log_and_apply(edit.clone());
         let is_full = |error: &Error| error.kind() == ErrorKind::NoSpace;
-        match logged {
+        let logged = match logged {
             // The manifest was full, and there was no room for the next one: there may be now. Where
             // the edit may be in the old one nevertheless, a new one takes over first.
             Err(error) if is_full(&error) && self.give_space_back() => {
-                self.versions.log_and_apply(edit)?;
+                self.versions.log_and_apply(edit)
             }
-            logged => logged?,
+            logged => logged,
+        };
+        if logged.is_err() {
+            self.given_up.note_segment(number);
         }
+        logged?;
         self.segments.hold(number);
         Ok(writer)
     }

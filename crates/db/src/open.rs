@@ -12,6 +12,7 @@ use crate::cleanup::Cleanup;
 use crate::commit::CommitQueue;
 use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
 use crate::file_handles::HandleSaver;
+use crate::given_up::GivenUp;
 use crate::hooks::RegisteredHooks;
 use crate::index::definition::IndexDefinitions;
 use crate::keyspace::{Keyspace, KeyspaceState};
@@ -434,6 +435,7 @@ impl Parts {
             versions,
             blocks,
             tables,
+            given_up: GivenUp::default(),
             jobs,
             arenas,
             keyspaces: RwLock::new(keyspaces),

@@ -161,7 +161,7 @@ impl Engine {
     #[cold]
     pub(crate) fn give_space_back(&self) -> bool {
         let recycled = self.segments.drop_recyclable(self);
-        self.tables.remove_unread();
+        self.remove_unneeded_files();
         let ballast = self.reserve.files.lock().ballast.take();
         if let Some(number) = ballast {
             self.reserve.is_short.store(true, Ordering::Release);

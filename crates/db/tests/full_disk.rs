@@ -297,6 +297,62 @@ fn where_no_write_works_that_is_told_and_ends_by_itself() {
     resume(&db, &mut model, options);
 }
 
+fn tables_in(fs: &dyn FileSystem) -> usize {
+    let entries = fs.read_dir(Path::new(HOME)).unwrap();
+    let is_table = |name: &str| name.ends_with(".sst");
+    entries.iter().filter(|it| is_table(&it.name)).count()
+}
+
+/// Tables and segments whose edit found no room once stayed until the next open: each attempt cost its
+/// bytes on a disk that was full already.
+#[test]
+fn files_of_failed_edits_go_once_another_manifest_has_taken_over() {
+    let faulty = FaultFileSystem::new(Arc::new(MemFileSystem::new()));
+    let clock = Arc::new(ManualClock::at_millis(1_000_000));
+    let options = || small(Arc::new(faulty.clone())).clock(clock.clone());
+    let db = options().open(HOME).unwrap();
+    let mut model = Map::new();
+    let no_room = || {
+        FaultRule::new(Fault::Refuse(DeviceError::NoSpace))
+            .path_contains("MANIFEST")
+            .on(&[OperationKind::Create, OperationKind::Write])
+    };
+    for round in 0..4 {
+        for number in round * 100..(round + 1) * 100 {
+            db.put_opt(key(number), value(number), &durably(Durability::Buffered))
+                .unwrap();
+            model.insert(key(number), value(number));
+        }
+        if round % 2 == 0 {
+            db.flush().unwrap();
+        }
+        faulty.add_rule(no_room());
+        for _ in 0..3 {
+            assert!(is_full(db.flush()) || is_full(db.compact_range::<&str>(..)));
+        }
+        let held = tables_in(&faulty);
+        let live = |db: &Db| {
+            db.stats()
+                .levels()
+                .iter()
+                .map(|it| it.tables)
+                .sum::<usize>()
+        };
+        assert!(held > live(&db), "the edit may be durable: its tables stay");
+        faulty.clear();
+        clock.advance(Duration::from_millis(100));
+        db.put("resumes", round.to_string()).unwrap();
+        model.insert(b"resumes".to_vec(), round.to_string().into_bytes());
+        db.flush().unwrap();
+        db.compact_range::<&str>(..).unwrap();
+        db.wait_for_background_work().unwrap();
+        assert_eq!(tables_in(&faulty), live(&db));
+        assert_valid(&db);
+        compare(&db, &model);
+    }
+    resume(&db, &mut model, options);
+}
+
 /// A real disk, where there is one for it: `ESKER_SMALL_DISK=/mnt/small cargo test -p esker --test
 /// full_disk real`, with a file system of 64 to 128 MiB mounted there that nothing else is on.
 #[test]

@@ -7,7 +7,7 @@ use super::{Issue, MANIFEST_ADVICE, Shared};
 use crate::backup_metadata::BackupInfo;
 use crate::backup_store::BackupStore;
 use crate::engine::Engine;
-use esker_base::filename::{FileKind, manifest_path, table_path};
+use esker_base::filename::{FileKind, FileNumber, manifest_path, table_path};
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result};
 use esker_manifest::VersionSet;
@@ -104,20 +104,25 @@ pub(super) fn find_strays(engine: &Engine, shared: &Shared<'_>) {
 /// Whether nothing names a file that looks like ours, as far as one look can tell.
 fn is_unnamed(engine: &Engine, name: &str) -> bool {
     let state = engine.versions.state();
-    let live = || engine.versions.live_files();
+    // Files of failed edits wait for a new MANIFEST, and are removed after it.
+    let live = |number: &FileNumber| {
+        engine.given_up.holds(*number) || engine.versions.live_files().contains(number)
+    };
     match FileKind::parse(name) {
         Some(FileKind::Temporary) => !engine
             .reserve_files()
             .contains(&engine.directory.join(name)),
         Some(FileKind::Table(number)) if number < state.next_file_number => {
-            !engine.tables.is_read(number) && !live().contains(&number)
+            !engine.tables.is_read(number) && !live(&number)
         }
         Some(FileKind::WalSegment(number)) if number < state.next_file_number => {
-            !state.segments.contains(&number) && !engine.segments.is_kept(number)
+            !state.segments.contains(&number)
+                && !engine.segments.is_kept(number)
+                && !engine.given_up.holds(number)
         }
         // A later one may be about to take over.
         Some(FileKind::Manifest(number)) => {
-            number < engine.versions.manifest_number() && !live().contains(&number)
+            number < engine.versions.manifest_number() && !live(&number)
         }
         _ => false,
     }
