@@ -7,7 +7,9 @@ use crate::directory::is_empty_or_missing;
 use crate::distribution::Distribution;
 use crate::engine::{CompactionShape, Compression, Durability, EngineSettings};
 use crate::expectations::MAX_KEYS;
-use crate::keys::largest_count;
+use crate::keys::{KeyShape, Keys};
+use crate::step::{self, Step};
+use crate::suite;
 use crate::verb::{TOUR, Verb};
 use clap::Parser;
 use std::path::PathBuf;
@@ -16,11 +18,19 @@ use std::time::Duration;
 /// Measures key-value stores by the verbs of LevelDB's and RocksDB's db_bench and by YCSB, and
 /// checks every answer. Without arguments: a tour of about a minute.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "db_bench", version, rename_all = "snake_case")]
+#[command(
+    name = "db_bench",
+    version,
+    rename_all = "snake_case",
+    args_override_self = true,
+    after_long_help = step::help()
+)]
 pub struct Args {
-    /// What to measure, in this order [default: a tour of everything]
+    /// What to measure, in this order: verbs, some of which may have flags of their own, as in
+    /// readrandom:threads=2 (--help lists them) [default: a tour of everything; with --engines, the
+    /// pieces of the comparison]
     #[arg(long, value_delimiter = ',', value_name = "VERB,...")]
-    pub benchmarks: Vec<Verb>,
+    pub benchmarks: Vec<Step>,
     /// Number of keys; also of entries that a fill writes, over all threads
     #[arg(long, default_value_t = 1_000_000)]
     pub num: u64,
@@ -31,9 +41,12 @@ pub struct Args {
     /// Threads that work at once
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
-    /// Bytes of a key
-    #[arg(long, default_value_t = 16)]
-    pub key_size: usize,
+    /// What keys look like
+    #[arg(long, default_value = "decimal")]
+    pub key_shape: KeyShape,
+    /// Bytes of a key, for shapes of any length [default: 16; of huge keys 1024]
+    #[arg(long)]
+    pub key_size: Option<usize>,
     /// Bytes of a value
     #[arg(long, default_value_t = 100)]
     pub value_size: usize,
@@ -106,6 +119,18 @@ pub struct Args {
     /// Rounds of a comparison
     #[arg(long, default_value_t = 3, requires = "engines")]
     pub rounds: usize,
+    /// Which pieces of the comparison to run, where --benchmarks does not say what [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "PIECE,...", requires = "engines",
+          conflicts_with = "benchmarks", value_parser = suite::find)]
+    pub pieces: Vec<&'static suite::Piece>,
+    /// Keep the report of every run here, go on where an earlier comparison stopped, and write the
+    /// tables, the charts and the whole as JSON beside them
+    #[arg(long, value_name = "DIR", requires = "engines")]
+    pub results: Option<PathBuf>,
+    /// Seconds after which a comparison with --results starts nothing more (exit code 130: the same
+    /// command goes on with the rest)
+    #[arg(long, value_name = "SECONDS", requires = "results")]
+    pub stop_after: Option<f64>,
     /// Kill a writing child process (kill -9) again and again, and check after each kill that all it
     /// acknowledged is there, whole and in order; for --duration seconds where that is given
     #[arg(long, conflicts_with_all = ["benchmarks", "engines", "use_existing_db"])]
@@ -121,21 +146,28 @@ pub struct Args {
     /// What a child of a torture is started with
     #[arg(long, hide = true, requires = "db")]
     pub torture_child: Option<String>,
+    /// End by kill -9 in place of closing the database
+    #[arg(long, hide = true, requires = "db")]
+    pub die_at_end: bool,
 }
 
 /// The settings of a run, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What to measure, in this order.
-    pub verbs: Vec<Verb>,
+    pub steps: Vec<Step>,
     /// Number of keys.
     pub num: u64,
     /// Number of read operations, if it was given.
     pub reads: Option<u64>,
     /// Threads.
     pub threads: usize,
-    /// Bytes of a key.
-    pub key_bytes: usize,
+    /// What keys look like.
+    pub key_shape: KeyShape,
+    /// Bytes of a key, if they were given.
+    pub key_size: Option<usize>,
+    /// The keys.
+    pub keys: Keys,
     /// Bytes of a value.
     pub value_bytes: usize,
     /// Size to which values compress, as a part of their own.
@@ -158,6 +190,8 @@ pub struct Config {
     pub seek_nexts: u64,
     /// How the engine is set up.
     pub engine: EngineSettings,
+    /// Whether the process ends by kill -9 in place of closing the database.
+    pub dies_at_end: bool,
 }
 
 impl Config {
@@ -172,17 +206,19 @@ impl Config {
             (true, Some(_)) => return Err("--sync contradicts --durability".into()),
             (false, given) => given.unwrap_or(Durability::Buffered),
         };
-        let verbs = if args.benchmarks.is_empty() {
-            TOUR.to_vec()
+        let steps = if args.benchmarks.is_empty() {
+            TOUR.iter().copied().map(Step::plain).collect()
         } else {
             args.benchmarks.clone()
         };
         Ok(Self {
-            verbs,
+            steps,
             num: args.num,
             reads: args.reads,
             threads: args.threads,
-            key_bytes: args.key_size,
+            key_shape: args.key_shape,
+            key_size: args.key_size,
+            keys: Keys::new(args.key_shape, args.key_size, args.num),
             value_bytes: args.value_size,
             compression_ratio: args.compression_ratio,
             batch: args.batch_size,
@@ -201,6 +237,7 @@ impl Config {
                 compaction_shape: args.compaction_shape,
                 durability,
             },
+            dies_at_end: args.die_at_end,
         })
     }
 
@@ -224,6 +261,8 @@ impl Config {
             Verb::Overwrite | Verb::DeleteSeq | Verb::DeleteRandom => batches(self.num),
             Verb::SeekRandom | Verb::YcsbE => self.reads.unwrap_or(self.num.div_ceil(10)),
             Verb::MultiReadRandom => batches(self.reads.unwrap_or(self.num)),
+            Verb::Open => self.reads.unwrap_or(20),
+            Verb::OpenAfterKill => self.reads.unwrap_or(3),
             Verb::Flush | Verb::WaitForCompaction | Verb::Compact | Verb::Stats => 1,
             _ => self.reads.unwrap_or(self.num),
         }
@@ -237,13 +276,7 @@ fn refuse_impossible(args: &Args) -> Result<(), String> {
     if args.threads == 0 || args.threads > 1024 {
         return Err("--threads must be between 1 and 1024".into());
     }
-    // Inserting workloads go beyond --num: the keys must have room for them.
-    if args.key_size == 0 || largest_count(args.key_size) < args.num.saturating_mul(2) {
-        return Err(format!(
-            "--key_size {} is too short for {} keys and as many inserted ones: keys are decimals",
-            args.key_size, args.num
-        ));
-    }
+    refuse_keys(args)?;
     if !(0.0..=1.0).contains(&args.compression_ratio) {
         return Err("--compression_ratio must be between 0 and 1".into());
     }
@@ -263,6 +296,30 @@ fn refuse_impossible(args: &Args) -> Result<(), String> {
         return Err("--duration must be above 0 and at most 10000000 seconds".into());
     }
     refuse_directory(args)
+}
+
+fn refuse_keys(args: &Args) -> Result<(), String> {
+    if let Some(bytes) = args.key_size {
+        if !Keys::have_any_length(args.key_shape) {
+            let shape = args.key_shape;
+            return Err(format!(
+                "--key_size: keys of shape {shape:?} have a length of their own"
+            ));
+        }
+        if !(1..=65_536).contains(&bytes) {
+            return Err("--key_size must be between 1 and 65536".into());
+        }
+    }
+    // Inserting workloads go beyond --num: the keys must have room for them.
+    let keys = Keys::new(args.key_shape, args.key_size, args.num);
+    if keys.limit() < args.num.saturating_mul(2) {
+        return Err(format!(
+            "keys of {} bytes are too short for {} of them and as many inserted ones",
+            keys.bytes(),
+            args.num
+        ));
+    }
+    Ok(())
 }
 
 fn refuse_directory(args: &Args) -> Result<(), String> {
@@ -338,9 +395,10 @@ mod tests {
     #[test]
     fn without_arguments_there_is_a_tour() {
         let config = config("").unwrap();
-        assert_eq!(config.verbs, TOUR);
+        let verbs: Vec<Verb> = config.steps.iter().map(|step| step.verb).collect();
+        assert_eq!(verbs, TOUR);
         assert_eq!(
-            (config.num, config.key_bytes, config.value_bytes),
+            (config.num, config.keys.bytes(), config.value_bytes),
             (1_000_000, 16, 100)
         );
         assert_eq!(config.engine.cache_bytes, 256 << 20);
@@ -380,6 +438,12 @@ mod tests {
             "--threads 0",
             "--key_size 6",
             "--key_size 0",
+            "--key_shape round",
+            "--key_shape url --key_size 20",
+            "--engines esker --pieces nonsense",
+            "--pieces fills",
+            "--stop_after 5",
+            "--benchmarks readrandom:threads=0",
             "--compression_ratio 1.5",
             "--compression_ratio nan",
             "--batch_size 0",
@@ -395,7 +459,6 @@ mod tests {
             "--compression zstd",
             "--engine esker --engines esker,btreemap",
             "--engines esker,btreemap --db /nonexistent/nowhere",
-            "--rounds 3",
             "--cache_size many",
             "stray",
         ] {

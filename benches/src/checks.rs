@@ -5,7 +5,7 @@
 //! byte for byte once in [`WHOLE_EVERY`] times (always, by `verify`).
 
 use crate::expectations::{ABSENT, Expectations, MAX_KEYS, UNKNOWN};
-use crate::keys::parse_key;
+use crate::keys::Keys;
 use crate::values::{Defect, Values};
 use serde::{Deserialize, Serialize};
 
@@ -175,7 +175,7 @@ impl<'a> Checks<'a> {
 /// Follows one scan: order, completeness and every value.
 #[derive(Debug)]
 pub struct ScanChecks {
-    key_bytes: usize,
+    keys: Keys,
     forward: bool,
     gap_limit: usize,
     /// Forwards: the smallest index that may come next. Backwards: one above the largest.
@@ -187,28 +187,28 @@ pub struct ScanChecks {
 impl ScanChecks {
     /// Follows a forward scan that begins at the first key at or after index `from`.
     #[must_use]
-    pub fn forward(key_bytes: usize, from: u64) -> Self {
-        Self::new(key_bytes, true, from)
+    pub fn forward(keys: Keys, from: u64) -> Self {
+        Self::new(keys, true, from)
     }
 
     /// Follows a backward scan that begins at the last key below index `below`.
     #[must_use]
-    pub fn backward(key_bytes: usize, below: u64) -> Self {
-        Self::new(key_bytes, false, below)
+    pub fn backward(keys: Keys, below: u64) -> Self {
+        Self::new(keys, false, below)
     }
 
     /// Follows a forward scan of a few entries: looks at the first part of a long gap only.
     #[must_use]
-    pub fn short(key_bytes: usize, from: u64) -> Self {
+    pub fn short(keys: Keys, from: u64) -> Self {
         Self {
             gap_limit: SHORT_SCAN_GAP,
-            ..Self::new(key_bytes, true, from)
+            ..Self::new(keys, true, from)
         }
     }
 
-    fn new(key_bytes: usize, forward: bool, edge: u64) -> Self {
+    fn new(keys: Keys, forward: bool, edge: u64) -> Self {
         Self {
-            key_bytes,
+            keys,
             forward,
             gap_limit: usize::MAX,
             edge,
@@ -222,7 +222,7 @@ impl ScanChecks {
     pub fn entry(&mut self, checks: &mut Checks<'_>, key: &[u8], value: &[u8]) {
         self.entries += 1;
         self.bytes += (key.len() + value.len()) as u64;
-        let index = parse_key(key, self.key_bytes).filter(|&index| index < MAX_KEYS);
+        let index = self.keys.parse(key).filter(|&index| index < MAX_KEYS);
         let Some(index) = index else {
             let key = String::from_utf8_lossy(key).into_owned();
             checks.fail(|| format!("a scan found the key {key:?}, which nobody wrote"));
@@ -322,10 +322,10 @@ mod tests {
         fn scan(&self, writing: Option<u8>, forward: bool, indexes: &[u64]) -> u64 {
             self.failures(writing, |checks| {
                 let mut scan = match forward {
-                    true => ScanChecks::forward(16, 0),
-                    false => ScanChecks::backward(16, 10),
+                    true => ScanChecks::forward(Keys::decimal(16), 0),
+                    false => ScanChecks::backward(Keys::decimal(16), 10),
                 };
-                let mut key = KeyBuffer::new(16);
+                let mut key = KeyBuffer::new(Keys::decimal(16));
                 for &index in indexes {
                     scan.entry(checks, key.set(index), &self.value(index, 3));
                 }

@@ -4,6 +4,7 @@
 //! owner is dropped, and by the interrupt handler if the owner does not get that far.
 
 use esker::vfs::{FileSystem, OsFileSystem};
+use rustix::fs::{Advice, Mode, OFlags};
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -95,6 +96,46 @@ pub fn bytes_in(directory: &Path) -> u64 {
     sum(&OsFileSystem::new(), directory)
 }
 
+/// The bytes that the file system has given to all files in `directory`; `None` where it does not say.
+#[must_use]
+pub fn allocated_bytes_in(directory: &Path) -> Option<u64> {
+    files_in(directory)?.iter().try_fold(0, |sum, path| {
+        match rustix::fs::stat(path) {
+            // Counted in units of 512 bytes, whatever the file system's blocks are.
+            Ok(stat) => Some(sum + u64::try_from(stat.st_blocks).ok()? * 512),
+            // It vanished meanwhile.
+            Err(_) => Some(sum),
+        }
+    })
+}
+
+/// Asks the system to drop all files in `directory` from its cache, so that the next read comes from
+/// the device. They are written out first: what is only in memory cannot be dropped.
+///
+/// # Errors
+/// The first that cannot be opened or written out.
+pub fn drop_from_cache(directory: &Path) -> io::Result<()> {
+    for path in files_in(directory).unwrap_or_default() {
+        let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::fs::fsync(&file)?;
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+    }
+    Ok(())
+}
+
+/// All files in `directory` and below.
+fn files_in(directory: &Path) -> Option<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in OsFileSystem::new().read_dir(directory).ok()? {
+        let path = directory.join(&entry.name);
+        match entry.is_dir {
+            true => files.extend(files_in(&path)?),
+            false => files.push(path),
+        }
+    }
+    Some(files)
+}
+
 /// Whether there is nothing in `directory`, or no directory.
 ///
 /// # Errors
@@ -126,6 +167,12 @@ mod tests {
             .unwrap();
         write(&path.join("b/c/d"), &[0; 5]);
         assert_eq!(bytes_in(&path), 15);
+        drop_from_cache(&path).unwrap();
+        let allocated = allocated_bytes_in(&path).unwrap();
+        assert!(
+            allocated >= 512 && allocated.is_multiple_of(512),
+            "{allocated}"
+        );
         assert!(!is_empty_or_missing(&path).unwrap());
         place.clear().unwrap();
         assert!(is_empty_or_missing(&path).unwrap() && path.exists());

@@ -117,6 +117,11 @@ pub trait Engine: Send + Sync + Sized + 'static {
     where
         Self: 'a;
 
+    /// Whether an open after a close finds what was written.
+    const KEEPS_DATA: bool = true;
+    /// Whether a `buffered` write survives the kill of its process.
+    const BUFFERED_SURVIVES_KILL: bool = true;
+
     /// Opens or creates the database in `directory`, which exists.
     ///
     /// # Errors

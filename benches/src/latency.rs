@@ -225,6 +225,20 @@ impl Recording {
         }
     }
 
+    /// Operations that were timed one by one.
+    #[must_use]
+    pub fn of(times: &[Duration]) -> Self {
+        let mut recording = Self::empty();
+        for time in times {
+            let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            recording.histogram.saturating_record(nanos);
+            recording.longest = recording.longest.max(*time);
+        }
+        recording.operations = times.len() as u64;
+        recording.timed = recording.operations;
+        recording
+    }
+
     /// Adds another worker's recording.
     pub fn merge(&mut self, other: &Recording) {
         self.operations += other.operations;

@@ -4,8 +4,9 @@
 //! answer; a wrong one makes the run fail. The binary `db_bench` measures esker; the one in
 //! `benches/peers` measures other stores by the same code.
 //!
-//! Where to look: the command line in [`args`], verbs in [`verb`] and [`workload`], threads in
-//! [`phase`], the order of a run in [`session`], results in [`report`], comparisons in [`compare`].
+//! Where to look: the command line in [`args`], verbs in [`verb`], [`step`] and [`workload`], threads in
+//! [`phase`], the order of a run in [`session`], results in [`report`], comparisons in [`compare`],
+//! what a whole one consists of in [`suite`].
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -27,6 +28,8 @@ pub mod random;
 pub mod report;
 pub mod resources;
 pub mod session;
+pub mod step;
+pub mod suite;
 pub mod table;
 mod torture;
 pub mod values;

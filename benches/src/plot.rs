@@ -1,9 +1,12 @@
 //! Charts of a run or a comparison, as SVG.
 //!
-//! Invariant: a chart shows nothing that the table does not. Scales are logarithmic where figures
-//! of a run span decades.
+//! Invariant: a chart shows nothing that the table or the JSON does not. Scales are logarithmic where
+//! figures of a run span decades. Comparisons are in `comparison`.
 
-use crate::compare::Comparison;
+mod comparison;
+
+pub use comparison::{comparison, seconds, tails};
+
 use crate::latency::LatencyReport;
 use crate::report::{PhaseReport, RunReport};
 use plotters::coord::Shift;
@@ -44,70 +47,6 @@ pub fn run(report: &RunReport, path: &Path) -> Drawn {
     let (left, right) = root.split_horizontally(WIDTH / 2);
     throughput(&left, &phases)?;
     latencies(&right, &phases)?;
-    root.present()?;
-    Ok(())
-}
-
-/// Draws every engine's throughput as a part of the best one's.
-///
-/// # Errors
-/// Where the file cannot be written.
-pub fn comparison(comparison: &Comparison, path: &Path) -> Drawn {
-    let engines = comparison.engines.len().max(1);
-    let row_height = 12 * engines as u32 + 10;
-    let height = 110 + row_height * comparison.rows.len().max(1) as u32;
-    let root = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let names: Vec<&str> = comparison
-        .rows
-        .iter()
-        .map(|row| row.name.as_str())
-        .collect();
-    let rows = names.len().max(1);
-    // A row's bars lie around its number, counted from below.
-    let row_of = |at: usize| (rows - 1 - at) as f64;
-    let rows_axis = (-1.0..rows as f64).step(1.0);
-    let mut chart = ChartBuilder::on(&root)
-        .caption(
-            "operations per second, as a part of the fastest engine's",
-            ("sans-serif", 20),
-        )
-        .margin(12)
-        .x_label_area_size(30)
-        .y_label_area_size(180)
-        .build_cartesian_2d(0.0..1.12f64, rows_axis)?;
-    let label = |y: &f64| {
-        let name = (0..rows)
-            .find(|at| row_of(*at) == y.round())
-            .and_then(|at| names.get(at));
-        name.map_or_else(String::new, |name| (*name).to_owned())
-    };
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .y_labels(rows + 2)
-        .y_label_formatter(&label)
-        .draw()?;
-    for (engine, column) in comparison.engines.iter().enumerate() {
-        let colour = COLOURS[engine % COLOURS.len()];
-        let bars = comparison.rows.iter().enumerate().filter_map(|(at, row)| {
-            let rate = |result: &Option<crate::compare::Medians>| {
-                result.as_ref().map(|medians| medians.operations_per_second)
-            };
-            let best = row.results.iter().filter_map(rate).fold(0.0, f64::max);
-            let part = rate(row.results.get(engine)?)? / best;
-            let thickness = 0.8 / engines as f64;
-            let top = row_of(at) + 0.4 - engine as f64 * thickness;
-            let corners = [(0.0, top), (part, top - thickness)];
-            part.is_finite()
-                .then(|| Rectangle::new(corners, colour.filled()))
-        });
-        chart
-            .draw_series(bars)?
-            .label(&column.name)
-            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], colour.filled()));
-    }
-    legend(&mut chart)?;
     root.present()?;
     Ok(())
 }

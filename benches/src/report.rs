@@ -6,6 +6,7 @@
 use crate::args::Config;
 use crate::checks::CheckReport;
 use crate::engine::EngineSettings;
+use crate::keys::KeyShape;
 use crate::latency::LatencyReport;
 use crate::resources::Machine;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,9 @@ pub struct SettingsReport {
     pub threads: usize,
     /// Bytes of a key.
     pub key_bytes: usize,
+    /// What keys look like.
+    #[serde(default)]
+    pub key_shape: KeyShape,
     /// Bytes of a value.
     pub value_bytes: usize,
     /// Size to which values compress.
@@ -79,7 +83,8 @@ impl SettingsReport {
             num: config.num,
             reads: config.reads,
             threads: config.threads,
-            key_bytes: config.key_bytes,
+            key_bytes: config.keys.bytes(),
+            key_shape: config.key_shape,
             value_bytes: config.value_bytes,
             compression_ratio: config.compression_ratio,
             batch: config.batch,
@@ -147,6 +152,10 @@ pub struct PhaseReport {
     pub write_amplification: Option<f64>,
     /// Bytes of all files of the database afterwards.
     pub disk_bytes: u64,
+    /// Bytes that the file system gave to these files: neither holes nor the rest of a file beyond its
+    /// end are hidden.
+    #[serde(default)]
+    pub disk_allocated_bytes: Option<u64>,
     /// Bytes of the keys and values that are live afterwards, where they are known.
     pub live_user_bytes: Option<u64>,
     /// Bytes of all files per live user byte.

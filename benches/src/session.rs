@@ -1,14 +1,16 @@
 //! One run: opens the engine, goes through the verbs, and reports on each.
 //!
 //! Invariant: background work that a phase caused is waited for and charged to that phase; it never
-//! slows the next one. Called by `cli` with the engine's type chosen.
+//! slows the next one. Called by `cli` with the engine's type chosen. What opens and closes the
+//! database while it is measured is in `opening`.
+
+mod opening;
 
 use crate::args::Config;
 use crate::checks::CheckReport;
-use crate::directory::{Place, bytes_in};
+use crate::directory::{Place, allocated_bytes_in, bytes_in};
 use crate::engine::{Direction, Engine, EngineResult, EngineStats, Scanner};
 use crate::expectations::{ABSENT, Expectations, UNKNOWN, generation_of_phase};
-use crate::keys::parse_key;
 use crate::phase::{Outcome, Shared};
 use crate::report::{BesideReport, PhaseReport, RunReport, SCHEMA_VERSION, SettingsReport};
 use crate::resources::{Machine, Usage, peak_memory_bytes, reset_peak_memory};
@@ -18,6 +20,9 @@ use crate::workload::{self, Job};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+/// Entries of a batch in which keys are loaded for a verb that needs them.
+const LOAD_BATCH: u64 = 100;
 
 /// What a run is given beside its settings.
 pub struct Surroundings<'a> {
@@ -61,6 +66,9 @@ pub fn run<E: Engine>(config: &Config, surroundings: Surroundings<'_>) -> RunRep
     let interrupted = Arc::clone(&surroundings.interrupted);
     let mut session = Session::<'_, '_, E>::new(config, surroundings);
     let result = session.run_all(&mut report);
+    if config.dies_at_end {
+        opening::die();
+    }
     let closed = session.engine.take().map_or(Ok(()), E::close);
     report.error = result.and(closed).err().map(|error| error.to_string());
     report.total_seconds = start.elapsed().as_secs_f64();
@@ -110,9 +118,10 @@ impl<'c, 's, E: Engine> Session<'c, 's, E> {
         self.open()?;
         report.engine_facts = self.engine.as_ref().map(E::facts).unwrap_or_default();
         (self.surroundings.on_start)(report);
-        for &verb in &self.config.verbs {
-            self.prepare(verb, report)?;
-            self.phase(verb, &verb.name(), report)?;
+        for step in &self.config.steps {
+            self.prepare(step.verb, report)?;
+            let settings = step.settings(self.config);
+            self.phase(step.verb, &step.to_string(), &settings, report)?;
             if self.surroundings.interrupted.load(Ordering::Relaxed) {
                 break;
             }
@@ -124,12 +133,12 @@ impl<'c, 's, E: Engine> Session<'c, 's, E> {
     fn open(&mut self) -> EngineResult<()> {
         let engine = E::open(self.surroundings.place.path(), &self.config.engine)?;
         if self.config.use_existing {
-            let key_bytes = self.config.key_bytes;
+            let keys = self.config.keys;
             let mut bound = self.config.num;
             engine
                 .scanner()?
                 .scan(None, Direction::Backward, 1, |key, _| {
-                    let last = parse_key(key, key_bytes).map_or(0, |index| index + 1);
+                    let last = keys.parse(key).map_or(0, |index| index + 1);
                     bound = bound.max(last);
                     true
                 })?;
@@ -141,14 +150,25 @@ impl<'c, 's, E: Engine> Session<'c, 's, E> {
 
     /// Brings the database into the state that `verb` begins with.
     fn prepare(&mut self, verb: Verb, report: &mut RunReport) -> EngineResult<()> {
-        if self.config.use_existing {
-            return Ok(());
+        if !self.config.use_existing {
+            self.prepare_keys(verb, report)?;
         }
+        match verb {
+            Verb::ReadCold => self.reopen_cold(),
+            _ => Ok(()),
+        }
+    }
+
+    fn prepare_keys(&mut self, verb: Verb, report: &mut RunReport) -> EngineResult<()> {
         let missing = verb.needs_all_keys()
             && self.expectations.live_keys(self.config.num).0 < self.config.num;
         if missing || verb.needs_data() && !self.holds_data {
             self.start_fresh()?;
-            self.phase(Verb::FillUniqueRandom, "load", report)?;
+            let settings = Config {
+                batch: self.config.batch.or(Some(LOAD_BATCH)),
+                ..self.config.clone()
+            };
+            self.phase(Verb::FillUniqueRandom, "load", &settings, report)?;
         } else if verb.starts_fresh() {
             self.start_fresh()?;
         }
@@ -169,18 +189,30 @@ impl<'c, 's, E: Engine> Session<'c, 's, E> {
         self.open()
     }
 
-    fn phase(&mut self, verb: Verb, name: &str, report: &mut RunReport) -> EngineResult<()> {
+    fn phase(
+        &mut self,
+        verb: Verb,
+        name: &str,
+        settings: &Config,
+        report: &mut RunReport,
+    ) -> EngineResult<()> {
+        let number = self.phases;
+        self.phases += 1;
+        if verb.opens() {
+            let phase = self.opening_phase(verb, name, settings)?;
+            (self.surroundings.on_phase)(&phase);
+            report.phases.push(phase);
+            return Ok(());
+        }
         let Some(engine) = &self.engine else {
             return Ok(());
         };
-        let number = self.phases;
-        self.phases += 1;
         self.holds_data |= verb.writes();
         reset_peak_memory();
         let before = (Usage::now(), engine.stats());
         let shared = Shared {
             engine,
-            config: self.config,
+            config: settings,
             expectations: &self.expectations,
             values: &self.values,
         };
@@ -198,7 +230,7 @@ impl<'c, 's, E: Engine> Session<'c, 's, E> {
             engine.settle()?;
         }
         let settle_seconds = settling.elapsed().as_secs_f64();
-        let mut phase = summarize(name, self.threads_of(verb), &outcome);
+        let mut phase = summarize(name, threads_of(verb, settings), &outcome);
         phase.settle_seconds = settle_seconds;
         charge(&mut phase, &before, &engine.stats());
         self.measure_space(&mut phase);
@@ -210,25 +242,26 @@ impl<'c, 's, E: Engine> Session<'c, 's, E> {
         outcome.error.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    fn threads_of(&self, verb: Verb) -> usize {
-        match verb {
-            Verb::Flush | Verb::WaitForCompaction | Verb::Compact | Verb::Stats => 1,
-            _ => self.config.threads,
-        }
-    }
-
     fn measure_space(&self, phase: &mut PhaseReport) {
         phase.disk_bytes = bytes_in(self.surroundings.place.path());
+        phase.disk_allocated_bytes = allocated_bytes_in(self.surroundings.place.path());
         let bound = self.key_bound.load(Ordering::Relaxed);
         let (known, unknown) = self.expectations.live_keys(bound);
         if unknown > 0 {
             return;
         }
-        let live = known * (self.config.key_bytes + self.config.value_bytes) as u64;
+        let live = known * (self.config.keys.bytes() + self.config.value_bytes) as u64;
         phase.live_user_bytes = Some(live);
         if live > 0 && phase.disk_bytes > 0 {
             phase.space_amplification = Some(phase.disk_bytes as f64 / live as f64);
         }
+    }
+}
+
+fn threads_of(verb: Verb, settings: &Config) -> usize {
+    match verb {
+        Verb::Flush | Verb::WaitForCompaction | Verb::Compact | Verb::Stats => 1,
+        _ => settings.threads,
     }
 }
 

@@ -18,10 +18,11 @@ pub fn start(report: &RunReport, place: &Place) -> String {
     // Writing into a String cannot fail.
     let _ = writeln!(
         text,
-        "{}: {} keys of {} bytes, values of {} bytes that compress to {:.0} %, {} thread{}, {:?} \
+        "{}: {} {:?} keys of {} bytes, values of {} bytes that compress to {:.0} %, {} thread{}, {:?} \
          writes",
         report.engine,
         grouped(settings.num),
+        settings.key_shape,
         settings.key_bytes,
         settings.value_bytes,
         settings.compression_ratio * 100.0,

@@ -28,6 +28,14 @@ pub enum Verb {
     ReadMissing,
     /// Read random keys of the first hundredth
     ReadHot,
+    /// As readrandom, after closing the database, dropping its files from the system's cache, and
+    /// opening it again
+    ReadCold,
+    /// Close the database and open it again, --reads (20) times; the opening alone is timed, and the
+    /// first one, which may find work that the last phase left, not at all
+    Open,
+    /// Open a database whose writer was killed with num/5 writes behind it, --reads (3) times
+    OpenAfterKill,
     /// Scan everything in ascending order; an operation is an entry
     ReadSeq,
     /// Scan everything in descending order; an operation is an entry
@@ -118,10 +126,20 @@ impl Verb {
         )
     }
 
+    /// Whether it closes and opens the database itself, instead of working on an open one.
+    #[must_use]
+    pub fn opens(self) -> bool {
+        matches!(self, Self::Open | Self::OpenAfterKill)
+    }
+
     /// Whether it makes sense only on a database that holds something.
     #[must_use]
     pub fn needs_data(self) -> bool {
-        !self.starts_fresh() && !matches!(self, Self::Flush | Self::WaitForCompaction | Self::Stats)
+        !self.starts_fresh()
+            && !matches!(
+                self,
+                Self::Flush | Self::WaitForCompaction | Self::Stats | Self::OpenAfterKill
+            )
     }
 
     /// Whether it needs every one of the `num` keys.
@@ -216,6 +234,9 @@ mod tests {
             "readrandom",
             "readmissing",
             "readhot",
+            "readcold",
+            "open",
+            "openafterkill",
             "readseq",
             "readreverse",
             "seekrandom",

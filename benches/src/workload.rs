@@ -13,7 +13,6 @@ use crate::args::Config;
 use crate::distribution::{Distribution, KeyChooser, Permutation};
 use crate::engine::{Durability, Engine, EngineResult};
 use crate::expectations::MAX_KEYS;
-use crate::keys::largest_count;
 use crate::phase::{self, Outcome, Plan, Shared, Worker};
 use crate::verb::Verb;
 use std::sync::Arc;
@@ -79,6 +78,8 @@ pub fn has_natural_end(verb: Verb) -> bool {
             | Verb::Compact
             | Verb::Stats
             | Verb::Verify
+            | Verb::Open
+            | Verb::OpenAfterKill
     )
 }
 
@@ -97,7 +98,7 @@ fn perform<E: Engine>(worker: &mut Worker<'_, E>, job: &Job<'_>) -> EngineResult
         }
         Verb::Overwrite | Verb::DeleteRandom => write::entries(worker, job, random()),
         Verb::DeleteSeq => write::entries(worker, job, write::Order::Ascending),
-        Verb::ReadRandom | Verb::ReadWhileWriting => {
+        Verb::ReadRandom | Verb::ReadCold | Verb::ReadWhileWriting => {
             point::random(worker, &chooser(config, Distribution::Uniform), config.num)
         }
         Verb::ReadHot => {
@@ -117,7 +118,8 @@ fn perform<E: Engine>(worker: &mut Worker<'_, E>, job: &Job<'_>) -> EngineResult
         Verb::Flush => once(worker, Engine::flush),
         Verb::WaitForCompaction => once(worker, Engine::settle),
         Verb::Compact => once(worker, Engine::compact),
-        Verb::Stats => once(worker, |_| Ok(())),
+        // The session opens by itself.
+        Verb::Stats | Verb::Open | Verb::OpenAfterKill => once(worker, |_| Ok(())),
         Verb::YcsbA | Verb::YcsbB | Verb::YcsbC | Verb::YcsbD | Verb::YcsbE | Verb::YcsbF => {
             mix::run(worker, job)
         }
@@ -146,5 +148,5 @@ fn durability_of(config: &Config, verb: Verb) -> Durability {
 
 /// The first index that no key can have.
 fn index_limit(config: &Config) -> u64 {
-    MAX_KEYS.min(largest_count(config.key_bytes))
+    MAX_KEYS.min(config.keys.limit())
 }

@@ -142,6 +142,68 @@ fn engines_are_compared_side_by_side() {
 }
 
 #[test]
+fn a_comparison_goes_on_where_it_stopped_and_writes_its_tables() {
+    let temporary = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let kept = elsewhere.path().join("kept");
+    let arguments = |more: &str| {
+        format!(
+            "--engines esker,btreemap --rounds 2 --num 500 --reads 500 --pieces reads,url \
+             --results {} {more}",
+            kept.display()
+        )
+    };
+    let stopped = run(&temporary, &arguments("--stop_after 0"));
+    assert_eq!(exit_code(&stopped), INTERRUPTED);
+    assert!(String::from_utf8_lossy(&stopped.stderr).contains("8 runs are left"));
+    let output = run(&temporary, &arguments(""));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(exit_code(&output), SUCCESS, "{text}");
+    for expected in [
+        "readrandom, zipfian",
+        "readwhilewriting, the writer",
+        "URLs, fillrandom",
+        "p99, microseconds",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing of\n{text}");
+    }
+    for file in [
+        "reads.1.esker.json",
+        "url.2.btreemap.json",
+        "comparison.json",
+        "tables.md",
+        "throughput.svg",
+        "tails.svg",
+        "seconds.svg",
+    ] {
+        assert!(kept.join(file).exists(), "{file}");
+    }
+    // All are there: nothing runs again, and the tables are those of before.
+    let again = run(&temporary, &arguments(""));
+    assert_eq!(again.stdout, output.stdout);
+    let other = run(&temporary, &arguments("--seed 5"));
+    assert_eq!(exit_code(&other), USAGE);
+    assert!(String::from_utf8_lossy(&other.stderr).contains("other flags"));
+    assert!(is_empty(&temporary));
+}
+
+#[test]
+fn what_a_killed_writer_left_is_opened_and_complete() {
+    let temporary = tempfile::tempdir().unwrap();
+    let output = run(
+        &temporary,
+        "--num 2000 --json --key_shape random --benchmarks openafterkill:reads=2,readrandom",
+    );
+    let report: RunReport = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report.ok, "{:?}", report.error);
+    assert_eq!(report.phases[0].operations, 2);
+    // The keys of both, which a fifth of the keys are.
+    assert_eq!(report.phases[0].checks.checked, 2 * 400);
+    assert_eq!(report.phases[2].found, 2000, "the keys were loaded anew");
+    assert!(is_empty(&temporary));
+}
+
+#[test]
 fn after_ctrl_c_the_run_ends_in_order() {
     let temporary = tempfile::tempdir().unwrap();
     let mut child = db_bench(

@@ -63,6 +63,11 @@ fn every_verb_passes_on_a_sorted_map_with_every_kind_of_setting() {
         "--value_size 5000 --compression_ratio 1",
         "--reads 100 --seek_nexts 0",
         "--seed 9",
+        "--key_shape random --threads 2",
+        "--key_shape url",
+        "--key_shape composite",
+        "--key_shape tiny",
+        "--key_shape huge --value_size 10",
     ] {
         let report =
             run::<BTreeEngine>(&format!("--num 2000 --benchmarks {EVERYTHING} {settings}"));
@@ -101,6 +106,57 @@ fn every_verb_passes_on_esker() {
             wrong(&report)
         );
     }
+}
+
+#[test]
+fn opens_find_everything_and_engines_that_forget_are_refused() {
+    let report = run::<EskerEngine<false>>(
+        "--num 3000 --key_shape url --benchmarks open:reads=2,readcold,overwrite,readcold:threads=2,\
+         open:reads=3,verify",
+    );
+    assert!(report.ok, "{:?} {:#?}", report.error, wrong(&report));
+    let opens: Vec<(u64, u64)> = report
+        .phases
+        .iter()
+        .filter(|phase| phase.name.starts_with("open"))
+        .map(|phase| (phase.operations, phase.checks.checked))
+        .collect();
+    // The first open of each phase is checked and not timed.
+    assert_eq!(opens, [(2, 3), (3, 4)]);
+    assert!(phase(&report, "open:reads=2").operations_per_second > 0.0);
+    for verb in ["open", "readcold", "openafterkill"] {
+        let report = run::<BTreeEngine>(&format!("--num 100 --benchmarks {verb}"));
+        assert!(
+            !report.ok && report.error.unwrap().contains("in memory"),
+            "{verb}"
+        );
+    }
+}
+
+#[test]
+fn a_step_has_flags_of_its_own() {
+    let report = run::<BTreeEngine>(
+        "--num 1000 --benchmarks fillseq,readrandom:reads=7,readrandom:threads=2,readrandom,\
+         filluniquerandom:batch_size=100,seekrandom:seek_nexts=3:reads=10",
+    );
+    assert!(report.ok, "{:#?}", wrong(&report));
+    let counts: Vec<(usize, u64, u64)> = report
+        .phases
+        .iter()
+        .map(|phase| (phase.threads, phase.operations, phase.entries))
+        .collect();
+    let last = counts[5];
+    assert_eq!(
+        counts[..5],
+        [
+            (1, 1000, 1000),
+            (1, 7, 7),
+            (2, 1000, 1000),
+            (1, 1000, 1000),
+            (1, 10, 1000)
+        ]
+    );
+    assert!(last.1 == 10 && (10..=40).contains(&last.2), "{last:?}");
 }
 
 fn wrong(report: &RunReport) -> Vec<(&str, &[String])> {

@@ -54,6 +54,7 @@ impl RedbEngine {
 impl Engine for RedbEngine {
     type Batch = Writes;
     type Scanner<'a> = RedbScanner;
+    const BUFFERED_SURVIVES_KILL: bool = false;
 
     fn open(directory: &Path, settings: &EngineSettings) -> EngineResult<Self> {
         let cache = usize::try_from(settings.cache_bytes).unwrap_or(usize::MAX);

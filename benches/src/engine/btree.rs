@@ -23,6 +23,7 @@ pub type BTreeBatch = Vec<(Box<[u8]>, Option<Box<[u8]>>)>;
 impl Engine for BTreeEngine {
     type Batch = BTreeBatch;
     type Scanner<'a> = BTreeScanner<'a>;
+    const KEEPS_DATA: bool = false;
 
     fn open(_directory: &Path, _settings: &EngineSettings) -> EngineResult<Self> {
         Ok(Self::default())

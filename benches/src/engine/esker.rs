@@ -56,6 +56,7 @@ fn write_options(wanted: Durability) -> WriteOptions {
 impl<const IN_MEMORY: bool> Engine for EskerEngine<IN_MEMORY> {
     type Batch = WriteBatch;
     type Scanner<'a> = EskerScanner;
+    const KEEPS_DATA: bool = !IN_MEMORY;
 
     fn open(directory: &Path, settings: &EngineSettings) -> EngineResult<Self> {
         let options = options(settings);

@@ -31,7 +31,7 @@ pub(super) fn run<E: Engine>(worker: &mut Worker<'_, E>, job: &Job<'_>) -> Engin
     let limit = index_limit(config);
     let mut reader = Reader::new(worker);
     let mut writer = Writer::new(worker, job);
-    let mut key = KeyBuffer::new(config.key_bytes);
+    let mut key = KeyBuffer::new(config.keys);
     worker.repeat(|worker, _| {
         let bound = job.key_bound.load(Ordering::Relaxed);
         let keys = if latest { bound } else { config.num };

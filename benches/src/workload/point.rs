@@ -4,7 +4,7 @@
 
 use crate::distribution::KeyChooser;
 use crate::engine::{Engine, EngineResult};
-use crate::keys::{KeyBuffer, write_key};
+use crate::keys::KeyBuffer;
 use crate::phase::Worker;
 
 /// Reads single keys, its buffer reused.
@@ -16,7 +16,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new<E: Engine>(worker: &Worker<'_, E>) -> Self {
         Self {
-            key: KeyBuffer::new(worker.shared.config.key_bytes),
+            key: KeyBuffer::new(worker.shared.config.keys),
         }
     }
 
@@ -57,10 +57,11 @@ pub(super) fn random<E: Engine>(
 /// Reads keys that lie between those that are written: a key and a dot, as in LevelDB.
 pub(super) fn missing<E: Engine>(worker: &mut Worker<'_, E>) -> EngineResult<()> {
     let config = worker.shared.config;
-    let mut key = vec![b'.'; config.key_bytes + 1];
+    let key_bytes = config.keys.bytes();
+    let mut key = vec![b'.'; key_bytes + 1];
     worker.repeat(|worker, _| {
         let index = worker.rng.below(config.num);
-        write_key(index, &mut key[..config.key_bytes]);
+        config.keys.write(index, &mut key[..key_bytes]);
         let checks = &mut worker.checks;
         let found = worker.shared.engine.get(&key, |answer| {
             checks.missing(&key, answer);
@@ -78,13 +79,14 @@ pub(super) fn many<E: Engine>(
     batch: u64,
 ) -> EngineResult<()> {
     let config = worker.shared.config;
-    let mut keys = vec![0u8; batch as usize * config.key_bytes];
+    let key_bytes = config.keys.bytes();
+    let mut keys = vec![0u8; batch as usize * key_bytes];
     let mut asked: Vec<(u64, u8)> = Vec::with_capacity(batch as usize);
     worker.repeat(|worker, _| {
         asked.clear();
-        for key in keys.chunks_exact_mut(config.key_bytes) {
+        for key in keys.chunks_exact_mut(key_bytes) {
             let index = chooser.index(&mut worker.rng, config.num);
-            write_key(index, key);
+            config.keys.write(index, key);
             asked.push((index, worker.checks.before(index)));
         }
         let (checks, tally) = (&mut worker.checks, &mut worker.tally);
@@ -92,13 +94,13 @@ pub(super) fn many<E: Engine>(
         worker
             .shared
             .engine
-            .multi_get(keys.chunks_exact(config.key_bytes), |at, answer| {
+            .multi_get(keys.chunks_exact(key_bytes), |at, answer| {
                 answered += 1;
                 let Some(&(index, before)) = asked.get(at) else {
                     return checks.fail(|| format!("an answer for key {at} of {batch}"));
                 };
                 let found = checks.answer(index, before, answer);
-                tally.read(found, config.key_bytes + answer.map_or(0, <[u8]>::len));
+                tally.read(found, key_bytes + answer.map_or(0, <[u8]>::len));
             })?;
         if answered != batch {
             checks.fail(|| format!("{answered} answers for {batch} keys"));

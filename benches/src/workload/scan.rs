@@ -7,7 +7,7 @@ use crate::checks::ScanChecks;
 use crate::distribution::KeyChooser;
 use crate::engine::{Direction, Engine, EngineResult, Scanner};
 use crate::expectations::{ABSENT, UNKNOWN};
-use crate::keys::{KeyBuffer, parse_key};
+use crate::keys::KeyBuffer;
 use crate::phase::Worker;
 use crate::values::Values;
 use std::ops::Range;
@@ -47,21 +47,21 @@ fn whole<E: Engine>(
     limit: u64,
     mut see: impl FnMut(&Worker<'_, E>, &[u8], &[u8]),
 ) -> EngineResult<()> {
-    let key_bytes = worker.shared.config.key_bytes;
+    let keys = worker.shared.config.keys;
     let (first, last) = (worker.index == 0, worker.index + 1 == worker.count);
-    let key_of = |index: u64| KeyBuffer::new(key_bytes).set(index).to_vec();
+    let key_of = |index: u64| KeyBuffer::new(keys).set(index).to_vec();
     // The key where the part begins in the direction of the scan, and the one at which it has
     // been left; the outermost parts have no such bound, so that strangers are found.
     let (from, beyond, mut scan) = match direction {
         Direction::Forward => (
             (!first).then(|| key_of(part.start)),
             (!last).then(|| key_of(part.end)),
-            ScanChecks::forward(key_bytes, part.start),
+            ScanChecks::forward(keys, part.start),
         ),
         Direction::Backward => (
             (!last).then(|| key_of(part.end.saturating_sub(1))),
             (!first && part.start > 0).then(|| key_of(part.start - 1)),
-            ScanChecks::backward(key_bytes, part.end),
+            ScanChecks::backward(keys, part.end),
         ),
     };
     if part.is_empty() && !last {
@@ -106,7 +106,7 @@ pub(super) fn short<E: Engine>(
     entries: u64,
     bound: u64,
 ) -> EngineResult<()> {
-    let mut scan = ScanChecks::short(worker.shared.config.key_bytes, index);
+    let mut scan = ScanChecks::short(worker.shared.config.keys, index);
     let checks = &mut worker.checks;
     let mut scanner = worker.shared.engine.scanner()?;
     let lent = scanner.scan(
@@ -138,7 +138,7 @@ pub(super) fn seek_random<E: Engine>(
     chooser: &KeyChooser,
 ) -> EngineResult<()> {
     let config = worker.shared.config;
-    let mut key = KeyBuffer::new(config.key_bytes);
+    let mut key = KeyBuffer::new(config.keys);
     let bound = job.key_bound.load(Ordering::Relaxed);
     worker.repeat(|worker, _| {
         let index = chooser.index(&mut worker.rng, config.num);
@@ -151,7 +151,7 @@ pub(super) fn seek_random<E: Engine>(
 pub(super) fn verify<E: Engine>(worker: &mut Worker<'_, E>, job: &Job<'_>) -> EngineResult<()> {
     worker.checks.compare_all_whole();
     let part = part(worker, job);
-    let key_bytes = worker.shared.config.key_bytes;
+    let keys = worker.shared.config.keys;
     let mut learned = Vec::new();
     whole(
         worker,
@@ -159,7 +159,7 @@ pub(super) fn verify<E: Engine>(worker: &mut Worker<'_, E>, job: &Job<'_>) -> En
         Direction::Forward,
         u64::MAX,
         |worker, key, value| {
-            if let Some(index) = parse_key(key, key_bytes)
+            if let Some(index) = keys.parse(key)
                 && worker.checks.before(index) == UNKNOWN
                 && let Some(generation) = Values::generation(value)
             {

@@ -80,7 +80,7 @@ impl Writer {
     pub(super) fn new<E: Engine>(worker: &Worker<'_, E>, job: &Job<'_>) -> Self {
         let config = worker.shared.config;
         Self {
-            key: KeyBuffer::new(config.key_bytes),
+            key: KeyBuffer::new(config.keys),
             value: Vec::with_capacity(config.value_bytes),
             generation: job.generation,
             durability: durability_of(config, job.verb),
