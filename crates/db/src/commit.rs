@@ -612,8 +612,14 @@ pub(crate) fn write_batch(
             keyspaces.push(Arc::clone(keyspace.state()));
         }
     }
+    let mut durability = durability;
+    let mut first = None;
     for record in batch.encoder.records() {
         let record = record?;
+        if *first.get_or_insert(record.keyspace) != record.keyspace {
+            // What keeps it whole is the log: its keyspaces are flushed one after the other.
+            durability = durability.max(Durability::Buffered);
+        }
         match record.kind {
             ValueKind::RangeDelete => check_range(&engine.settings, record.key, record.value)?,
             ValueKind::ValueWithExpiry => {

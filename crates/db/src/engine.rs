@@ -27,6 +27,7 @@ use crate::space_reserve::SpaceReserve;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use esker_base::clock::Clock;
+use esker_base::filename::FileNumber;
 use esker_base::sync::{Mutex, RwLock};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
@@ -284,11 +285,16 @@ impl Engine {
             };
             self.versions.log_and_apply(edit)?;
         }
+        self.let_log_go(&segments);
+        Ok(())
+    }
+
+    /// After the manifest has let go of `segments`, which were all there were, their files go too.
+    pub(crate) fn let_log_go(&self, segments: &[FileNumber]) {
         // Those that were released before are older: a crash must not leave them alone.
         self.segments.drop_recyclable(self);
-        self.segments.release(self, &segments);
+        self.segments.release(self, segments);
         self.segments.drop_recyclable(self);
-        Ok(())
     }
 }
 

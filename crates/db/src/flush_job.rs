@@ -2,17 +2,18 @@
 //!
 //! Invariants (I1): a memtable leaves the super-version only after the tables that replace it, their
 //! directory entry and the manifest edit are durable; a log segment is released only after that. A
-//! flush tells waiting writers that it is done before it takes any lock of theirs. After a failed
-//! log (I3), writing all memtables out is what makes a new log possible.
+//! flush tells waiting writers that it is done before it takes any lock of theirs. What a sealed memtable
+//! holds, and all that was ordered before it, is durable in the log of several keyspaces (`secure_log`),
+//! so that their flushes may follow one another; where the log has failed, `cure` flushes all together.
 
-use crate::commit::Writer;
 use crate::engine::Engine;
 use crate::hooks::KeyspaceHooks;
 use crate::keyspace::KeyspaceState;
 use crate::super_version::{SuperVersion, WriteBuffer};
+use esker_base::filename::FileNumber;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
-use esker_base::{ErrorKind, Result};
+use esker_base::{ErrorKind, Result, SequenceNumber};
 use esker_compaction::executor::guarded;
 use esker_compaction::{JobContext, JobOutput, Lane, OwnersFilter, RetentionRules};
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
@@ -20,8 +21,32 @@ use esker_sstable::{Making, Origin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How long a failed log is left alone before the next attempt to replace it.
-const CURE_INTERVAL_MICROS: u64 = 50_000;
+/// Tables that hold what memtables of a keyspace held, and that nothing names yet.
+pub(crate) struct Flushed {
+    pub(crate) state: Arc<KeyspaceState>,
+    buffers: Vec<Arc<WriteBuffer>>,
+    jobs: JobContext,
+    pub(crate) output: JobOutput,
+}
+
+impl Flushed {
+    /// What names them: all of the keyspace up to `sequence` is in tables then.
+    pub(crate) fn edit(&self, sequence: SequenceNumber) -> KeyspaceEdit {
+        let (level, run) = (0, RunPlacement::New);
+        let added = self.output.tables.iter().cloned();
+        KeyspaceEdit {
+            id: self.state.id,
+            flushed_sequence: Some(sequence),
+            added: added.map(|meta| AddedTable { level, run, meta }).collect(),
+            ..KeyspaceEdit::default()
+        }
+    }
+
+    /// The numbers of the tables.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = FileNumber> {
+        self.output.tables.iter().map(|meta| meta.number)
+    }
+}
 
 impl Engine {
     /// Starts the flush job unless it runs or there is nothing to flush.
@@ -87,14 +112,33 @@ impl Engine {
 
     /// Brings the sealed memtables of a keyspace into one run of level 0 (I1).
     fn flush_sealed(self: &Arc<Self>, state: &Arc<KeyspaceState>) -> Result<()> {
-        let view = state.load_full();
-        let buffers = view.sealed.clone();
+        let buffers = state.load().sealed.clone();
         let Some(newest) = buffers.first() else {
             return Ok(());
         };
-        let flushed_sequence = newest.sealed_at();
+        let sequence = newest.sealed_at();
+        let flushed = self.write_out(state, buffers, sequence)?;
+        let _edits_one_at_a_time = state.edit.lock();
+        if state.is_dropped() {
+            // Dropped while they were written: nothing will ever name them.
+            self.tables.retire(flushed.numbers());
+        } else {
+            self.apply_or_give_up(flushed.edit(sequence), &flushed.output.tables)?;
+        }
+        self.install_flushed(flushed, None);
+        Ok(())
+    }
+
+    /// Writes tables of memtables that take no more records, newest first: all that the keyspace holds
+    /// and no table has, up to `sequence`.
+    pub(crate) fn write_out(
+        &self,
+        state: &Arc<KeyspaceState>,
+        buffers: Vec<Arc<WriteBuffer>>,
+        sequence: SequenceNumber,
+    ) -> Result<Flushed> {
         let origin = Origin {
-            flushed: flushed_sequence,
+            flushed: sequence,
             ..self.origin_of(state, Making::Flush, [])
         };
         let jobs = JobContext {
@@ -102,46 +146,42 @@ impl Engine {
             ..self.jobs_of(state)
         };
         let output = self.write_level0(&jobs, state, &buffers)?;
-        let _edits_one_at_a_time = state.edit.lock();
-        let (level, run) = (0, RunPlacement::New);
-        let added = output
-            .tables
-            .iter()
-            .cloned()
-            .map(|meta| AddedTable { level, run, meta })
-            .collect();
-        let edit = KeyspaceEdit {
-            id: state.id,
-            flushed_sequence: Some(flushed_sequence),
-            added,
-            ..KeyspaceEdit::default()
-        };
-        if state.is_dropped() {
-            // Dropped while they were written: nothing will ever name them.
-            self.tables
-                .retire(output.tables.iter().map(|meta| meta.number));
-        } else {
-            self.apply_or_give_up(edit, &output.tables)?;
+        let state = Arc::clone(state);
+        Ok(Flushed {
+            state,
+            buffers,
+            jobs,
+            output,
+        })
+    }
+
+    /// Lets the tables take the place of the memtables that they were made of. `active` takes the
+    /// writes from now on, where the active memtable was one of those.
+    pub(crate) fn install_flushed(&self, flushed: Flushed, active: Option<Arc<WriteBuffer>>) {
+        let Flushed {
+            state,
+            buffers,
+            jobs,
+            output,
+        } = flushed;
+        if !state.is_dropped() {
             self.job_is_done(&jobs);
         }
-        let flushed = |buffer: &Arc<WriteBuffer>| buffers.iter().any(|b| Arc::ptr_eq(b, buffer));
+        let is_flushed = |buffer: &Arc<WriteBuffer>| buffers.iter().any(|b| Arc::ptr_eq(b, buffer));
         let old = state.install(|view| {
-            let sealed = view
-                .sealed
-                .iter()
-                .filter(|b| !flushed(b))
-                .cloned()
-                .collect();
+            let sealed = view.sealed.iter().filter(|b| !is_flushed(b));
+            let sealed = sealed.cloned().collect();
+            let active = active.unwrap_or_else(|| Arc::clone(&view.active));
             let version = self.versions.current(state.id).unwrap_or_default();
-            SuperVersion::new(Arc::clone(&view.active), sealed, version, &self.tables)
+            SuperVersion::new(active, sealed, version, &self.tables)
         });
-        self.counters
+        let counters = &self.counters;
+        counters
             .flush_bytes_written
             .fetch_add(output.stats.bytes_written, Ordering::Relaxed);
-        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        drop((old, view, buffers));
-        self.note_pressure(state);
-        Ok(())
+        counters.flushes.fetch_add(1, Ordering::Relaxed);
+        drop((old, buffers));
+        self.note_pressure(&state);
     }
 
     fn write_level0(
@@ -267,43 +307,5 @@ impl Engine {
                 .iter()
                 .any(|buffer| buffer.sealed_at() <= sequence)
         })
-    }
-
-    /// Flushes everything with the writer lock held. Where the log had failed, all that it held is in
-    /// tables then, and writes go on in a new segment.
-    pub(crate) fn flush_and_cure(self: &Arc<Self>, writer: &mut Writer) -> Result<()> {
-        // Where this fails the log has failed, which the flush is the cure for.
-        let _ = self.secure_log(writer);
-        self.seal_all(writer);
-        self.wait_for_flush(|| self.next_to_flush().is_none())?;
-        if self.health.has_failed() {
-            // Not before the manifest has let go of the failed log for certain: records of a new
-            // segment would stand behind the place where the old one broke off.
-            self.forget_log(&mut writer.log)?;
-            self.health.cure();
-        }
-        Ok(())
-    }
-
-    /// Makes sure that the log takes records, replacing it where it has failed.
-    pub(crate) fn ready_log(self: &Arc<Self>, writer: &mut Writer) -> Result<()> {
-        if self.health.has_failed() {
-            self.try_to_cure(writer)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Lets writes go on if the log works again; asks at most every so often, since it may mean to
-    /// write out all memtables.
-    #[cold]
-    pub(crate) fn try_to_cure(self: &Arc<Self>, writer: &mut Writer) -> Result<()> {
-        let now = self.clock.monotonic_micros();
-        if now < writer.next_cure_micros {
-            return self.health.check();
-        }
-        let cured = self.flush_and_cure(writer);
-        writer.next_cure_micros = self.clock.monotonic_micros() + CURE_INTERVAL_MICROS;
-        cured.and_then(|()| self.health.check())
     }
 }

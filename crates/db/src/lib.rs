@@ -40,6 +40,7 @@ mod checkpoint;
 mod cleanup;
 mod commit;
 mod compaction_job;
+mod cure;
 mod cursor;
 mod db;
 mod disk_usage;

@@ -25,7 +25,8 @@ use std::time::Duration;
 /// When a write is safe. See the table in the README.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {
-    /// Not logged: lost with the process, unless a flush came first.
+    /// Not logged: lost with the process, unless a flush came first. What changes several keyspaces, or
+    /// indexes as well, is logged all the same, as [`Durability::Buffered`] is: nothing else keeps it whole.
     Volatile,
     /// In the operating system when the call returns: survives the process, not the power.
     Buffered,

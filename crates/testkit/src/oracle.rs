@@ -128,6 +128,8 @@ pub struct Oracle {
     live: Entries,
     /// When flushes ended, and how many writes each made durable.
     flushes: Vec<(usize, usize)>,
+    /// As `flushes`, of the log: what was not logged is not made durable by them.
+    log_syncs: Vec<(usize, usize)>,
 }
 
 /// Which writes a recovered state contains.
@@ -313,13 +315,18 @@ impl Oracle {
     /// A flush that was asked for has ended well at this moment: everything acknowledged before it
     /// began, which is taken to be everything up to the oldest write without an answer, is durable.
     pub fn flushed(&mut self, moment: usize) {
-        let pending = |write: &Write| write.answer == Answer::Pending;
-        let answered = self
-            .writes
-            .iter()
-            .position(pending)
-            .unwrap_or(self.writes.len());
-        self.flushes.push((moment, answered));
+        self.flushes.push((moment, self.answered()));
+    }
+
+    /// As [`Oracle::flushed`], for a sync of the log: volatile writes are not in it.
+    pub fn log_synced(&mut self, moment: usize) {
+        self.log_syncs.push((moment, self.answered()));
+    }
+
+    fn answered(&self) -> usize {
+        let mut writes = self.writes.iter();
+        let pending = writes.position(|write| write.answer == Answer::Pending);
+        pending.unwrap_or(self.writes.len())
     }
 
     /// Writes begun so far.
@@ -380,12 +387,15 @@ impl Oracle {
         crash: &Crash,
         least: usize,
     ) -> Result<Outcome, Violation> {
-        let flushes = self.flushes.iter();
-        let flushed = flushes.filter(|(moment, _)| *moment <= crash.moment);
-        let flushed = flushed.map(|(_, writes)| *writes).max().unwrap_or(0);
+        let safe = |events: &[(usize, usize)]| {
+            let past = events.iter().filter(|(moment, _)| *moment <= crash.moment);
+            past.map(|(_, writes)| *writes).max().unwrap_or(0)
+        };
+        let flushed = safe(&self.flushes);
         let mut writes = self.writes.iter();
         let surviving = writes.rposition(|write| write.must_survive(crash));
         let least = surviving.map_or(0, |at| at + 1).max(flushed).max(least);
+        let least = least.max(safe(&self.log_syncs));
         // A write whose first operation would come after the crash has left nothing.
         let begun = |write: &Write| write.begun < crash.moment;
         let most = self.writes.partition_point(begun).max(least);

@@ -18,6 +18,22 @@ pub enum Durability {
     Sync,
 }
 
+impl Durability {
+    /// What to ask for a batch of `actions` of this durability, and what it has then. One over several
+    /// keyspaces is logged in any case, since nothing else keeps it whole. How many volatile writes a
+    /// flush has kept is known to the oracle of one keyspace, the first: in others it is not asked for.
+    #[must_use]
+    pub fn for_batch(self, actions: &[Action]) -> (Self, Self) {
+        let logged = self.max(Self::Buffered);
+        let first = actions.iter().filter(|action| action.keyspace() == 0);
+        match first.count() {
+            0 => (logged, logged),
+            count if count == actions.len() => (self, self),
+            _ => (self, logged),
+        }
+    }
+}
+
 /// A change of one key or of a range of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -48,6 +64,18 @@ pub enum Action {
         /// The key after the last one; above `start`.
         end: Vec<u8>,
     },
+}
+
+impl Action {
+    /// Where its keys live.
+    #[must_use]
+    pub fn keyspace(&self) -> KeyspaceId {
+        match self {
+            Self::Put { keyspace, .. }
+            | Self::Delete { keyspace, .. }
+            | Self::DeleteRange { keyspace, .. } => *keyspace,
+        }
+    }
 }
 
 /// One thing to do.

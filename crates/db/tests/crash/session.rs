@@ -179,12 +179,13 @@ impl Session {
                 actions,
                 durability,
             } => {
-                let options = WriteOptions::new().durability(match durability {
+                let (asked, kept) = durability.for_batch(actions);
+                let options = WriteOptions::new().durability(match asked {
                     Durability::Sync => esker::Durability::Sync,
                     Durability::Buffered => esker::Durability::Buffered,
                     Durability::Volatile => esker::Durability::Volatile,
                 });
-                self.write(actions.clone(), *durability, |session| {
+                self.write(actions.clone(), kept, |session| {
                     let batch = session.batch(actions)?;
                     session.db.write_opt(batch, &options)
                 })?;

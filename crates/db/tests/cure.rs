@@ -1,0 +1,94 @@
+//! A log that has failed: what memtables hold becomes durable in tables all at once, so that no loss of
+//! power on the way leaves half a batch or a later write without an earlier one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker::vfs::{
+    CrashFileSystem, DeviceError, Fault, FaultFileSystem, FaultRule, ImagePolicy, MemFileSystem,
+    OperationKind,
+};
+use esker::{Db, Durability, ManualClock, Options, WriteBatch, WriteOptions};
+
+const HOME: &str = "/db";
+const KEYSPACES: [&str; 4] = ["default", "bills", "parts", "stock"];
+
+/// Writes `number` under one key in each keyspace, as one batch.
+fn write_everywhere(db: &Db, number: u32, durability: Durability) -> esker::Result<()> {
+    let mut batch = WriteBatch::new();
+    for name in KEYSPACES {
+        batch.put_in(&db.keyspace(name).unwrap(), "number", number.to_be_bytes());
+    }
+    db.write_opt(batch, &WriteOptions::new().durability(durability))
+}
+
+/// The number that all keyspaces hold.
+fn number(db: &Db) -> u32 {
+    let numbers = KEYSPACES.map(|name| {
+        let value = db.keyspace(name).unwrap().get("number").unwrap();
+        value.map_or(0, |value| u32::from_be_bytes((*value).try_into().unwrap()))
+    });
+    assert!(numbers.iter().all(|it| *it == numbers[0]), "{numbers:?}");
+    numbers[0]
+}
+
+/// Each keyspace's memtable was once made durable by an edit of its own: a loss of power between two of
+/// them tore the batches that were acknowledged as buffered.
+#[test]
+fn a_loss_of_power_during_the_cure_leaves_batches_whole() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let faulty = FaultFileSystem::new(Arc::new(disk.clone()));
+    let clock = Arc::new(ManualClock::at_millis(1_000_000));
+    let options = Options::new().file_system(Arc::new(faulty.clone()));
+    let db = options.clock(clock.clone()).open(HOME).unwrap();
+    write_everywhere(&db, 1, Durability::Sync).unwrap();
+    for later in 2..10 {
+        write_everywhere(&db, later, Durability::Buffered).unwrap();
+    }
+    let failed = FaultRule::new(Fault::Refuse(DeviceError::Io))
+        .path_contains(".wal")
+        .on(&[OperationKind::Sync]);
+    faulty.add_rule(failed);
+    write_everywhere(&db, 99, Durability::Sync).unwrap_err();
+    assert_eq!(number(&db), 9, "what was refused is not seen");
+    faulty.clear();
+    let failed_at = disk.operations();
+    clock.advance(Duration::from_secs(1));
+    write_everywhere(&db, 10, Durability::Sync).unwrap();
+    let cured_at = disk.operations();
+    assert!(cured_at > failed_at + 8, "several tables were written");
+
+    let mut replay = disk.replay();
+    for moment in failed_at..=cured_at {
+        let policies = (0..4).map(|seed| ImagePolicy::from_seed(moment as u64 * 4 + seed));
+        for policy in policies.chain([ImagePolicy::ONLY_SYNCED, ImagePolicy::PROCESS_END]) {
+            let image = replay.image(moment, &policy);
+            let recovered = Options::new().file_system(Arc::new(image));
+            let recovered = recovered.open(HOME).unwrap();
+            let found = number(&recovered);
+            assert!(
+                (1..=10).contains(&found) || found == 99,
+                "{found}, {policy}"
+            );
+            assert!(moment < cured_at || found == 10, "{found}, {policy}");
+            assert!(recovered.validate().unwrap().issues().is_empty());
+        }
+    }
+}
+
+/// Without a log only one flush for all could keep a batch over several keyspaces whole.
+#[test]
+fn what_is_volatile_over_several_keyspaces_is_logged() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let options = |disk: Arc<CrashFileSystem>| Options::new().file_system(disk);
+    let db = options(Arc::new(disk.clone())).open(HOME).unwrap();
+    write_everywhere(&db, 1, Durability::Sync).unwrap();
+    write_everywhere(&db, 2, Durability::Volatile).unwrap();
+    db.keyspace("bills").unwrap().flush().unwrap();
+    for policy in [ImagePolicy::ONLY_SYNCED, ImagePolicy::PROCESS_END] {
+        let image = CrashFileSystem::new(disk.image(disk.operations(), &policy));
+        assert_eq!(number(&options(Arc::new(image)).open(HOME).unwrap()), 2);
+    }
+}
