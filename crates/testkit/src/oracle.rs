@@ -132,6 +132,24 @@ pub struct Oracle {
     log_syncs: Vec<(usize, usize)>,
 }
 
+/// The database as it was at one moment; what expires goes from it as well.
+#[derive(Clone, Debug)]
+pub struct OracleSnapshot(Entries);
+
+impl OracleSnapshot {
+    /// What is to be seen in it at this time.
+    #[must_use]
+    pub fn state(&self, now_millis: u64) -> State {
+        visible(&self.0, now_millis)
+    }
+}
+
+fn visible(entries: &Entries, now_millis: u64) -> State {
+    let visible =
+        |(key, entry): (&Key, &Entry)| Some((key.clone(), entry.visible(now_millis)?.to_vec()));
+    entries.iter().filter_map(visible).collect()
+}
+
 /// Which writes a recovered state contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -335,12 +353,16 @@ impl Oracle {
         self.writes.len()
     }
 
-    /// What a reader of the running database must see at this time: a snapshot is a copy of it.
+    /// What a reader of the running database must see at this time.
     #[must_use]
     pub fn state(&self, now_millis: u64) -> State {
-        let visible =
-            |(key, entry): (&Key, &Entry)| Some((key.clone(), entry.visible(now_millis)?.to_vec()));
-        self.live.iter().filter_map(visible).collect()
+        visible(&self.live, now_millis)
+    }
+
+    /// What a snapshot that is taken now shows from now on.
+    #[must_use]
+    pub fn snapshot(&self) -> OracleSnapshot {
+        OracleSnapshot(self.live.clone())
     }
 
     /// The writes that make an empty database what the running one is at this time, with the expiries

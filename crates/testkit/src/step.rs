@@ -20,14 +20,17 @@ pub enum Durability {
 
 impl Durability {
     /// What to ask for a batch of `actions` of this durability, and what it has then. One over several
-    /// keyspaces is logged in any case, since nothing else keeps it whole. How many volatile writes a
-    /// flush has kept is known to the oracle of one keyspace, the first: in others it is not asked for.
+    /// keyspaces is logged in any case, since nothing else keeps it whole. Volatile writes are asked for
+    /// where the oracle can tell what became of them: in one keyspace, the first, since each is flushed
+    /// by itself; and of values that do not expire, since the removal of an expired one is logged, and
+    /// may survive what it removes.
     #[must_use]
     pub fn for_batch(self, actions: &[Action]) -> (Self, Self) {
         let logged = self.max(Self::Buffered);
         let first = actions.iter().filter(|action| action.keyspace() == 0);
         match first.count() {
             0 => (logged, logged),
+            _ if actions.iter().any(Action::expires) => (logged, logged),
             count if count == actions.len() => (self, self),
             _ => (self, logged),
         }
@@ -67,6 +70,18 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it writes a value that expires.
+    #[must_use]
+    pub fn expires(&self) -> bool {
+        matches!(
+            self,
+            Self::Put {
+                ttl_millis: Some(_),
+                ..
+            }
+        )
+    }
+
     /// Where its keys live.
     #[must_use]
     pub fn keyspace(&self) -> KeyspaceId {

@@ -12,7 +12,7 @@ use esker::{Db, ErrorKind, Keyspace, Snapshot, TransactionOptions, WriteBatch, W
 use super::accounts;
 use super::failure::Failure;
 use super::world::{World, locked};
-use crate::oracle::State;
+use crate::oracle::{OracleSnapshot, State};
 use crate::seed::Random;
 use crate::step::{Action, Durability, Step};
 use crate::workload::{Mix, Workload, WorkloadOptions, key};
@@ -38,7 +38,7 @@ pub(crate) struct Client<'a> {
     pub(crate) number: usize,
     random: Random,
     values: u64,
-    snapshots: Vec<(usize, Snapshot, State)>,
+    snapshots: Vec<(usize, Snapshot, OracleSnapshot)>,
 }
 
 impl<'a> Client<'a> {
@@ -149,8 +149,8 @@ impl<'a> Client<'a> {
                 Ok("write")
             }
             Step::TakeSnapshot(number) => {
-                let state = self.expected();
-                self.snapshots.push((*number, self.db.snapshot(), state));
+                let known = locked(&self.world.books[self.number]).oracle.snapshot();
+                self.snapshots.push((*number, self.db.snapshot(), known));
                 Ok("take a snapshot")
             }
             Step::ReleaseSnapshot(number) => {
@@ -234,15 +234,7 @@ impl<'a> Client<'a> {
         durability: Durability,
         call: impl FnOnce(&mut Self) -> esker::Result<()>,
     ) -> Result<(), Failure> {
-        let expires = actions.iter().any(|action| {
-            matches!(
-                action,
-                Action::Put {
-                    ttl_millis: Some(_),
-                    ..
-                }
-            )
-        });
+        let expires = actions.iter().any(Action::expires);
         *locked(&self.world.expiring) += usize::from(expires);
         let (moment, event) = (self.world.moment(), self.world.scheduler.event());
         let now = self.world.clock.wall_millis();
@@ -473,35 +465,30 @@ impl<'a> Client<'a> {
         )))
     }
 
-    fn compare_snapshot(&self, snapshot: &Snapshot, expected: &State) -> Result<(), Failure> {
+    fn compare_snapshot(&self, snapshot: &Snapshot, known: &OracleSnapshot) -> Result<(), Failure> {
+        let before = known.state(self.world.clock.wall_millis());
         for entry in snapshot.prefix([letter(self.number)]) {
             let (key, value) = entry?;
-            let known = expected.get(&(0, key.to_vec())).map(Vec::as_slice);
-            if known != Some(&*value) {
+            if before.get(&(0, key.to_vec())).map(Vec::as_slice) != Some(&*value) {
                 let key = key.escape_ascii();
                 return Err(Failure::Wrong(format!("a snapshot moved at key {key}")));
             }
         }
-        let after = self.expected_of(expected);
-        for (_, key) in after.iter().filter(|(keyspace, _)| *keyspace == 0) {
-            let is_gone = snapshot.get(key)?.is_none();
-            // Others may have let time pass since, and it has expired.
-            let place = (0, key.clone());
-            if is_gone && self.expected().get(&place) == expected.get(&place) {
-                let key = key.escape_ascii();
-                return Err(Failure::Wrong(format!("a snapshot lost key {key}")));
+        let mut missing = Vec::new();
+        for place in before.keys().filter(|(keyspace, _)| *keyspace == 0) {
+            if snapshot.get(&place.1)?.is_none() {
+                missing.push(place);
             }
         }
-        Ok(())
-    }
-
-    /// The keys of a snapshot's state that are still there, and so cannot have expired.
-    fn expected_of(&self, state: &State) -> Vec<(u32, Vec<u8>)> {
-        let now = self.expected();
-        let same = |(place, value): (&(u32, Vec<u8>), &Vec<u8>)| {
-            (now.get(place) == Some(value)).then(|| place.clone())
-        };
-        state.iter().filter_map(same).collect()
+        // Others may have let time pass since, so that something has expired.
+        let after = known.state(self.world.clock.wall_millis());
+        match missing.into_iter().find(|place| after.contains_key(place)) {
+            Some((_, key)) => {
+                let key = key.escape_ascii();
+                Err(Failure::Wrong(format!("a snapshot lost key {key}")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Reads everything of this client by a scan forwards, backwards, or from both ends.
