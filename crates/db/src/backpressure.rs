@@ -8,6 +8,7 @@
 use crate::commit::{Member, Writer};
 use crate::engine::Engine;
 use crate::keyspace::KeyspaceState;
+use crate::settings::budget::Shares;
 use esker_base::{Result, SequenceNumber};
 use esker_compaction::debt_bytes;
 use esker_compaction::pacing::{self, Admission, Pressure};
@@ -37,6 +38,10 @@ impl Engine {
         }
         if is_behind {
             self.pay_debt(members);
+        }
+        let budget = self.settings.memory_budget_bytes();
+        if budget > 0 && self.arenas.lent_bytes() > Shares::of(budget).memtables {
+            self.shrink_memtables(writer, members, Shares::of(budget).memtables)?;
         }
         if self.logs_writes() && self.segments.bytes() > self.settings.wal_size_limit_bytes() {
             self.shrink_log(writer, members)?;
@@ -118,6 +123,36 @@ impl Engine {
             if !state.load().active.memtable.is_empty() {
                 self.seal(writer, &state);
             }
+        }
+    }
+
+    /// The memtables of all keyspaces together take more than their share of the budget: flushes the
+    /// largest ones until they do not. What readers keep of flushed ones counts until they let go: where
+    /// that is most of it, flushes would free next to nothing, and are left to full memtables.
+    #[cold]
+    fn shrink_memtables(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        members: &[Member<'_>],
+        share_bytes: usize,
+    ) -> Result<()> {
+        self.check_not_known_full(members)?;
+        let fits = || self.arenas.lent_bytes() <= share_bytes;
+        loop {
+            self.wait_for_flush(|| fits() || self.next_to_flush().is_none())?;
+            if fits() {
+                return Ok(());
+            }
+            let keyspaces = self.all_keyspaces();
+            let bytes = |state: &Arc<KeyspaceState>| state.load().active.memtable.bytes();
+            let Some(largest) = keyspaces.iter().max_by_key(|state| bytes(state)) else {
+                return Ok(());
+            };
+            if keyspaces.iter().map(bytes).sum::<usize>() < share_bytes / 4 {
+                return Ok(());
+            }
+            self.secure_log(writer)?;
+            self.seal(writer, largest);
         }
     }
 

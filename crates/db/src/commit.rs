@@ -25,6 +25,7 @@ use crate::options::Durability;
 use crate::recent_writes::RecentWrites;
 use crate::segments::Log;
 use crate::settings::LiveSettings;
+use crate::settings::budget::Shares;
 use crate::ttl;
 use crate::validation::Validation;
 use esker_base::sync::{self, Mutex, MutexGuard};
@@ -574,6 +575,20 @@ pub(crate) fn check_entry(settings: &LiveSettings, key: &[u8], value: &[u8]) -> 
     Ok(())
 }
 
+/// Whether the budget, where there is one, has room for a batch.
+fn check_budget(settings: &LiveSettings, batch: &WriteBatch) -> Result<()> {
+    let budget = settings.memory_budget_bytes();
+    if budget == 0 || batch.size_bytes() <= Shares::of(budget).batch {
+        return Ok(());
+    }
+    let (bytes, most) = (batch.size_bytes(), Shares::of(budget).batch);
+    let sentence = format!(
+        "a batch of {bytes} bytes is larger than memory_budget_bytes allows, {most}: write it in parts, or \
+         raise the budget"
+    );
+    Err(Error::new(ErrorKind::LimitExceeded, sentence))
+}
+
 #[cold]
 fn refused_key(settings: &LiveSettings, bytes: usize) -> Error {
     let most = settings.max_key_bytes();
@@ -599,6 +614,7 @@ pub(crate) fn write_batch(
 ) -> Result<()> {
     batch.check()?;
     batch.check_size()?;
+    check_budget(&engine.settings, &batch)?;
     let mut keyspaces = vec![Arc::clone(&engine.default_keyspace)];
     for keyspace in &batch.keyspaces {
         if !Arc::ptr_eq(keyspace.engine(), engine) {

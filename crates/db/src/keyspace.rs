@@ -131,6 +131,8 @@ impl KeyspaceState {
     pub(crate) fn write_buffer_bytes(&self, database: &LiveSettings) -> usize {
         match self.write_buffer_bytes.load(Ordering::Relaxed) {
             0 => database.write_buffer_bytes(),
+            // Within the budget, where there is one, the database's own size is the largest.
+            own if database.memory_budget_bytes() > 0 => own.min(database.write_buffer_bytes()),
             own => own,
         }
     }

@@ -341,8 +341,12 @@ impl Engine {
     /// What a job of this keyspace is given to work with.
     pub(crate) fn jobs_of(&self, keyspace: &KeyspaceState) -> JobContext {
         let settings = keyspace.settings(&self.settings);
+        let most = match self.settings.memory_budget_bytes() {
+            0 => u64::MAX,
+            _ => self.settings.target_file_bytes(),
+        };
         JobContext {
-            target_file_bytes: settings.target_file_bytes(),
+            target_file_bytes: settings.target_file_bytes().min(most),
             max_subcompactions: self.settings.max_subcompactions(),
             table_options: Arc::new(move |level| table_options(&settings, level)),
             ..self.jobs.clone()

@@ -54,7 +54,8 @@ impl MemoryUse {
 }
 
 impl Engine {
-    /// Bytes of memtables, with what is kept for further ones, of files in memory, and of the cache.
+    /// Bytes of memtables, with what is kept for further ones, of files in memory, of the cache, and of the
+    /// indexes and filters of open tables.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let memtables = self.arenas.lent_bytes() + self.arenas.held_bytes();
         let files = self
@@ -62,7 +63,8 @@ impl Engine {
             .files
             .as_ref()
             .map_or(0, MemFileSystem::used_bytes);
-        (memtables + self.blocks.used_bytes()) as u64 + files
+        let blocks = self.blocks.used_bytes() + self.blocks.table_bytes();
+        (memtables + blocks) as u64 + files
     }
 
     /// Refuses the members that put something for which there is no memory.

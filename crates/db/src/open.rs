@@ -377,6 +377,10 @@ impl Parts {
             settings.max_open_files().min(most_handles),
         );
         saver.saves_on(&cache);
+        if let Some(shares) = settings.current().shares() {
+            blocks.share_with_tables();
+            cache.set_table_bytes_limit(shares.tables);
+        }
         let tables = LiveTables::new(Arc::clone(&fs), self.directory.clone(), Arc::clone(&cache));
         let arenas = ArenaPool::new(settings.write_buffer_bytes());
         let mut keyspaces = KeyspaceTable::default();

@@ -23,6 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) mod budget;
+
 macro_rules! settings {
     (
         fixed { $($(#[$fixed_doc:meta])* $fixed:ident: $fixed_type:ty = $fixed_default:expr;)* }
@@ -218,6 +220,15 @@ settings! {
         /// The size of a manifest, bytes: it is replaced by a snapshot of what it says when it is full.
         /// Default 4 MiB; 4 KiB to 1 GiB.
         manifest_bytes: u64 = 4 << 20;
+        /// What the engine may take of memory, bytes: memtables, cached blocks, indexes and filters of open
+        /// tables, and what merges, reads and batches hold meanwhile. Default 0: no budget, and each is
+        /// bounded by its own option; otherwise 32 MiB to 1 PiB. Options that ask for more than their
+        /// share give way: three eighths are for memtables of all keyspaces (a log of half that, since an
+        /// open reads it into them), as much for blocks and open tables; no batch is larger than a
+        /// sixteenth, no value than a hundred and twenty-eighth, and no key than a quarter of that. What a
+        /// snapshot or an iterator keeps of memtables that have been flushed counts as memtables until it
+        /// is dropped, and each scan under way holds a block of each sorted run beside that. For databases on disk; one in memory has [`Options::memory_limit_bytes`].
+        memory_budget_bytes: u64 = 0;
         /// The structure of memtables.
         memtable: MemtableKind = MemtableKind::default();
         /// What to do about a damaged log. Default: refuse.
@@ -372,6 +383,7 @@ impl Settings {
             return Err(Error::invalid_argument(sentence));
         }
         self.refuse_contradictions(given)?;
+        self.keep_within_budget();
         self.wal_segment_bytes = self
             .wal_segment_bytes
             .min((self.wal_size_limit_bytes / 8).max(16 << 10));
@@ -384,6 +396,11 @@ impl Settings {
     /// As [`Settings::settle`], for a database in memory: what only a disk needs is left out where it
     /// was not asked for.
     pub(crate) fn settle_in_memory(mut self, given: &BTreeSet<&'static str>) -> Result<Self> {
+        if self.memory_budget_bytes != 0 {
+            let sentence = "option memory_budget_bytes is for databases on disk; what one in memory takes \
+                            is bounded by memory_limit_bytes";
+            return Err(Error::invalid_argument(sentence));
+        }
         let free = |name: &str| !given.contains(name);
         // A table is in memory already: reading it would only unpack it into more of that.
         if free("compression") {
@@ -412,12 +429,13 @@ impl Settings {
     }
 
     /// As [`Settings::settle`], for a database on disk.
-    pub(crate) fn settle_on_disk(self, given: &BTreeSet<&'static str>) -> Result<Self> {
+    pub(crate) fn settle_on_disk(mut self, given: &BTreeSet<&'static str>) -> Result<Self> {
         if self.memory_limit_bytes.is_some() {
             let sentence = "option memory_limit_bytes is for databases in memory; what one on disk takes \
-                            is bounded by cache_bytes, write_buffer_bytes and max_sealed_memtables";
+                            is bounded by memory_budget_bytes";
             return Err(Error::invalid_argument(sentence));
         }
+        self.use_budget(given);
         self.settle(given)
     }
 
@@ -436,6 +454,14 @@ impl Settings {
                 "option wal_segment_bytes is {}, more than the whole log may hold \
                  (wal_size_limit_bytes is {})",
                 self.wal_segment_bytes, self.wal_size_limit_bytes
+            ));
+        }
+        let budget = self.memory_budget_bytes;
+        if budget != 0 && !(budget::MIN_BUDGET_BYTES..=1 << 50).contains(&budget) {
+            let least = budget::MIN_BUDGET_BYTES;
+            return refuse(format!(
+                "option memory_budget_bytes is {budget}; it must be 0, for none, or {least} to {}",
+                1_u64 << 50
             ));
         }
         if let Some(limit) = self.memory_limit_bytes {

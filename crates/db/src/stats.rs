@@ -171,9 +171,10 @@ readings! {
     memtable_bytes;
     /// Bytes of blocks in the cache.
     block_cache_bytes;
-    /// Bytes of memtables, allocated or kept for further ones, of blocks in the cache, and of the files
-    /// of a database in memory: what [`Options::memory_limit_bytes`](crate::Options::memory_limit_bytes)
-    /// limits.
+    /// Bytes of memtables, allocated or kept for further ones, of blocks in the cache, of the indexes and
+    /// filters of open tables, and of the files of a database in memory: what
+    /// [`Options::memory_budget_bytes`](crate::Options::memory_budget_bytes) and
+    /// [`Options::memory_limit_bytes`](crate::Options::memory_limit_bytes) limit.
     memory_bytes;
     /// Snapshots open, those of transactions included.
     snapshots;

@@ -5,13 +5,17 @@
 //! is decided by second chance (Corbató's clock): blocks wait in queues, and one that was used
 //! since it was last looked at goes to the end once more.
 //!
+//! What open tables take beside their blocks is counted here as well, and takes room from them where
+//! that is asked for.
+//!
 //! Invariants: `used_bytes` is the memory of exactly the blocks that hang in slots, and is never
-//! above the capacity (a block that finds no room is used without being kept); every filled slot
+//! above the capacity (a block that finds no room is used without being kept; what tables take beyond
+//! it leaves no room at all); every filled slot
 //! has one entry in a queue; a table that goes takes its bytes along. Used by `table`; shared by all
 //! tables of a database.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwapAny, Guard};
@@ -44,6 +48,10 @@ struct Shard {
 pub struct BlockCache {
     capacity_bytes: AtomicUsize,
     used_bytes: AtomicUsize,
+    /// Memory of open tables, their blocks not counted.
+    table_bytes: AtomicUsize,
+    /// Whether `table_bytes` count against the capacity.
+    is_shared_with_tables: AtomicBool,
     shards: [Mutex<Shard>; SHARDS],
     /// The shard from which the next block is evicted.
     hand: AtomicUsize,
@@ -66,6 +74,8 @@ impl BlockCache {
         Arc::new(Self {
             capacity_bytes: AtomicUsize::new(capacity_bytes),
             used_bytes: AtomicUsize::new(0),
+            table_bytes: AtomicUsize::new(0),
+            is_shared_with_tables: AtomicBool::new(false),
             shards: std::array::from_fn(shard),
             hand: AtomicUsize::new(0),
             next_salt: AtomicUsize::new(0),
@@ -95,7 +105,41 @@ impl BlockCache {
     /// Changes the bound; blocks above a smaller one are dropped before this returns.
     pub fn set_capacity_bytes(&self, capacity_bytes: usize) {
         self.capacity_bytes.store(capacity_bytes, Ordering::Relaxed);
-        while self.used_bytes() > self.capacity_bytes() && self.evict_one() {}
+        self.shrink();
+    }
+
+    /// Lets the indexes and filters of open tables count against the capacity: one bound for both.
+    pub fn share_with_tables(&self) {
+        self.is_shared_with_tables.store(true, Ordering::Relaxed);
+        self.shrink();
+    }
+
+    /// The memory that open tables take beside their cached blocks: indexes, filters, range tombstones.
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        self.table_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_table_bytes(&self, bytes: usize) {
+        self.table_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shrink();
+    }
+
+    pub(crate) fn remove_table_bytes(&self, bytes: usize) {
+        self.table_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What blocks may take now.
+    fn room_bytes(&self) -> usize {
+        let capacity = self.capacity_bytes();
+        match self.is_shared_with_tables.load(Ordering::Relaxed) {
+            true => capacity.saturating_sub(self.table_bytes()),
+            false => capacity,
+        }
+    }
+
+    fn shrink(&self) {
+        while self.used_bytes() > self.room_bytes() && self.evict_one() {}
     }
 
     /// How many blocks were not found in their slots and had to be read. (Hits are not counted: a
@@ -115,7 +159,7 @@ impl BlockCache {
     /// room even so.
     fn reserve(&self, bytes: usize) -> bool {
         loop {
-            let capacity = self.capacity_bytes();
+            let capacity = self.room_bytes();
             if bytes > capacity {
                 return false;
             }

@@ -6,6 +6,7 @@
 //! file before anything is allocated. Opened by `table_cache`; iterated by `table_iter`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use esker_base::filename::FileNumber;
@@ -33,6 +34,11 @@ pub struct TableHit {
     pub value: PinnedValue,
 }
 
+/// What a partition of an index takes, with the slots of its blocks.
+fn leaf_bytes(leaf: &Leaf) -> usize {
+    leaf.index.memory_bytes() + 8 * leaf.index.len()
+}
+
 /// An open table.
 pub struct Table {
     pub(crate) file: Arc<dyn RandomAccessFile>,
@@ -48,6 +54,14 @@ pub struct Table {
     salt: usize,
     /// When the records of each block expire, once somebody has asked.
     block_expiries: OnceLock<BlockExpiries>,
+    /// What the cache was told that the table takes.
+    counted_bytes: AtomicUsize,
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.cache.remove_table_bytes(*self.counted_bytes.get_mut());
+    }
 }
 
 impl std::fmt::Debug for Table {
@@ -91,7 +105,7 @@ impl Table {
                 leaves,
             }
         };
-        Ok(Self {
+        let table = Self {
             file,
             path: path.to_path_buf(),
             footer: parts.footer,
@@ -103,7 +117,16 @@ impl Table {
             cache: blocks,
             salt,
             block_expiries: OnceLock::new(),
-        })
+            counted_bytes: AtomicUsize::new(0),
+        };
+        table.count_bytes(table.memory_bytes());
+        Ok(table)
+    }
+
+    /// Tells the cache of memory that the table takes until it is closed.
+    fn count_bytes(&self, bytes: usize) {
+        self.counted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.cache.add_table_bytes(bytes);
     }
 
     /// Opens the table that the manifest describes as `meta`, and checks that it is that one.
@@ -240,7 +263,6 @@ impl Table {
     /// Bytes of memory that the table takes while it is open, cached blocks not counted.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let leaf_bytes = |leaf: &Leaf| leaf.index.memory_bytes() + 8 * leaf.index.len();
         let index_bytes = match &self.index {
             TableIndex::Flat(leaf) => leaf_bytes(leaf),
             TableIndex::Partitioned { top, leaves } => {
@@ -385,9 +407,13 @@ impl Table {
         let salt = self.salt.wrapping_add(index);
         let slots = BlockSlots::new(block.len(), salt, Arc::clone(&self.cache));
         // Another thread may have been faster; then its partition is the one.
-        Ok(slot.get_or_init(|| Leaf {
-            index: block,
-            slots,
+        Ok(slot.get_or_init(|| {
+            let leaf = Leaf {
+                index: block,
+                slots,
+            };
+            self.count_bytes(leaf_bytes(&leaf));
+            leaf
         }))
     }
 

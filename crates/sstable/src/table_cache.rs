@@ -1,8 +1,8 @@
 //! Which tables are open. Handles stand for tables in versions; a table is opened when its handle
 //! is first asked for it, and closed when too many are open.
 //!
-//! Invariants: at most about the limit of tables is open at once (one that a reader holds stays
-//! open until it lets go); a table is opened by one thread at a time; there is one handle for each
+//! Invariants: at most about the limit of tables is open at once, and their indexes and filters take at
+//! most about what is allowed (one that a reader holds stays open until it lets go); a table is opened by one thread at a time; there is one handle for each
 //! file number while anybody holds it. Which table is closed is decided by second chance, as in the
 //! block cache. Asking an open table costs one pointer load and no lock. Called by db and
 //! compaction.
@@ -30,6 +30,7 @@ pub struct TableCache {
     directory: PathBuf,
     blocks: Arc<BlockCache>,
     open_files_limit: AtomicUsize,
+    table_bytes_limit: AtomicUsize,
     open: AtomicUsize,
     handles: Mutex<HashMap<FileNumber, Weak<TableHandle>>>,
     /// Handles of open tables, in the order in which they are looked at for closing.
@@ -51,6 +52,7 @@ impl TableCache {
             directory,
             blocks,
             open_files_limit: AtomicUsize::new(open_files_limit.max(1)),
+            table_bytes_limit: AtomicUsize::new(usize::MAX),
             open: AtomicUsize::new(0),
             handles: Mutex::new(HashMap::new()),
             queue: Mutex::new(VecDeque::new()),
@@ -97,6 +99,20 @@ impl TableCache {
             .store(open_files_limit.max(1), Ordering::Relaxed);
     }
 
+    /// Changes what the indexes and filters of open tables may take, bytes; no bound before. Tables that
+    /// take too much are closed as others are opened; the one that was opened last stays.
+    pub fn set_table_bytes_limit(&self, table_bytes_limit: usize) {
+        self.table_bytes_limit
+            .store(table_bytes_limit, Ordering::Relaxed);
+    }
+
+    /// Whether tables have to be closed, where `closing_bytes` are about to be given back.
+    fn holds_too_much(&self, closing_bytes: usize) -> bool {
+        let table_bytes = self.blocks.table_bytes().saturating_sub(closing_bytes);
+        self.open_tables() > self.open_files_limit.load(Ordering::Relaxed)
+            || table_bytes > self.table_bytes_limit.load(Ordering::Relaxed)
+    }
+
     /// How many tables are open through handles.
     #[must_use]
     pub fn open_tables(&self) -> usize {
@@ -131,8 +147,9 @@ impl TableCache {
         if queue.len() > 64 + 2 * self.open_tables() {
             queue.retain(|entry| entry.strong_count() > 0);
         }
+        let mut closing_bytes = 0;
         for _ in 0..2 * queue.len() {
-            if self.open_tables() <= self.open_files_limit.load(Ordering::Relaxed) {
+            if !self.holds_too_much(closing_bytes) {
                 break;
             }
             let Some(candidate) = queue.pop_front().and_then(|entry| entry.upgrade()) else {
@@ -143,7 +160,9 @@ impl TableCache {
                 queue.push_back(candidate.this.clone());
             } else {
                 candidate.queued.store(false, Ordering::Relaxed);
-                closed.push(candidate.take_table());
+                let table = candidate.take_table();
+                closing_bytes += table.as_ref().map_or(0, |table| table.memory_bytes());
+                closed.push(table);
             }
             looked_at.push(candidate);
         }

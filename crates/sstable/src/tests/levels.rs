@@ -99,6 +99,45 @@ fn tables_that_are_used_stay_open() {
 }
 
 #[test]
+fn what_open_tables_take_is_bounded_and_takes_room_from_blocks() {
+    let shelf = Shelf::new(1 << 20);
+    let tables = shelf.tables(1000);
+    let (handles, records) = run(&shelf, &tables);
+    let each = handles[0].table_arc().unwrap().memory_bytes();
+    assert_eq!(shelf.blocks.table_bytes(), each);
+    let limit = 3 * each + each / 2;
+    tables.set_table_bytes_limit(limit);
+    for handle in handles.iter() {
+        handle.table().unwrap();
+        assert!(shelf.blocks.table_bytes() <= limit);
+    }
+    assert!(tables.open_tables() >= 2);
+
+    let find = |key: &[u8]| {
+        let open = |handle: &Arc<TableHandle>| handle.table_arc().unwrap();
+        let mut found = handles
+            .iter()
+            .map(|it| open(it).get(key, key_hash(key), 1 << 40));
+        found.any(|hit| hit.unwrap().is_some())
+    };
+    assert!(records.iter().step_by(7).all(|(key, ..)| find(key)));
+    let blocks = shelf.blocks.used_bytes();
+    shelf.blocks.share_with_tables();
+    shelf
+        .blocks
+        .set_capacity_bytes(shelf.blocks.table_bytes() + blocks / 2);
+    assert!(shelf.blocks.used_bytes() <= blocks / 2);
+    assert!(records.iter().step_by(7).all(|(key, ..)| find(key)));
+    let kept = shelf.blocks.used_bytes() + shelf.blocks.table_bytes();
+    assert!(kept <= shelf.blocks.capacity_bytes());
+    drop(handles);
+    assert_eq!(
+        (shelf.blocks.used_bytes(), shelf.blocks.table_bytes()),
+        (0, 0)
+    );
+}
+
+#[test]
 fn one_number_has_one_handle_while_it_lives() {
     let shelf = Shelf::new(1 << 20);
     let tables = shelf.tables(10);

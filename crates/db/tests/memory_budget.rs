@@ -1,0 +1,162 @@
+//! `Options::memory_budget_bytes` under hostile loads, by an allocator that counts: whatever is done, the
+//! process takes no more than the budget beside what the test itself holds. One test, since it looks
+//! at the whole process. In a release build the loads are ten times larger.
+//!
+//! `cargo test --release -p esker --test memory_budget -- --nocapture` prints what each load took.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::thread;
+
+use esker::{Db, Durability, Error, ErrorKind, Options, WriteBatch, WriteOptions};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+const BUDGET: usize = 48 << 20;
+/// How much is written by each load, in parts of the budget.
+const TIMES: usize = if cfg!(debug_assertions) { 1 } else { 10 };
+
+fn buffered() -> WriteOptions {
+    WriteOptions::new().durability(Durability::Buffered)
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let words = (0..bytes.div_ceil(8)).flat_map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.take(bytes).collect()
+}
+
+fn key(number: usize) -> [u8; 8] {
+    (number as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .to_be_bytes()
+}
+
+fn write_random(db: &Db, value_bytes: usize) {
+    let count = TIMES * BUDGET / (value_bytes + 8);
+    thread::scope(|scope| {
+        for part in 0..4 {
+            scope.spawn(move || {
+                for number in (part..count).step_by(4) {
+                    let value = noise(number as u64, value_bytes);
+                    db.put_opt(key(number), value, &buffered()).unwrap();
+                }
+            });
+        }
+    });
+}
+
+/// Index and filter are most of what there is.
+fn write_tiny(db: &Db) {
+    for number in 0..TIMES * 100_000 {
+        db.put_opt(key(number), "", &buffered()).unwrap();
+    }
+    db.flush().unwrap();
+    assert!(db.get(key(7)).unwrap().is_some());
+}
+
+fn write_many_keyspaces(db: &Db) {
+    let keyspaces: Vec<_> = (0..300)
+        .map(|number| db.keyspace(&format!("keyspace {number}")).unwrap())
+        .collect();
+    let value = noise(1, 2000);
+    for number in 0..TIMES * BUDGET / 2000 {
+        let keyspace = &keyspaces[number % keyspaces.len()];
+        keyspace.put_opt(key(number), &value, &buffered()).unwrap();
+    }
+}
+
+/// The largest values that the budget has room for, and larger ones, which are refused.
+fn write_large(db: &Db) {
+    let largest = BUDGET / 128;
+    for number in 0..TIMES * BUDGET / largest {
+        let value = noise(number as u64, largest);
+        db.put_opt(key(number), value, &buffered()).unwrap();
+    }
+    let kind = |result: Result<(), Error>| result.unwrap_err().kind();
+    let refused = db.put_opt("k", vec![7; largest + 1], &buffered());
+    assert_eq!(kind(refused), ErrorKind::InvalidArgument);
+    let mut batch = WriteBatch::new();
+    for number in 0..9 {
+        batch.put(key(number), noise(1, largest));
+    }
+    assert_eq!(kind(db.write(batch)), ErrorKind::LimitExceeded);
+}
+
+fn read_everything(db: &Db) {
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let forwards = db.iter().map(|entry| entry.unwrap().1.len()).sum::<usize>();
+                let backwards = db.iter().rev().map(|entry| entry.unwrap().1.len());
+                assert_eq!(forwards, backwards.sum::<usize>());
+            });
+        }
+    });
+}
+
+fn compact(db: &Db) {
+    db.compact().unwrap();
+    db.wait_for_background_work().unwrap();
+}
+
+#[test]
+fn no_load_takes_more_than_the_budget() {
+    let home = tempfile::tempdir().unwrap();
+    let open = || {
+        let options = Options::new().memory_budget_bytes(BUDGET as u64);
+        options.open(home.path()).unwrap()
+    };
+    let mut db = open();
+    type Load = (&'static str, fn(&Db));
+    let loads: [Load; 9] = [
+        ("random writes of 400 bytes", |db| write_random(db, 400)),
+        ("the same again", |db| write_random(db, 400)),
+        ("keys without values", write_tiny),
+        ("300 keyspaces", write_many_keyspaces),
+        ("large values", write_large),
+        ("scans both ways from four threads", read_everything),
+        ("compaction", compact),
+        ("scans of one run", read_everything),
+        ("validation", |db| {
+            assert!(db.validate().unwrap().issues().is_empty());
+        }),
+    ];
+    for (name, load) in loads {
+        ALLOCATOR.reset_peak_usage();
+        load(&db);
+        report(name);
+        // An open reads the log back into memtables.
+        ALLOCATOR.reset_peak_usage();
+        drop(db);
+        db = open();
+        report("closing and opening");
+    }
+    let refused = Options::new()
+        .memory_budget_bytes(1 << 20)
+        .open(home.path());
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let in_memory = Options::new().memory_budget_bytes(BUDGET as u64);
+    assert_eq!(
+        in_memory.open_in_memory().unwrap_err().kind(),
+        ErrorKind::InvalidArgument
+    );
+}
+
+fn report(load: &str) {
+    let peak = ALLOCATOR.peak_usage();
+    let share = peak as f64 / BUDGET as f64;
+    println!(
+        "{load}: {:.1} MiB, {share:.2} of the budget",
+        peak as f64 / (1 << 20) as f64
+    );
+    assert!(peak <= BUDGET, "{load} took {peak} bytes of {BUDGET}");
+}
