@@ -326,6 +326,22 @@ impl WritableFile for CrashWritable {
         let effect = Effect::SyncFile {
             file: self.handle.file,
             covers,
+            range: None,
+        };
+        self.handle.log.lock().push(operation, effect);
+        Ok(())
+    }
+
+    fn write_synced_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_at(offset, data)?;
+        let covers = self.handle.log.lock().entries.len();
+        self.inner.sync_data()?;
+        let bytes = data.len() as u64;
+        let operation = self.handle.operation(OperationKind::Sync, offset, bytes);
+        let effect = Effect::SyncFile {
+            file: self.handle.file,
+            covers,
+            range: Some(offset..offset + bytes),
         };
         self.handle.log.lock().push(operation, effect);
         Ok(())

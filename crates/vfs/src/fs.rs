@@ -166,6 +166,17 @@ pub trait WritableFile: Send + Sync + Debug {
     /// Whatever the operating system says.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Writes as [`WritableFile::write_at`] does, and returns once these bytes, and whatever it takes to
+    /// find them again, are durable. Of other bytes of the file, written before or meanwhile, it says
+    /// nothing: a sync of everything may have more to wait for. A failure is final for this file (I3).
+    ///
+    /// # Errors
+    /// Whatever the operating system says; a part may have been written.
+    fn write_synced_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_at(offset, data)?;
+        self.sync_data()
+    }
+
     /// Reserves space for the first `bytes` bytes, so that writes below cannot run out of it. The
     /// length becomes at least `bytes`; what was never written reads as zeros.
     ///

@@ -246,6 +246,21 @@ impl<I: Interceptor> InterceptedWritable<I> {
     }
 }
 
+impl<I: Interceptor> InterceptedWritable<I> {
+    /// Runs a sync of the layer below, unless it is made to fail.
+    fn sync(&self, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let synced = std::cell::Cell::new(false);
+        let result = self.run(OperationKind::Sync, 0, || {
+            synced.set(true);
+            call()
+        });
+        if !synced.get() {
+            self.inner.lose_unsynced();
+        }
+        result
+    }
+}
+
 impl<I: Interceptor> WritableFile for InterceptedWritable<I> {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let bytes = data.len() as u64;
@@ -265,15 +280,13 @@ impl<I: Interceptor> WritableFile for InterceptedWritable<I> {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let synced = std::cell::Cell::new(false);
-        let result = self.run(OperationKind::Sync, 0, || {
-            synced.set(true);
-            self.inner.sync_data()
-        });
-        if !synced.get() {
-            self.inner.lose_unsynced();
-        }
-        result
+        self.sync(|| self.inner.sync_data())
+    }
+
+    /// A write and a sync, either of which may be intercepted.
+    fn write_synced_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_at(offset, data)?;
+        self.sync(|| self.inner.write_synced_at(offset, data))
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {

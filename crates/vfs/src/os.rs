@@ -258,6 +258,29 @@ impl WritableFile for OsWritable {
         self.file.sync_data()
     }
 
+    /// One system call, which waits for the pages of `data` alone.
+    #[cfg(target_os = "linux")]
+    fn write_synced_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+        let mut written = 0;
+        while written < data.len() {
+            let rest = [io::IoSlice::new(&data[written..])];
+            let at = offset + written as u64;
+            match pwritev2(&self.file, &rest, at, ReadWriteFlags::DSYNC) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => written += bytes,
+                Err(Errno::INTR) => {}
+                // A kernel or a file system without that flag writes nothing then.
+                Err(Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    self.write_at(at, &data[written..])?;
+                    return self.sync_data();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         if bytes == 0 {
             return Ok(());

@@ -7,7 +7,8 @@
 //! leader of db and the manifest; neither shares a writer between threads.
 //!
 //! Buffered records go through a map of the file where there is one (a copy of memory instead of a
-//! system call), synced ones through `write_at`: both reach the same pages of the operating system.
+//! system call), all else through writes: both reach the same pages of the operating system. A store
+//! into a page that a sync has just cleaned costs a fault, which doubles the time of the next sync.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,12 +26,17 @@ use crate::segment::{SegmentHeader, SegmentOptions};
 /// What is assembled in memory before it is written; a larger group takes several writes.
 const ASSEMBLY_BYTES: usize = 1 << 20;
 
+/// Appends up to this length are stored by one write that waits for the device; with the zeros ahead
+/// and a watermark they stay within what is assembled.
+const STORED_BYTES: u64 = (ASSEMBLY_BYTES / 4) as u64;
+
 /// How an append reaches the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
     /// As cheaply as it survives the process: no sync follows soon.
     Buffered,
-    /// So that a [`SegmentWriter::sync`], which the caller calls next, is cheap.
+    /// So that a [`SegmentWriter::sync`], which the caller calls next, is cheap: often all of it has
+    /// happened by then.
     Sync,
 }
 
@@ -48,6 +54,8 @@ pub struct SegmentWriter {
     bytes: u64,
     /// Everything below is on stable storage.
     synced_bytes: u64,
+    /// Where the last append that was on stable storage when it returned ended.
+    stored_bytes: u64,
     /// Below, the blocks of the file were written before, by zeros or by an older segment.
     prewritten_bytes: u64,
     /// Whether anything but a watermark was written since the last sync.
@@ -88,6 +96,7 @@ impl SegmentWriter {
             has_note: begun.has_note,
             bytes: begun.bytes,
             synced_bytes: 0,
+            stored_bytes: 0,
             prewritten_bytes: begun.prewritten_bytes,
             dirty: true,
             sealed: false,
@@ -176,17 +185,18 @@ impl SegmentWriter {
     /// Whatever the file system says otherwise: the writer is then poisoned, a part of the records
     /// may be in the file, and this and every other call returns that error from now on.
     pub fn append(&mut self, payloads: &[&[u8]], mode: SyncMode) -> Result<()> {
-        self.check_appendable(payloads)?;
-        self.dirty = true;
+        let bytes = self.check_appendable(payloads)?;
+        let was_dirty = std::mem::replace(&mut self.dirty, true);
         let outcome = match mode {
             SyncMode::Buffered if self.window.is_some() => self.copy(payloads),
+            SyncMode::Sync if !was_dirty && bytes <= STORED_BYTES => self.store(payloads),
             _ => self.write(payloads, mode),
         };
         self.or_poison(outcome)
     }
 
     #[inline]
-    fn check_appendable(&self, payloads: &[&[u8]]) -> Result<()> {
+    fn check_appendable(&self, payloads: &[&[u8]]) -> Result<u64> {
         if let Some(error) = &self.poison {
             return Err(error.clone());
         }
@@ -199,7 +209,7 @@ impl SegmentWriter {
         if self.sealed || !fits || bytes > self.remaining_bytes() {
             return Err(self.refusal(bytes));
         }
-        Ok(())
+        Ok(bytes)
     }
 
     #[cold]
@@ -226,18 +236,19 @@ impl SegmentWriter {
     #[inline]
     fn copy(&mut self, payloads: &[&[u8]]) -> Result<()> {
         for payload in payloads {
-            self.copy_record(RecordType::Data, payload)?;
+            self.copy_record(payload)?;
         }
         Ok(())
     }
 
     #[inline]
-    fn copy_record(&mut self, record_type: RecordType, payload: &[u8]) -> Result<()> {
+    fn copy_record(&mut self, payload: &[u8]) -> Result<()> {
         let Some(window) = self.window.as_mut() else {
             return Ok(());
         };
         let offset = self.bytes;
-        let header = format::encode_record_header(self.header.number, offset, record_type, payload);
+        let number = self.header.number;
+        let header = format::encode_record_header(number, offset, RecordType::Data, payload);
         let payload_at = offset + header.len() as u64;
         let payload_end = payload_at + payload.len() as u64;
         let end = offset + format::record_bytes(payload.len());
@@ -264,6 +275,30 @@ impl SegmentWriter {
             self.assemble_zeros();
         }
         self.flush_assembly()
+    }
+
+    /// Writes records so that they are on stable storage when it returns, where everything before them
+    /// is but for the watermark of the last sync. That one is written once more in front of them:
+    /// nothing behind it would be found without it. The note need not wait for the device with them.
+    fn store(&mut self, payloads: &[&[u8]]) -> Result<()> {
+        self.assembly_offset = self.synced_bytes;
+        if self.bytes > self.synced_bytes {
+            self.bytes = self.synced_bytes;
+            let watermark = format::encode_watermark(self.synced_bytes);
+            self.assemble(RecordType::Watermark, &watermark)?;
+        }
+        for payload in payloads {
+            self.assemble(RecordType::Data, payload)?;
+        }
+        self.assemble_zeros();
+        let assembly = std::mem::take(&mut self.assembly);
+        let outcome = self.file.write_synced_at(self.assembly_offset, &assembly);
+        let end = self.assembly_offset + assembly.len() as u64;
+        self.keep(assembly);
+        outcome.map_err(|e| Error::io("write and sync the log segment", &self.path, e))?;
+        self.prewritten_bytes = self.prewritten_bytes.max(end);
+        self.stored_bytes = self.bytes;
+        Ok(())
     }
 
     /// Adds a record to what will be written; writes where that grows too large to keep.
@@ -314,12 +349,17 @@ impl SegmentWriter {
         if self.assembly.is_empty() {
             return Ok(());
         }
-        let mut assembly = std::mem::take(&mut self.assembly);
+        let assembly = std::mem::take(&mut self.assembly);
         let outcome = self.write_at(self.assembly_offset, &assembly);
+        self.keep(assembly);
+        outcome
+    }
+
+    /// Keeps the memory of what was written.
+    fn keep(&mut self, mut assembly: Vec<u8>) {
         assembly.clear();
         assembly.shrink_to(2 * ASSEMBLY_BYTES);
         self.assembly = assembly;
-        outcome
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -332,12 +372,8 @@ impl SegmentWriter {
 
     /// Adds one of the engine's own records, whose space is reserved.
     fn append_own(&mut self, record_type: RecordType, payload: &[u8]) -> Result<()> {
-        if self.window.is_some() {
-            self.copy_record(record_type, payload)
-        } else {
-            self.assemble(record_type, payload)?;
-            self.flush_assembly()
-        }
+        self.assemble(record_type, payload)?;
+        self.flush_assembly()
     }
 
     /// Brings everything appended so far to stable storage and then notes in the segment, unsynced,
@@ -353,11 +389,13 @@ impl SegmentWriter {
         if !self.dirty {
             return Ok(());
         }
-        let synced = self
-            .file
-            .sync_data()
-            .map_err(|e| Error::io("sync the log segment", &self.path, e));
-        self.or_poison(synced)?;
+        if self.stored_bytes != self.bytes {
+            let synced = self
+                .file
+                .sync_data()
+                .map_err(|e| Error::io("sync the log segment", &self.path, e));
+            self.or_poison(synced)?;
+        }
         self.mark_synced();
         let after_end = if self.sealed {
             0
@@ -388,11 +426,9 @@ impl SegmentWriter {
             return Ok(());
         }
         let note = format::encode_note(self.header.number, synced_bytes);
-        let noted = match &mut self.window {
-            Some(window) => window.copy_at(NOTE_OFFSET, &note),
-            None => self.file.write_at(NOTE_OFFSET, &note),
-        };
-        noted.map_err(|e| Error::io("note the sync in the log segment", &self.path, e))
+        self.file
+            .write_at(NOTE_OFFSET, &note)
+            .map_err(|e| Error::io("note the sync in the log segment", &self.path, e))
     }
 
     /// Writes the end record: the segment is complete, and segment `next` follows (0: none does).

@@ -6,6 +6,7 @@
 //! [`CrashReplay`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::log::{Binding, DataChange, DirectoryId, Effect, Entry, FileId, Log, NameTable, Target};
@@ -67,18 +68,11 @@ impl State {
                     bindings: bindings.clone(),
                 });
             }
-            Effect::SyncFile { file, covers } => {
-                let FileState {
-                    durable, unsynced, ..
-                } = self.file_mut(*file);
-                let synced = unsynced
-                    .iter()
-                    .take_while(|(index, _)| index < covers)
-                    .count();
-                for (_, change) in unsynced.drain(..synced) {
-                    change.apply(durable);
-                }
-            }
+            Effect::SyncFile {
+                file,
+                covers,
+                range,
+            } => self.file_mut(*file).sync(*covers, range.as_ref()),
             Effect::SyncDirectory { directory, covers } => self.sync_names(*directory, *covers),
             Effect::LoseUnsynced { file } => self.file_mut(*file).unsynced.clear(),
         }
@@ -217,6 +211,49 @@ impl Tree<'_> {
 }
 
 impl FileState {
+    /// Makes durable what the first `covers` entries did: all of it, or the bytes of `range` alone. A
+    /// file that was cut has no bytes of its own to wait for: then all of it is.
+    fn sync(&mut self, covers: usize, range: Option<&Range<u64>>) {
+        let synced = self.unsynced.iter();
+        let synced = synced.take_while(|(index, _)| *index < covers).count();
+        let rest = self.unsynced.split_off(synced);
+        let changes = std::mem::replace(&mut self.unsynced, rest);
+        let is_cut = changes
+            .iter()
+            .any(|(_, change)| matches!(change, DataChange::SetLen(_)));
+        let Some(range) = range.filter(|_| !is_cut) else {
+            changes
+                .iter()
+                .for_each(|(_, change)| change.apply(&mut self.durable));
+            return;
+        };
+        let mut left = Vec::new();
+        for (index, change) in changes {
+            let DataChange::Write { offset, data } = &change else {
+                change.apply(&mut self.durable);
+                continue;
+            };
+            let at = |end: u64| end.clamp(*offset, *offset + data.len() as u64);
+            let (from, to) = (at(range.start), at(range.end));
+            let piece = |from: u64, to: u64| DataChange::Write {
+                offset: from,
+                data: data[(from - offset) as usize..(to - offset) as usize].into(),
+            };
+            if from < to {
+                piece(from, to).apply(&mut self.durable);
+            }
+            let (start, end) = (*offset, *offset + data.len() as u64);
+            let outside = match from < to {
+                true => vec![(start, from), (to, end)],
+                false => vec![(start, end)],
+            };
+            let outside = outside.into_iter().filter(|(from, to)| from < to);
+            left.extend(outside.map(|(from, to)| (index, piece(from, to))));
+        }
+        left.append(&mut self.unsynced);
+        self.unsynced = left;
+    }
+
     /// The bytes that survive.
     fn surviving(&self, data: UnsyncedData, torn_at: Option<usize>, random: &mut Random) -> Pages {
         match data {

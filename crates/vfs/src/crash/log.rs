@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -77,10 +78,12 @@ pub(super) enum Effect {
     },
     /// One change of names: the added one first, the removed one last.
     Names(Vec<Binding>),
-    /// Everything about the file in the first `covers` entries is durable.
+    /// Of what the first `covers` entries did to the file, everything is durable, or only the bytes of
+    /// `range` and the length that they need.
     SyncFile {
         file: FileId,
         covers: usize,
+        range: Option<Range<u64>>,
     },
     SyncDirectory {
         directory: DirectoryId,

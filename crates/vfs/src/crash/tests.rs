@@ -62,6 +62,28 @@ fn seeded(make: impl Fn(u64) -> ImagePolicy) -> impl Iterator<Item = ImagePolicy
     (0..SEEDS).map(make)
 }
 
+/// A write that waits for itself makes nothing else durable: neither what stands before it in the file
+/// nor a longer older write that it lies in.
+#[test]
+fn a_synced_write_covers_its_own_bytes_alone() {
+    let disk = disk();
+    let file = durable(&disk, "/a", &[b'.'; 10]);
+    file.write_at(1, b"before").unwrap();
+    file.write_synced_at(3, b"xy").unwrap();
+    file.write_at(8, b"z").unwrap();
+    let image = now(&disk, ImagePolicy::ONLY_SYNCED);
+    assert_eq!(contents(&image, "/a").unwrap(), b"...xy.....");
+
+    assert_eq!(contents(&disk, "/a").unwrap(), b".bexyre.z.");
+    // What it needs to be found is durable with it; a sync takes the rest along.
+    file.write_synced_at(12, b"end").unwrap();
+    let image = now(&disk, ImagePolicy::ONLY_SYNCED);
+    assert_eq!(contents(&image, "/a").unwrap(), b"...xy.....\0\0end");
+    file.sync_data().unwrap();
+    let image = now(&disk, ImagePolicy::ONLY_SYNCED);
+    assert_eq!(contents(&image, "/a").unwrap(), b".bexyre.z.\0\0end");
+}
+
 #[test]
 fn a_sync_covers_its_own_file_alone() {
     let fs = disk();

@@ -91,6 +91,7 @@ fn a_recycled_segment_needs_no_zeros_ahead() {
     let bytes: Vec<u64> = trace
         .entries()
         .iter()
+        .filter(|entry| entry.operation.kind == esker_vfs::OperationKind::Write)
         .map(|entry| entry.operation.bytes)
         .collect();
     assert_eq!(bytes, [24]);
