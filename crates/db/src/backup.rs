@@ -132,7 +132,7 @@ pub fn restore_on(
     let inside = source.join(DEFAULT_DIRECTORY);
     for directory in [inside.as_path(), source] {
         let store = BackupStore::new(&**fs, directory);
-        if store.contains(name) {
+        if store.contains(name)? {
             let info = store.read(name)?;
             return make(fs, &info, &|meta| store.table_path(meta), target);
         }
@@ -209,12 +209,14 @@ fn describe(
     description: &str,
     capture: &Capture,
     is_recovery_point: bool,
-) -> BackupInfo {
+) -> Result<BackupInfo> {
     let store = store(engine);
     let points = Arc::clone(&engine.versions.state().recovery_points);
     let created_millis = engine.clock().now_millis();
-    let is_taken = |name: &str| points.contains_key(name) || store.contains(name);
-    BackupInfo {
+    // A list that cannot be read is no empty one: a name that is taken would replace its backup.
+    let kept: BTreeSet<String> = store.names()?.into_iter().collect();
+    let is_taken = |name: &str| points.contains_key(name) || kept.contains(name);
+    Ok(BackupInfo {
         name: free_name(created_millis, is_taken),
         description: description.to_owned(),
         is_recovery_point,
@@ -223,7 +225,7 @@ fn describe(
         esker_version: env!("CARGO_PKG_VERSION").to_owned(),
         new_bytes: 0,
         contents: capture.contents.clone(),
-    }
+    })
 }
 
 fn check_description(description: &str) -> Result<()> {
@@ -278,7 +280,7 @@ impl Db {
         let store = store(engine);
         store.sweep()?;
         let captured = capture(engine)?;
-        let mut info = describe(engine, description, &captured, false);
+        let mut info = describe(engine, description, &captured, false)?;
         let source = |meta: &TableMeta| table_path(&engine.directory, meta.number);
         let added = store.add(&mut info, engine.backups.how, source);
         drop(captured);
@@ -297,7 +299,7 @@ impl Db {
         check_description(description)?;
         let _one_at_a_time = engine.backups.lock.lock();
         let captured = capture(engine)?;
-        let info = describe(engine, description, &captured, true);
+        let info = describe(engine, description, &captured, true)?;
         recovery_point::add(engine, &info, captured)?;
         Ok(info)
     }
@@ -356,7 +358,7 @@ impl Db {
         engine.check_on_disk("backups")?;
         let _one_at_a_time = engine.backups.lock.lock();
         let store = store(engine);
-        if !store.contains(name) {
+        if !store.contains(name)? {
             return recovery_point::remove(engine, name);
         }
         store.remove(name)?;

@@ -111,8 +111,16 @@ impl<'a> BackupStore<'a> {
     }
 
     /// Whether there is a backup `name`, intact or not.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        is_name(name) && self.fs.metadata(&self.metadata_path(name)).is_ok()
+    pub(crate) fn contains(&self, name: &str) -> Result<bool> {
+        if !is_name(name) {
+            return Ok(false);
+        }
+        let path = self.metadata_path(name);
+        match self.fs.metadata(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look for a backup", &path, error)),
+        }
     }
 
     /// Keeps the tables that `info` names and then `info` itself. `source` says where a table is.

@@ -162,8 +162,12 @@ pub(crate) fn put_aside(fs: &dyn FileSystem, directory: &Path, path: &Path) -> R
     let name = path.file_name().unwrap_or_default();
     let mut target = lost.join(name);
     let mut attempt = 0;
-    while fs.metadata(&target).is_ok() {
-        attempt += 1;
+    loop {
+        match fs.metadata(&target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(put("look for a free name for", error)),
+            Ok(_) => attempt += 1,
+        }
         target = lost.join(format!("{}.{attempt}", name.to_string_lossy()));
     }
     fs.rename(path, &target)
