@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// The key of the default time to live: a reader that does not know it must not write here.
 const DEFAULT_TTL: u64 = 1;
+/// The key of the merge operator's name: who does not know it could fold operands with another one.
+const MERGE_OPERATOR: u64 = 13;
 
 macro_rules! keyspace_options {
     ($($(#[$doc:meta])* $number:literal $name:ident: $type:ty;)*) => {
@@ -41,6 +43,8 @@ macro_rules! keyspace_options {
         pub struct KeyspaceOptions {
             $($name: Option<$type>,)*
             default_ttl: Option<Option<Duration>>,
+            /// The name of the operator that operands were written with. The engine's to set.
+            merge_operator: Option<String>,
         }
 
         impl KeyspaceOptions {
@@ -73,6 +77,7 @@ macro_rules! keyspace_options {
                 Self {
                     $($name: self.$name.or(other.$name),)*
                     default_ttl: self.default_ttl.or(other.default_ttl),
+                    merge_operator: self.merge_operator.clone().or_else(|| other.merge_operator.clone()),
                 }
             }
 
@@ -81,6 +86,7 @@ macro_rules! keyspace_options {
                 KeyspaceSettings {
                     $($name: self.$name.unwrap_or_else(|| database.$name()),)*
                     default_ttl: self.default_ttl.unwrap_or_else(|| database.default_ttl()),
+                    merge_operator: self.merge_operator.clone(),
                 }
             }
 
@@ -114,6 +120,10 @@ macro_rules! keyspace_options {
                     put_varint(&mut out, $number << 1 | 1);
                     put_number(&mut out, value.to_word());
                 })*
+                if let Some(name) = &self.merge_operator {
+                    put_varint(&mut out, MERGE_OPERATOR << 1);
+                    put_bytes(&mut out, name.as_bytes());
+                }
                 out
             }
 
@@ -147,6 +157,7 @@ macro_rules! keyspace_options {
                             let known = value.to_word() == word;
                             options.$name = known.then_some(value);
                         })*
+                        MERGE_OPERATOR => options.merge_operator = Some(name_of(field)?),
                         _ if skippable => {}
                         _ => {
                             let sentence = format!(
@@ -166,6 +177,7 @@ macro_rules! keyspace_options {
         pub struct KeyspaceSettings {
             $($name: $type,)*
             default_ttl: Option<Duration>,
+            merge_operator: Option<String>,
         }
 
         impl KeyspaceSettings {
@@ -175,6 +187,11 @@ macro_rules! keyspace_options {
             /// The time to live of writes that name none.
             #[must_use]
             pub fn default_ttl(&self) -> Option<Duration> { self.default_ttl }
+
+            /// The name of the merge operator that the keyspace's operands were written with; `None`
+            /// before the first of them. Every open must give it this one.
+            #[must_use]
+            pub fn merge_operator(&self) -> Option<&str> { self.merge_operator.as_deref() }
         }
     };
 }
@@ -221,6 +238,14 @@ fn number_of(field: &[u8]) -> Result<u64> {
     }
 }
 
+fn name_of(field: &[u8]) -> Result<String> {
+    let name = std::str::from_utf8(field)
+        .ok()
+        .filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| Error::corruption("a merge operator's name is no text"))?;
+    Ok(name.to_string())
+}
+
 fn disagrees(
     keyspace: &str,
     option: &str,
@@ -236,6 +261,15 @@ fn disagrees(
 impl KeyspaceOptions {
     pub(crate) fn own_default_ttl(&self) -> Option<Option<Duration>> {
         self.default_ttl
+    }
+
+    pub(crate) fn own_merge_operator(&self) -> Option<&str> {
+        self.merge_operator.as_deref()
+    }
+
+    pub(crate) fn with_merge_operator(mut self, name: &str) -> Self {
+        self.merge_operator = Some(name.to_string());
+        self
     }
 
     pub(crate) fn own_write_buffer_bytes(&self) -> Option<usize> {
@@ -314,6 +348,7 @@ mod tests {
             .size_ratio(8)
             .tier_runs(6)
             .default_ttl(Duration::from_millis(1500))
+            .with_merge_operator("esker.counter")
     }
 
     #[test]
