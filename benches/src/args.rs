@@ -90,6 +90,9 @@ pub struct Args {
     /// How tables are merged [default: the engine's]
     #[arg(long)]
     pub compaction_shape: Option<CompactionShape>,
+    /// Values of so many bytes or more are kept apart from their keys; 0: none [default: the engine's]
+    #[arg(long, value_parser = parse_bytes)]
+    pub value_separation: Option<u64>,
     /// Block compression
     #[arg(long, default_value = "lz4")]
     pub compression: Compression,
@@ -235,6 +238,7 @@ impl Config {
                 compression: args.compression,
                 filter_bits_per_key: args.bloom_bits,
                 compaction_shape: args.compaction_shape,
+                value_separation_bytes: args.value_separation,
                 durability,
             },
             dies_at_end: args.die_at_end,

@@ -63,6 +63,9 @@ pub struct EngineSettings {
     pub filter_bits_per_key: f64,
     /// The shape of the tree.
     pub compaction_shape: Option<CompactionShape>,
+    /// Values of so many bytes or more are kept apart from their keys; 0: none.
+    #[serde(default)]
+    pub value_separation_bytes: Option<u64>,
     /// What writes survive unless a verb says otherwise.
     pub durability: Durability,
 }

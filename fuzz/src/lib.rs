@@ -12,6 +12,7 @@ mod range_tombstones;
 mod table;
 mod table_parts;
 mod tuple;
+mod value_pointer;
 mod version_edit;
 mod wal_reader;
 mod write_batch;
@@ -22,6 +23,7 @@ pub use range_tombstones::range_tombstones;
 pub use table::table;
 pub use table_parts::{block, filter, footer, index, properties};
 pub use tuple::tuple;
+pub use value_pointer::value_pointer;
 pub use version_edit::{manifest_recovery, version_edit};
 pub use wal_reader::wal_reader;
 pub use write_batch::write_batch;
@@ -42,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     ("range_tombstones", range_tombstones),
     ("table", table),
     ("tuple", tuple),
+    ("value_pointer", value_pointer),
     ("version_edit", version_edit),
     ("wal_reader", wal_reader),
     ("write_batch", write_batch),

@@ -30,6 +30,10 @@ fn options(settings: &EngineSettings) -> Options {
     if let Some(bytes) = settings.write_buffer_bytes {
         options = options.write_buffer_bytes(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
+    if let Some(bytes) = settings.value_separation_bytes {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        options = options.value_separation_threshold_bytes(bytes);
+    }
     if let Some(shape) = settings.compaction_shape {
         options = options.compaction_shape(match shape {
             CompactionShape::Leveled => esker::CompactionShape::Leveled,

@@ -200,6 +200,8 @@ fn arguments_of(written: &Config) -> Vec<String> {
     arguments.extend(written.key_size.map(|bytes| format!("--key_size={bytes}")));
     let buffer = engine.write_buffer_bytes;
     arguments.extend(buffer.map(|bytes| format!("--write_buffer_size={bytes}")));
+    let apart = engine.value_separation_bytes;
+    arguments.extend(apart.map(|bytes| format!("--value_separation={bytes}")));
     let shape = engine.compaction_shape.as_ref();
     arguments.extend(shape.map(|shape| format!("--compaction_shape={}", name_of(shape))));
     arguments

@@ -33,10 +33,12 @@ pub enum ValueKind {
     RangeDelete = 5,
     /// An operand for the keyspace's merge operator: it changes the value beneath.
     MergeOperand = 6,
-    /// The value lives in a value log (reserved).
+    /// The value lies in a value table ([`ValuePointer`](crate::value_pointer::ValuePointer)).
     ValuePointer = 7,
     /// An entry of a secondary index (reserved).
     IndexEntry = 8,
+    /// As `ValuePointer`, behind 8 bytes of expiry as those of `ValueWithExpiry`.
+    ValuePointerWithExpiry = 9,
 }
 
 impl ValueKind {
@@ -53,8 +55,36 @@ impl ValueKind {
             6 => Self::MergeOperand,
             7 => Self::ValuePointer,
             8 => Self::IndexEntry,
+            9 => Self::ValuePointerWithExpiry,
             _ => return None,
         })
+    }
+
+    /// Whether the stored bytes begin with an expiry.
+    #[must_use]
+    #[inline]
+    pub fn expires(self) -> bool {
+        matches!(self, Self::ValueWithExpiry | Self::ValuePointerWithExpiry)
+    }
+
+    /// Whether the value lies elsewhere.
+    #[must_use]
+    #[inline]
+    pub fn is_pointer(self) -> bool {
+        matches!(self, Self::ValuePointer | Self::ValuePointerWithExpiry)
+    }
+
+    /// The kind of a pointer to a value of this kind, and the kind of what a pointer of this kind
+    /// points to; others stay what they are.
+    #[must_use]
+    pub fn across_pointer(self) -> Self {
+        match self {
+            Self::Value => Self::ValuePointer,
+            Self::ValueWithExpiry => Self::ValuePointerWithExpiry,
+            Self::ValuePointer => Self::Value,
+            Self::ValuePointerWithExpiry => Self::ValueWithExpiry,
+            other => other,
+        }
     }
 }
 
@@ -102,6 +132,13 @@ impl Trailer {
     #[inline]
     pub const fn sequence(self) -> SequenceNumber {
         self.0 >> 8
+    }
+
+    /// The same sequence number with another kind.
+    #[must_use]
+    #[inline]
+    pub const fn with_kind(self, kind: ValueKind) -> Self {
+        Self(self.0 & !0xff | kind as u64)
     }
 
     /// The kind; `None` where the byte is none that this version knows.
@@ -180,7 +217,7 @@ mod tests {
             if let Some(kind) = ValueKind::from_byte(byte) {
                 assert_eq!(kind as u8, byte);
             } else {
-                assert!(byte == 0 || byte > 8);
+                assert!(byte == 0 || byte > 9);
             }
         }
     }

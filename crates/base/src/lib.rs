@@ -19,6 +19,7 @@ pub mod operand_chain;
 pub mod range_tombstone;
 pub mod sync;
 pub mod table_meta;
+pub mod value_pointer;
 pub mod write_batch;
 
 pub use error::{Error, ErrorKind, Result};

@@ -16,3 +16,5 @@ pub const MAX_LEVELS: usize = 8;
 pub const MAX_KEYSPACE_NAME_BYTES: usize = 255;
 /// The largest block of a table before compression, bytes (a single larger entry makes its own).
 pub const MAX_BLOCK_BYTES: usize = MAX_KEY_BYTES + MAX_VALUE_BYTES + (1 << 16);
+/// Stands in the place of a level where a table is one of values: no level has this number.
+pub const VALUE_LEVEL: usize = 255;

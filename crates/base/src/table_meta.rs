@@ -2,9 +2,11 @@
 //!
 //! Invariant (I7): written once when the table is finished, and true of its bytes for ever.
 
+use crate::coding::{Decoder, put_varint};
 use crate::filename::FileNumber;
 use crate::internal_key::SequenceNumber;
 use crate::key_bounds::KeyBounds;
+use crate::{Error, Result};
 
 /// The description of one immutable table.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -42,6 +44,56 @@ pub struct TableMeta {
     pub ingested_sequence: SequenceNumber,
     /// xxh3 of the whole file.
     pub checksum: u64,
+    /// What its pointers point to: one entry for each value table, ascending by number.
+    pub value_refs: Vec<ValueRef>,
+}
+
+/// What the pointers of one table need of one value table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ValueRef {
+    /// The value table.
+    pub number: FileNumber,
+    /// Pointers to it, each to another record.
+    pub records: u64,
+    /// Bytes of the values that they point to, as users see them.
+    pub bytes: u64,
+}
+
+impl ValueRef {
+    /// The bytes of a list, as manifests and tables keep it: three varints for each.
+    #[must_use]
+    pub fn encode_all(refs: &[Self]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for one in refs {
+            for number in [one.number, one.records, one.bytes] {
+                put_varint(&mut out, number);
+            }
+        }
+        out
+    }
+
+    /// Reads what [`ValueRef::encode_all`] wrote.
+    ///
+    /// # Errors
+    /// [`Corruption`](crate::ErrorKind::Corruption): numbers must ascend, and each must be needed.
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>> {
+        let mut refs: Vec<Self> = Vec::new();
+        let mut decoder = Decoder::new(bytes);
+        while !decoder.is_empty() {
+            let one = Self {
+                number: decoder.varint()?,
+                records: decoder.varint()?,
+                bytes: decoder.varint()?,
+            };
+            if one.records == 0 || refs.last().is_some_and(|last| last.number >= one.number) {
+                return Err(Error::corruption(
+                    "what a table's pointers need makes no sense",
+                ));
+            }
+            refs.push(one);
+        }
+        Ok(refs)
+    }
 }
 
 impl TableMeta {

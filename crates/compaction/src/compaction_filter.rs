@@ -89,6 +89,10 @@ impl<'a> Filters<'a> {
 }
 
 impl ValueFilter for Filters<'_> {
+    fn wants_values(&self) -> bool {
+        self.rules.filter.is_some()
+    }
+
     #[inline]
     fn judge(&mut self, user_key: &[u8], trailer: Trailer, value: &[u8]) -> Verdict {
         let verdict = self.expiry.judge(user_key, trailer, value);

@@ -45,12 +45,12 @@ pub fn flush<I: InternalIterator>(
             older,
             cut: CutRules::default(),
         };
-        let (tables, retention) = write_part(context, &created, part, source)?;
+        let (written, retention) = write_part(context, &created, part, source)?;
         let stats = JobStats {
             retention,
             ..JobStats::default()
         };
-        finish_tables(context, tables, stats)
+        finish_tables(context, written, stats)
     })?;
     created.keep();
     tracing::info!(

@@ -5,20 +5,22 @@
 //! on an error, a panic or a cancellation no output file is left. Memory is inputs times a block
 //! and read-ahead, whatever the tables hold. Called by db's background work.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use esker_base::filename::FileNumber;
 use esker_base::iterator::InternalIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result};
 use esker_manifest::Version;
-use esker_sstable::TableHandle;
+use esker_sstable::{TableHandle, ValueTables};
 
 use crate::compaction_filter::Filters;
 use crate::executor::guarded;
 use crate::job_context::{CreatedFiles, JobContext};
 use crate::older_tables::OlderTables;
-use crate::output::{CutRules, OutputWriter};
+use crate::output::{CutRules, OutputWriter, Written};
 use crate::plan::{OutputRun, Plan, PlanKind};
 use crate::retention::{JobTombstones, Retention, RetentionRules, RetentionStats};
 use crate::subcompaction;
@@ -31,10 +33,19 @@ const RECORDS_PER_CHECK: u32 = 64;
 pub struct JobOutput {
     /// The new tables, ascending and disjoint.
     pub tables: Vec<Arc<TableMeta>>,
+    /// New tables of values that pointers in the tables point to; they enter a version together.
+    pub values: Vec<Arc<TableMeta>>,
     /// The same, open: hold them until the version that lists them is in use.
     pub handles: Vec<Arc<TableHandle>>,
     /// What was done.
     pub stats: JobStats,
+}
+
+impl JobOutput {
+    /// All new tables, those of values included.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<TableMeta>> {
+        self.values.iter().chain(&self.tables)
+    }
 }
 
 /// What a job did.
@@ -69,7 +80,7 @@ pub(crate) fn write_part<I: InternalIterator>(
     created: &CreatedFiles,
     part: Part<'_>,
     source: I,
-) -> Result<(Vec<Arc<TableMeta>>, RetentionStats)> {
+) -> Result<(Written, RetentionStats)> {
     let Part {
         level,
         start,
@@ -79,9 +90,9 @@ pub(crate) fn write_part<I: InternalIterator>(
         older,
         cut,
     } = part;
+    let mut output = OutputWriter::new(context, level, created, &tombstones.kept, cut, start);
     let filter = Filters::new(rules);
     let mut records = Retention::new(source, end, rules, tombstones, older, filter);
-    let mut output = OutputWriter::new(context, level, created, &tombstones.kept, cut, start);
     let mut until_check = 0;
     while records.advance()? {
         if until_check == 0 {
@@ -103,16 +114,17 @@ pub(crate) fn write_part<I: InternalIterator>(
 /// Makes finished tables fit for an edit: directory synced, each opened again.
 pub(crate) fn finish_tables(
     context: &JobContext,
-    tables: Vec<Arc<TableMeta>>,
+    written: Written,
     mut stats: JobStats,
 ) -> Result<JobOutput> {
-    if !tables.is_empty() {
+    let Written { tables, values } = written;
+    if !tables.is_empty() || !values.is_empty() {
         let directory = &context.directory;
         let synced = context.fs.sync_dir(directory);
         synced.map_err(|error| Error::io("sync the directory", directory, error))?;
     }
     let mut handles = Vec::with_capacity(tables.len());
-    for meta in &tables {
+    for meta in values.iter().chain(&tables) {
         let handle = context.tables.handle(Arc::clone(meta));
         handle.table()?;
         handles.push(handle);
@@ -121,6 +133,7 @@ pub(crate) fn finish_tables(
     stats.parts = stats.parts.max(1);
     Ok(JobOutput {
         tables,
+        values,
         handles,
         stats,
     })
@@ -154,8 +167,8 @@ pub fn run(
     let created = Arc::new(CreatedFiles::new(context));
     let output = guarded(|| {
         let merge = Merge::prepare(context, plan, version, rules, &created)?;
-        let (tables, stats) = subcompaction::run(merge)?;
-        finish_tables(context, tables, stats)
+        let (written, stats) = subcompaction::run(merge)?;
+        finish_tables(context, written, stats)
     })?;
     created.keep();
     tracing::info!(
@@ -205,19 +218,30 @@ impl Merge {
         }
         let all = FragmentedTombstones::merge(&lists);
         let older = OlderTables::below(plan, version);
+        let mut rules = rules.clone();
+        let values = version.values.tables.iter().map(open);
+        rules.values = ValueTables::new(values, version.values.lost.clone());
+        rules.emptied = emptied(context, version);
         let kept = rules.retain_tombstones(&all, &older);
         Ok(Self {
             context: context.clone(),
             inputs,
             input_bytes: plan.input_bytes(),
             level: plan.output_level,
-            rules: rules.clone(),
+            rules,
             tombstones: JobTombstones { all, kept },
             older,
             cut: cut_rules(plan, version, context.target_file_bytes),
             created: Arc::clone(created),
         })
     }
+}
+
+/// The value tables that are garbage to such a part that what is needed of them is to leave them.
+fn emptied(context: &JobContext, version: &Version) -> Arc<HashSet<FileNumber>> {
+    let uses = version.value_uses().into_iter();
+    let worth = uses.filter(|one| one.garbage_share() > context.value_garbage_ratio);
+    Arc::new(worth.map(|one| one.meta.number).collect())
 }
 
 /// The nearest single run below the output is what it will be merged into one day. A new run of a

@@ -42,6 +42,10 @@ pub struct JobContext {
     /// What the tables say of where they come from; their place among those of the same job is
     /// filled in.
     pub origin: Option<Arc<Origin>>,
+    /// Values of so many bytes or more go into tables of values; `None`: none does.
+    pub value_threshold_bytes: Option<usize>,
+    /// Values that are still needed leave a value table of which a larger share is garbage.
+    pub value_garbage_ratio: f64,
 }
 
 impl std::fmt::Debug for JobContext {

@@ -28,6 +28,7 @@ pub mod shape;
 #[cfg(test)]
 mod simulation;
 mod subcompaction;
+mod value_output;
 #[cfg(test)]
 mod vec_iter;
 

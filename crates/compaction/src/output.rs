@@ -18,6 +18,7 @@ use esker_base::{Result, Trailer};
 use esker_sstable::{Origin, TableOptions, TableWriter};
 
 use crate::job_context::{CreatedFiles, JobContext};
+use crate::value_output::ValueOutput;
 
 /// Bytes of the level below that one table may overlap, in target sizes.
 const MAX_OVERLAPPED_TARGETS: u64 = 10;
@@ -53,6 +54,13 @@ impl Overlapped {
     }
 }
 
+/// What was written: tables, and tables of the values that they point to.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) tables: Vec<Arc<TableMeta>>,
+    pub(crate) values: Vec<Arc<TableMeta>>,
+}
+
 /// Writes tables one after the other. Dropped before [`OutputWriter::finish`] it leaves an
 /// unfinished file, which [`CreatedFiles`] removes.
 pub(crate) struct OutputWriter<'a> {
@@ -67,6 +75,7 @@ pub(crate) struct OutputWriter<'a> {
     /// The number of the first table.
     first: Option<FileNumber>,
     finished: Vec<Arc<TableMeta>>,
+    values: ValueOutput<'a>,
 }
 
 impl<'a> OutputWriter<'a> {
@@ -94,6 +103,7 @@ impl<'a> OutputWriter<'a> {
             current: None,
             first: None,
             finished: Vec::new(),
+            values: ValueOutput::new(context, level, created),
         }
     }
 
@@ -108,6 +118,14 @@ impl<'a> OutputWriter<'a> {
         if starts_key {
             self.cut_before(key)?;
         }
+        if self.values.takes(trailer, value) {
+            let (trailer, pointer) = self.values.add(key, trailer, value)?;
+            return self.add_to_table(key, trailer, &pointer);
+        }
+        self.add_to_table(key, trailer, value)
+    }
+
+    fn add_to_table(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
         match &mut self.current {
             Some(writer) => writer.add(key, trailer, value),
             None => self.begin()?.add(key, trailer, value),
@@ -159,6 +177,8 @@ impl<'a> OutputWriter<'a> {
                 ..origin.as_ref().clone()
             });
         }
+        // Where there is no manifest a whole table must not point to what was never durable.
+        self.values.settle()?;
         let meta = writer.finish(self.context.clock.now_millis())?;
         self.finished.push(Arc::new(meta));
         Ok(())
@@ -166,11 +186,14 @@ impl<'a> OutputWriter<'a> {
 
     /// Ends the last table before `end` (empty: no end) and returns all, ascending. Tombstones
     /// that no record was near get a table of their own.
-    pub(crate) fn finish(mut self, end: &[u8]) -> Result<Vec<Arc<TableMeta>>> {
+    pub(crate) fn finish(mut self, end: &[u8]) -> Result<Written> {
         if self.current.is_none() && !self.tombstones.clipped(&self.span_start, end).is_empty() {
             self.begin()?;
         }
         self.end_table(end, true)?;
-        Ok(self.finished)
+        Ok(Written {
+            tables: self.finished,
+            values: self.values.into_finished(),
+        })
     }
 }

@@ -24,6 +24,7 @@ use crate::shape::{CompactionShape, Layout, ShapeOptions};
 mod garbage;
 mod levels;
 mod requested;
+mod values;
 
 pub use requested::{RangePick, pick_range};
 
@@ -69,6 +70,7 @@ pub fn pick(input: &PickInput<'_>) -> Option<Plan> {
         .or_else(|| picker.pick_by_score())
         .or_else(|| picker.pick_overwritten())
         .or_else(|| garbage::pick_garbage(&picker))
+        .or_else(|| values::pick_emptied(&picker))
 }
 
 /// About how many bytes compactions still have to write until the shape is kept: what is over in
@@ -177,11 +179,26 @@ impl<'a> Picker<'a> {
     /// Merges downwards while the tables that overlap something older outweigh those that do not:
     /// then most of what they overlap is presumably overwritten.
     fn pick_overwritten(&self) -> Option<Plan> {
+        self.pick_heavy(&|table| table.file_bytes, self.options.space_amplification)
+            .or_else(|| {
+                // Merging pointers costs little, and frees what is large.
+                let ratio = self.options.value_garbage_ratio;
+                let has_values = !self.version.values.tables.is_empty();
+                has_values.then(|| self.pick_heavy(&values::needed_bytes, ratio))?
+            })
+    }
+
+    /// As [`Picker::pick_overwritten`], with tables as heavy as `weight` says and as much above as
+    /// `amplification` allows.
+    fn pick_heavy(&self, weight: &dyn Fn(&TableMeta) -> u64, amplification: f64) -> Option<Plan> {
+        let weight_of = |run: &Run| -> u64 { run.tables.iter().map(|table| weight(table)).sum() };
         let runs: Vec<_> = self.version.runs_newest_first().collect();
         let (oldest_level, oldest) = *runs.last()?;
-        let allowed = |ground: u64| ground as f64 * self.options.space_amplification;
+        let allowed = |ground: u64| ground as f64 * amplification;
+        let all: u64 = runs.iter().map(|(_, run)| weight_of(run)).sum();
+        let oldest_weight = weight_of(oldest);
         // The oldest run overlaps nothing older: mostly this settles it without looking further.
-        if self.version.total_bytes() - oldest.bytes() <= allowed(oldest.bytes()) as u64 {
+        if all - oldest_weight <= allowed(oldest_weight) as u64 {
             return None;
         }
         let mut above = vec![0_u64; self.version.levels.len()];
@@ -192,12 +209,12 @@ impl<'a> Picker<'a> {
                     .iter()
                     .any(|(_, run)| !run.overlapping(&table.bounds).is_empty())
                 {
-                    above[*level] += table.file_bytes;
+                    above[*level] += weight(table);
                 }
             }
         }
         let total: u64 = above.iter().sum();
-        if total as f64 <= allowed(self.version.total_bytes() - total) {
+        if total as f64 <= allowed(all - total) {
             return None;
         }
         if self.options.shape == CompactionShape::Tiered {

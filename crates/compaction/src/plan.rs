@@ -35,6 +35,8 @@ pub enum Reason {
     Overwritten,
     /// Tombstones and expired records are worth clearing away.
     Garbage,
+    /// What is still needed of a value table leaves it, so that it can go.
+    Values,
     /// Somebody asked for the range to be compacted.
     Requested,
 }

@@ -1,4 +1,6 @@
-//! Which records survive a merge: an iterator adapter over the merged inputs, without I/O.
+//! Which records survive a merge: an iterator adapter over the merged inputs, without I/O but for
+//! values that are kept apart, where a merge operator or an owner's filter wants them or they are to
+//! leave their table.
 //!
 //! Snapshots cut the sequence numbers into *stripes*: two records of a key in the same stripe are
 //! told apart by nobody, so only the newer matters. Per key and stripe retention keeps the newest
@@ -15,12 +17,16 @@
 //!
 //! Called by flush and by every part of a compaction.
 
+use esker_base::filename::FileNumber;
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::iterator::InternalIterator;
 use esker_base::key_bounds::{KeyBounds, end_is_above};
 use esker_base::merge_operator::MergeOperator;
 use esker_base::range_tombstone::{FragmentedTombstones, RangeTombstone};
+use esker_base::value_pointer::ValuePointer;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
+use esker_sstable::ValueTables;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::compaction_filter::OwnersFilter;
@@ -42,6 +48,10 @@ pub struct RetentionRules {
     pub operator: Option<Arc<dyn MergeOperator>>,
     /// What the keyspace's owner lets merges drop or change.
     pub filter: Option<OwnersFilter>,
+    /// Where values lie that are kept apart.
+    pub values: ValueTables,
+    /// The value tables that values are to leave.
+    pub emptied: Arc<HashSet<FileNumber>>,
 }
 
 impl RetentionRules {
@@ -105,6 +115,12 @@ pub enum Verdict {
 /// stripe. [`Expiry`] is the one filter that every merge has; a keyspace's owner may add another
 /// ([`OwnersFilter`]).
 pub trait ValueFilter {
+    /// Whether it looks at more of values than their expiries, so that those that are kept apart must
+    /// be brought to it.
+    fn wants_values(&self) -> bool {
+        false
+    }
+
     /// What becomes of this value; `value` is as stored.
     fn judge(&mut self, user_key: &[u8], trailer: Trailer, value: &[u8]) -> Verdict;
 }
@@ -119,7 +135,7 @@ pub struct Expiry {
 impl ValueFilter for Expiry {
     #[inline]
     fn judge(&mut self, _user_key: &[u8], trailer: Trailer, value: &[u8]) -> Verdict {
-        if trailer.kind() != Some(ValueKind::ValueWithExpiry) {
+        if !trailer.kind().is_some_and(ValueKind::expires) {
             return Verdict::Keep;
         }
         // A value too short for its expiry is damage for a reader to report, not for us to drop.
@@ -273,6 +289,8 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
             Some(
                 kind @ (ValueKind::Value
                 | ValueKind::ValueWithExpiry
+                | ValueKind::ValuePointer
+                | ValueKind::ValuePointerWithExpiry
                 | ValueKind::Tombstone
                 | ValueKind::MergeOperand),
             ) => kind,
@@ -291,13 +309,16 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
         match kind {
             ValueKind::Tombstone => Ok(self.tombstone_stays(stripe)),
             ValueKind::MergeOperand => self.merge_operands(stripe),
-            _ => Ok(self.value_stays(stripe)),
+            _ => self.value_stays(stripe),
         }
     }
 
     /// Whether the value stays, or a tombstone in its place.
     #[inline]
-    fn value_stays(&mut self, stripe: usize) -> bool {
+    fn value_stays(&mut self, stripe: usize) -> Result<bool> {
+        if self.trailer.kind().is_some_and(ValueKind::is_pointer) && !self.pointer_stays()? {
+            return Ok(self.removed(stripe));
+        }
         let stored = match &self.replaced {
             Some(value) => value,
             None => self.source.value(),
@@ -305,15 +326,44 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
         match self.filter.judge(&self.key, self.trailer, stored) {
             Verdict::Keep => {}
             Verdict::Replace(value) => self.replaced = Some(value),
-            Verdict::Remove => {
-                self.stats.removed += 1;
-                self.replaced = Some(Vec::new());
-                self.trailer = Trailer::new(self.trailer.sequence(), ValueKind::Tombstone);
-                return self.tombstone_stays(stripe);
-            }
+            Verdict::Remove => return Ok(self.removed(stripe)),
         }
         self.forget_sequence(stripe);
-        true
+        Ok(true)
+    }
+
+    /// A tombstone takes the value's place; whether that stays.
+    fn removed(&mut self, stripe: usize) -> bool {
+        self.stats.removed += 1;
+        self.replaced = Some(Vec::new());
+        self.trailer = self.trailer.with_kind(ValueKind::Tombstone);
+        self.tombstone_stays(stripe)
+    }
+
+    /// Whether the value that the source's pointer points to is still there: not where its table was
+    /// given up. Where somebody wants to see the value, or it is to leave its table, it takes the
+    /// pointer's place.
+    #[cold]
+    fn pointer_stays(&mut self) -> Result<bool> {
+        let (trailer, stored) = (self.trailer, self.source.value());
+        let Some(kind) = trailer.kind() else {
+            return Ok(true);
+        };
+        let (expiry, pointer) = ValuePointer::of_stored(kind, stored)?;
+        let values = &self.rules.values;
+        if values.is_lost(pointer.number) {
+            return Ok(false);
+        }
+        if expiry.is_some_and(|expiry| expiry <= self.rules.now_millis) {
+            // The filter will say so without the value.
+            return Ok(true);
+        }
+        let is_wanted = self.filter.wants_values() || self.rules.emptied.contains(&pointer.number);
+        if is_wanted && let Some((kind, value)) = values.restored(&self.key, kind, stored)? {
+            self.trailer = trailer.with_kind(kind);
+            self.replaced = Some(value);
+        }
+        Ok(true)
     }
 
     fn tombstone_stays(&mut self, stripe: usize) -> bool {

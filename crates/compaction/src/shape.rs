@@ -57,6 +57,9 @@ pub struct ShapeOptions {
     /// Tables that come into this level or a deeper one from above it are rewritten even where
     /// moving them would do: their compression differs. 0: never.
     pub recompress_from_level: usize,
+    /// Values that are kept apart move on where a larger share of their table is garbage; and as much
+    /// of them, by bytes, may lie above older ones that they presumably replace.
+    pub value_garbage_ratio: f64,
 }
 
 impl Default for ShapeOptions {
@@ -73,6 +76,7 @@ impl Default for ShapeOptions {
             space_amplification: 2.0,
             max_merge_bytes: 25 * (64 << 20),
             recompress_from_level: 0,
+            value_garbage_ratio: 0.5,
         }
     }
 }
@@ -91,6 +95,7 @@ impl ShapeOptions {
             max_levels: self.max_levels.clamp(2, MAX_LEVELS),
             garbage_ratio: positive(self.garbage_ratio, 0.25),
             space_amplification: positive(self.space_amplification, 2.0),
+            value_garbage_ratio: positive(self.value_garbage_ratio, 0.5),
             ..self.clone()
         }
     }

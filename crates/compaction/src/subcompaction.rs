@@ -12,22 +12,22 @@ use std::sync::Arc;
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::iterator::InternalIterator;
 use esker_base::merging_iterator::MergingIterator;
-use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result, Trailer};
 use esker_sstable::{FillCache, LevelIter, TableHandle};
 use parking_lot::Mutex;
 
 use crate::executor::{Job, guarded};
 use crate::job::{JobStats, Merge, Part, write_part};
+use crate::output::Written;
 use crate::retention::{JobTombstones, RetentionStats};
 
 /// Samples that each part should be cut from: more make the parts more equal.
 const SAMPLES_PER_PART: u64 = 16;
 
-type PartOutput = (Vec<Arc<TableMeta>>, RetentionStats);
+type PartOutput = (Written, RetentionStats);
 
 /// Runs the merge in as many parts as it is worth and as its context allows.
-pub(crate) fn run(merge: Merge) -> Result<(Vec<Arc<TableMeta>>, JobStats)> {
+pub(crate) fn run(merge: Merge) -> Result<(Written, JobStats)> {
     let worth = merge.input_bytes / merge.context.target_file_bytes.max(1);
     let parts = worth.clamp(1, merge.context.max_subcompactions.max(1) as u64);
     let cuts = cut_keys(&merge, parts)?;
@@ -36,12 +36,13 @@ pub(crate) fn run(merge: Merge) -> Result<(Vec<Arc<TableMeta>>, JobStats)> {
         parts: cuts.len() + 1,
         ..JobStats::default()
     };
-    let mut tables = Vec::new();
+    let mut written = Written::default();
     for (mut part, retention) in run_parts(merge, cuts)? {
-        tables.append(&mut part);
+        written.tables.append(&mut part.tables);
+        written.values.append(&mut part.values);
         stats.retention.add(&retention);
     }
-    Ok((tables, stats))
+    Ok((written, stats))
 }
 
 /// Runs one part per range between `cuts`, and collects what they made, in key order.

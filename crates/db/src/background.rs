@@ -10,7 +10,6 @@
 use crate::engine::{Engine, closed};
 use esker_base::filename::FileNumber;
 use esker_base::sync::{Condvar, Mutex};
-use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result};
 use esker_manifest::{KeyspaceEdit, VersionEdit};
@@ -194,12 +193,11 @@ impl Engine {
     pub(crate) fn apply_or_give_up(
         &self,
         edit: KeyspaceEdit,
-        made: &[Arc<TableMeta>],
+        made: impl IntoIterator<Item = FileNumber>,
     ) -> Result<()> {
         let applied = self.apply(edit);
         if applied.is_err() {
-            self.given_up
-                .note_tables(made.iter().map(|meta| meta.number));
+            self.given_up.note_tables(made);
         }
         applied
     }

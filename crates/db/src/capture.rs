@@ -27,6 +27,14 @@ pub(crate) struct Capture {
     pub(crate) tables: Vec<Arc<LiveTable>>,
 }
 
+/// What memtables held, in tables of the capture's own.
+#[derive(Default)]
+struct Tail {
+    values: Vec<Arc<TableMeta>>,
+    tables: Vec<Arc<TableMeta>>,
+    held: Vec<Arc<LiveTable>>,
+}
+
 /// Captures the database as it is now.
 pub(crate) fn capture(engine: &Arc<Engine>) -> Result<Capture> {
     engine.flush_all()?;
@@ -59,7 +67,7 @@ pub(crate) fn capture(engine: &Arc<Engine>) -> Result<Capture> {
     let mut wrote = false;
     for (state, view) in &views {
         let tail = write_tail(engine, state, view, sequence)?;
-        wrote |= !tail.is_empty();
+        wrote |= !tail.tables.is_empty();
         capture.add(engine, state, view, tail);
     }
     if wrote {
@@ -83,9 +91,9 @@ fn write_tail(
     state: &KeyspaceState,
     view: &SuperVersion,
     sequence: SequenceNumber,
-) -> Result<Vec<Arc<LiveTable>>> {
+) -> Result<Tail> {
     if view.sealed.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Tail::default());
     }
     let memtables = view.sealed.iter().map(|buffer| &buffer.memtable);
     let lists: Vec<FragmentedTombstones> = memtables
@@ -105,32 +113,30 @@ fn write_tail(
         FragmentedTombstones::merge(&lists),
         &rules,
     )?;
-    let held: Vec<_> = output
-        .tables
-        .iter()
-        .map(|meta| engine.tables.get(meta))
-        .collect();
+    let held = output.all().map(|meta| engine.tables.get(meta)).collect();
     // They go with whoever holds them last: the capture, or the recovery point made of it.
-    engine
-        .tables
-        .retire(output.tables.iter().map(|meta| meta.number));
-    Ok(held)
+    engine.tables.retire(output.all().map(|meta| meta.number));
+    Ok(Tail {
+        values: output.values,
+        tables: output.tables,
+        held,
+    })
 }
 
 impl Capture {
-    fn add(
-        &mut self,
-        engine: &Engine,
-        state: &KeyspaceState,
-        view: &SuperVersion,
-        tail: Vec<Arc<LiveTable>>,
-    ) {
+    fn add(&mut self, engine: &Engine, state: &KeyspaceState, view: &SuperVersion, tail: Tail) {
         let mut edit = KeyspaceEdit {
             id: state.id,
             create: Some((state.name.clone(), state.own_options().encode())),
             flushed_sequence: Some(self.sequence),
             ..KeyspaceEdit::default()
         };
+        // Values are of no run, and come before what points to them.
+        for meta in &view.version.values.tables {
+            self.tables.push(engine.tables.get(meta));
+            edit.added.push(AddedTable::of_values(Arc::clone(meta)));
+        }
+        edit.lost_values.extend(&view.version.values.lost);
         // Oldest first, because each run that an edit creates becomes the newest of its level.
         for (level, run) in view.version.runs_newest_first().rev() {
             for meta in &run.tables {
@@ -139,11 +145,13 @@ impl Capture {
                     .push(placed(level, RunPlacement::Created(run.id), meta));
             }
         }
-        if !tail.is_empty() {
+        if !tail.tables.is_empty() {
             let run = RunPlacement::Created(engine.versions.new_file_number());
-            let metas = tail.iter().map(|table| table.handle.meta());
-            edit.added.extend(metas.map(|meta| placed(0, run, meta)));
-            self.tables.extend(tail);
+            let values = tail.values.iter().cloned();
+            edit.added.extend(values.map(AddedTable::of_values));
+            let tables = tail.tables.iter();
+            edit.added.extend(tables.map(|meta| placed(0, run, meta)));
+            self.tables.extend(tail.held);
         }
         self.contents.keyspaces.push(edit);
     }

@@ -318,10 +318,10 @@ fn for_expired_keys(
     while merge.valid() {
         let (key, trailer) = (merge.user_key(), merge.trailer());
         let seen = expired.last().is_some_and(|last| last == key);
-        let has_expired = trailer.kind() == Some(ValueKind::ValueWithExpiry)
+        let has_expired = trailer.kind().is_some_and(ValueKind::expires)
             && split_expiry(merge.value()).is_some_and(|(expiry, _)| expiry <= span.until);
         if !seen && has_expired && trailer.sequence() <= sequence {
-            let newest = read::find(&view, key, sequence)?;
+            let newest = read::find_stored(&view, key, sequence)?;
             if newest.is_some_and(|found| found.trailer() == trailer) {
                 expired.push(key.to_vec());
             }

@@ -16,8 +16,8 @@ use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{ErrorKind, Result};
 use esker_compaction::executor::guarded;
-use esker_compaction::{Lane, PickInput, Plan, PlanKind, RangePick, pick, pick_range};
-use esker_manifest::{KeyspaceEdit, Version};
+use esker_compaction::{JobOutput, Lane, PickInput, Plan, PlanKind, RangePick, pick, pick_range};
+use esker_manifest::{AddedTable, KeyspaceEdit, Version};
 use esker_sstable::Making;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -121,7 +121,7 @@ impl Engine {
         let current = self.versions.current(keyspace.id).unwrap_or_default();
         if !names_inputs(&current, plan) {
             // Dropped or restored meanwhile: nothing will ever name what was written.
-            let written = outputs.iter().flat_map(|output| &output.tables);
+            let written = outputs.iter().flat_map(JobOutput::all);
             self.tables.retire(written.map(|meta| meta.number));
             return Ok(());
         }
@@ -129,7 +129,12 @@ impl Engine {
             Some(output) => Some(plan.edit(&current, &output.tables)),
             None => plan.edit_without_job(&current),
         };
-        let Some(edit) = edit else { return Ok(()) };
+        let Some(mut edit) = edit else { return Ok(()) };
+        let values = outputs
+            .iter()
+            .flat_map(|output| output.values.iter().cloned());
+        edit.added.extend(values.map(AddedTable::of_values));
+        edit.removed.extend(current.values_unneeded_after(&edit));
         let kept: HashSet<_> = edit.added.iter().map(|added| added.meta.number).collect();
         let gone: Vec<_> = edit
             .removed
@@ -141,8 +146,8 @@ impl Engine {
             id: keyspace.id,
             ..edit
         };
-        let made = outputs.as_ref().map_or(&[][..], |output| &output.tables);
-        self.apply_or_give_up(edit, made)?;
+        let made = outputs.iter().flat_map(JobOutput::all);
+        self.apply_or_give_up(edit, made.map(|meta| meta.number))?;
         if outputs.is_some() {
             self.job_is_done(&jobs);
         }

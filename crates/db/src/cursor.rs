@@ -20,11 +20,16 @@ use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::operand_chain::OperandChain;
 use esker_base::range_tombstone::FragmentedTombstones;
-use esker_base::{Error, Result, SequenceNumber};
+use esker_base::{Error, Result, SequenceNumber, ValueKind};
 use esker_memtable::{Memtable, MemtableIter};
 use esker_sstable::{FillCache, LevelIter, SkipBlocks};
 use std::fmt;
 use std::sync::Arc;
+
+mod apart;
+mod covers;
+
+use covers::{Cover, Covers};
 
 /// One source of records: dispatched without a virtual call.
 // A merge holds a few, in one vector: a box for the larger would cost a jump on every step.
@@ -115,44 +120,6 @@ pub(crate) fn all_range_tombstones(view: &SuperVersion) -> Result<FragmentedTomb
         }
     }
     Ok(FragmentedTombstones::merge(&lists))
-}
-
-/// Range tombstones with the fragment that was asked for last.
-#[derive(Default)]
-struct Cover {
-    tombstones: FragmentedTombstones,
-    start: Vec<u8>,
-    end: Vec<u8>,
-    sequence: Option<SequenceNumber>,
-    known: bool,
-}
-
-impl Cover {
-    fn new(tombstones: FragmentedTombstones) -> Self {
-        Self {
-            tombstones,
-            ..Self::default()
-        }
-    }
-
-    /// Whether a tombstone visible at `visible` hides a record of `key` with `sequence`.
-    #[inline]
-    fn hides(&mut self, key: &[u8], sequence: SequenceNumber, visible: SequenceNumber) -> bool {
-        if self.tombstones.is_empty() {
-            return false;
-        }
-        let inside = self.known && self.start.as_slice() <= key && end_is_above(&self.end, key);
-        if !inside {
-            let fragment = self.tombstones.fragment_at(key, visible);
-            self.start.clear();
-            self.start.extend_from_slice(fragment.start);
-            self.end.clear();
-            self.end.extend_from_slice(fragment.end);
-            self.sequence = fragment.sequence;
-            self.known = true;
-        }
-        self.sequence.is_some_and(|covering| covering > sequence)
-    }
 }
 
 /// The writes of a transaction, seen over its snapshot. Their sequence numbers lie above all others.
@@ -267,22 +234,6 @@ impl View {
     }
 }
 
-/// All range tombstones of a view.
-#[derive(Default)]
-struct Covers {
-    base: Cover,
-    overlay: Cover,
-}
-
-impl Covers {
-    #[inline]
-    fn hide(&mut self, view: &View, key: &[u8], sequence: SequenceNumber) -> bool {
-        let overlay = view.overlay.as_ref();
-        self.base.hides(key, sequence, view.sequence)
-            || overlay.is_some_and(|o| self.overlay.hides(key, sequence, o.visible))
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
     /// On no entry.
@@ -291,6 +242,9 @@ enum Position {
     Forwards { skip: usize },
     /// On the entry in the buffers; the merge stands before all of its versions.
     Backwards,
+    /// On the record the merge stands on, whose value is kept apart; it is in the buffer, unless only
+    /// keys are wanted.
+    Apart,
     /// On an entry that operands made, in the buffers; the merge stands behind the records it is
     /// made of.
     Merged,
@@ -320,6 +274,8 @@ pub struct Cursor {
     covers: Option<Covers>,
     position: Position,
     reads: Option<Box<CursorReads>>,
+    /// Whether nobody asks for values, so that those that are kept apart are not read.
+    keys_only: bool,
     /// The key of the entry stood on (backwards), or the key whose older versions are skipped.
     key: Vec<u8>,
     value: Vec<u8>,
@@ -339,6 +295,7 @@ impl Cursor {
             range,
             merge,
             reads,
+            keys_only: false,
             covers: None,
             position,
             key: Vec::new(),
@@ -361,7 +318,7 @@ impl Cursor {
     #[inline]
     pub fn key(&self) -> &[u8] {
         match self.position {
-            Position::Forwards { .. } => self.merge.user_key(),
+            Position::Forwards { .. } | Position::Apart => self.merge.user_key(),
             Position::Backwards | Position::Merged => &self.key,
             Position::Nowhere => panic!("Cursor::key on a cursor that is not valid"),
         }
@@ -376,7 +333,7 @@ impl Cursor {
     pub fn value(&self) -> &[u8] {
         match self.position {
             Position::Forwards { skip } => &self.merge.value()[skip..],
-            Position::Backwards | Position::Merged => &self.value,
+            Position::Backwards | Position::Merged | Position::Apart => &self.value,
             Position::Nowhere => panic!("Cursor::value on a cursor that is not valid"),
         }
     }
@@ -468,7 +425,7 @@ impl Cursor {
     pub fn next(&mut self) -> Result<()> {
         match self.position {
             Position::Nowhere => return Ok(()),
-            Position::Forwards { .. } => {
+            Position::Forwards { .. } | Position::Apart => {
                 self.key.clear();
                 self.key.extend_from_slice(self.merge.user_key());
                 self.position = Position::Nowhere;
@@ -502,7 +459,7 @@ impl Cursor {
                 let before = Trailer::seek(MAX_SEQUENCE);
                 self.merge.seek_for_prev(&self.key, before)?;
             }
-            Position::Forwards { .. } => {
+            Position::Forwards { .. } | Position::Apart => {
                 // Newer versions that the cursor may not see can stand before the current one.
                 self.key.clear();
                 self.key.extend_from_slice(self.merge.user_key());
@@ -522,6 +479,7 @@ impl Cursor {
     /// Counts the entries of the cursor's range without copying one.
     pub(crate) fn count_rest(&mut self) -> Result<u64> {
         let mut count = 0;
+        self.keys_only = true;
         self.seek_to_first()?;
         while self.valid() {
             count += 1;
@@ -592,13 +550,18 @@ impl Cursor {
                         self.position = Position::Forwards { skip };
                         return Ok(());
                     }
+                    Visibility::Apart { .. } => {
+                        if self.fetch_forwards()? {
+                            return Ok(());
+                        }
+                    }
                     Visibility::Operand => return self.merge_forwards(),
                     Visibility::Hidden => {}
                 }
             }
             // The key's newest visible record hides it: none of its older ones counts.
             self.key.clear();
-            self.key.extend_from_slice(key);
+            self.key.extend_from_slice(self.merge.user_key());
             skip_key = true;
             self.merge.next()?;
         }
@@ -616,7 +579,13 @@ impl Cursor {
             if self.view.sees(trailer.sequence()) {
                 let covers = self.covers.get_or_insert_default();
                 if covers.hide(&self.view, &self.key, trailer.sequence())
-                    || !merged::add_older(&mut chain, trailer, self.merge.value())?
+                    || !merged::add_older(
+                        &mut chain,
+                        &self.view.super_version.values,
+                        &self.key,
+                        trailer,
+                        self.merge.value(),
+                    )?
                 {
                     break;
                 }
@@ -640,12 +609,18 @@ impl Cursor {
             self.key.clear();
             self.key.extend_from_slice(self.merge.user_key());
             let mut met = OldestFirst::default();
+            let mut apart = None;
             while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
                 let trailer = self.merge.trailer();
                 if self.view.sees(trailer.sequence()) {
-                    self.meet(&mut met, trailer)?;
+                    self.meet(&mut met, &mut apart, trailer)?;
                 }
                 self.merge.prev()?;
+            }
+            if let Some(kind) = apart
+                && !self.fetch_backwards(kind)?
+            {
+                continue;
             }
             let operator = self.view.keyspace.state().operator();
             if met.settle(&mut self.value, operator, &self.key)? {
@@ -657,16 +632,38 @@ impl Cursor {
     }
     /// Takes the record that the merge stands on into account; those of its key are met oldest first.
     #[inline]
-    fn meet(&mut self, met: &mut OldestFirst, trailer: Trailer) -> Result<()> {
+    fn meet(
+        &mut self,
+        met: &mut OldestFirst,
+        apart: &mut Option<ValueKind>,
+        trailer: Trailer,
+    ) -> Result<()> {
         let covers = self.covers.get_or_insert_default();
         if covers.hide(&self.view, &self.key, trailer.sequence()) {
             met.hidden();
+            *apart = None;
             return Ok(());
         }
         let clock = self.view.keyspace.engine().clock();
         match judge(trailer, self.merge.value(), clock)? {
-            Visibility::Hidden => met.hidden(),
-            Visibility::Operand => met.operand(&self.value, self.merge.value()),
+            Visibility::Hidden => {
+                met.hidden();
+                *apart = None;
+            }
+            Visibility::Operand => {
+                if let Some(kind) = apart.take()
+                    && !self.fetch_backwards(kind)?
+                {
+                    met.hidden();
+                }
+                met.operand(&self.value, self.merge.value());
+            }
+            Visibility::Apart { expiry_millis } => {
+                self.value.clear();
+                self.value.extend_from_slice(self.merge.value());
+                met.value(expiry_millis.is_some());
+                *apart = trailer.kind();
+            }
             Visibility::Visible {
                 skip,
                 expiry_millis,
@@ -674,6 +671,7 @@ impl Cursor {
                 self.value.clear();
                 self.value.extend_from_slice(&self.merge.value()[skip..]);
                 met.value(expiry_millis.is_some());
+                *apart = None;
             }
         }
         Ok(())

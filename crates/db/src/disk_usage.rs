@@ -5,13 +5,17 @@ use crate::engine::{Engine, Mode};
 use crate::recovery_point;
 use esker_base::Result;
 use esker_base::filename::FileKind;
+use esker_manifest::ValueUse;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Bytes on disk by what they are for: [`Db::disk_usage`](crate::Db::disk_usage).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskUsage {
     total_bytes: u64,
     live_bytes: u64,
+    value_bytes: u64,
+    value_garbage_bytes: u64,
     wal_bytes: u64,
     garbage_bytes: u64,
     manifest_bytes: u64,
@@ -31,6 +35,19 @@ impl DiskUsage {
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         self.live_bytes
+    }
+
+    /// Of the live bytes, tables of values.
+    #[must_use]
+    pub fn value_bytes(&self) -> u64 {
+        self.value_bytes
+    }
+
+    /// Of the tables of values, about how much no pointer leads to any more: it goes with its table once
+    /// that holds too much of it.
+    #[must_use]
+    pub fn value_garbage_bytes(&self) -> u64 {
+        self.value_garbage_bytes
     }
 
     /// Log segments, allocated or recycled space included.
@@ -75,7 +92,11 @@ pub(crate) fn measure(engine: &Engine) -> Result<DiskUsage> {
     engine.check_open()?;
     let mut usage = DiskUsage::default();
     for keyspace in engine.all_keyspaces() {
-        usage.live_bytes += keyspace.load().version.total_bytes();
+        let version = Arc::clone(&keyspace.load().version);
+        let uses = version.value_uses();
+        usage.value_bytes += version.value_bytes();
+        usage.value_garbage_bytes += uses.iter().map(ValueUse::garbage_bytes).sum::<u64>();
+        usage.live_bytes += version.total_bytes() + version.value_bytes();
     }
     if engine.mode == Mode::Memory {
         usage.total_bytes = usage.live_bytes;

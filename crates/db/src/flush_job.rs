@@ -33,18 +33,20 @@ impl Flushed {
     /// What names them: all of the keyspace up to `sequence` is in tables then.
     pub(crate) fn edit(&self, sequence: SequenceNumber) -> KeyspaceEdit {
         let (level, run) = (0, RunPlacement::New);
-        let added = self.output.tables.iter().cloned();
+        let tables = self.output.tables.iter().cloned();
+        let tables = tables.map(|meta| AddedTable { level, run, meta });
+        let values = self.output.values.iter().cloned();
         KeyspaceEdit {
             id: self.state.id,
             flushed_sequence: Some(sequence),
-            added: added.map(|meta| AddedTable { level, run, meta }).collect(),
+            added: values.map(AddedTable::of_values).chain(tables).collect(),
             ..KeyspaceEdit::default()
         }
     }
 
     /// The numbers of the tables.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = FileNumber> {
-        self.output.tables.iter().map(|meta| meta.number)
+        self.output.all().map(|meta| meta.number)
     }
 }
 
@@ -123,7 +125,7 @@ impl Engine {
             // Dropped while they were written: nothing will ever name them.
             self.tables.retire(flushed.numbers());
         } else {
-            self.apply_or_give_up(flushed.edit(sequence), &flushed.output.tables)?;
+            self.apply_or_give_up(flushed.edit(sequence), flushed.numbers())?;
         }
         self.install_flushed(flushed, None);
         Ok(())
@@ -221,6 +223,7 @@ impl Engine {
             now_millis: self.clock.now_millis(),
             operator,
             filter,
+            ..RetentionRules::default()
         }
     }
 

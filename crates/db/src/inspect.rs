@@ -8,6 +8,8 @@
 use esker_base::filename::{FileKind, FileNumber};
 use esker_base::internal_key::{SequenceNumber, ValueKind};
 use esker_base::iterator::InternalIterator as _;
+use esker_base::limits::VALUE_LEVEL;
+use esker_base::value_pointer::ValuePointer;
 use esker_base::write_batch::{BatchView, Record, split_expiry};
 use esker_base::{Error, ErrorKind, Result};
 use esker_manifest::{AddedTable, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit};
@@ -152,6 +154,7 @@ fn dump_keyspace_edit(edit: &KeyspaceEdit, out: &mut dyn Write) -> Result<()> {
         flushed_sequence,
         removed,
         added,
+        lost_values,
     } = edit;
     if let Some((name, options)) = create {
         let bytes = options.len();
@@ -176,7 +179,23 @@ fn dump_keyspace_edit(edit: &KeyspaceEdit, out: &mut dyn Write) -> Result<()> {
     for number in removed {
         say(out, format_args!("  keyspace {id} loses table {number}"))?;
     }
+    for number in lost_values {
+        say(
+            out,
+            format_args!("  keyspace {id} gives up the values of table {number}"),
+        )?;
+    }
     for AddedTable { level, run, meta } in added {
+        if *level == VALUE_LEVEL {
+            let (number, bytes, entries) = (meta.number, meta.file_bytes, meta.entries);
+            say(
+                out,
+                format_args!(
+                    "  keyspace {id} gains table {number} of {entries} values: {bytes} bytes"
+                ),
+            )?;
+            continue;
+        }
         let run = match run {
             RunPlacement::Existing(run) => format!("run {run}"),
             RunPlacement::Created(run) => format!("new run {run}"),
@@ -274,6 +293,13 @@ fn dump_properties(properties: &Properties, out: &mut dyn Write) -> Result<()> {
              {ranges} range tombstones"
         ),
     )?;
+    for one in &meta.value_refs {
+        let (records, bytes, number) = (one.records, one.bytes, one.number);
+        say(
+            out,
+            format_args!("points to {records} values of {bytes} bytes in table {number}"),
+        )?;
+    }
     let (stored, plain) = (properties.data_bytes, properties.uncompressed_data_bytes);
     let (count, compression) = (properties.data_blocks, properties.compression);
     say(
@@ -381,6 +407,17 @@ impl fmt::Display for Described<'_> {
                     write!(f, "put {key} = {} until {expiry} ms after 1970", Cut(value))
                 }
                 None => write!(f, "put {key} with an expiry that is cut short"),
+            },
+            kind if kind.is_pointer() => match ValuePointer::of_stored(kind, value) {
+                Ok((expiry, at)) => {
+                    let (bytes, number, offset) = (at.value_bytes, at.number, at.offset);
+                    write!(f, "put {key} = {bytes} bytes in table {number} at {offset}")?;
+                    match expiry {
+                        Some(expiry) => write!(f, " until {expiry} ms after 1970"),
+                        None => Ok(()),
+                    }
+                }
+                Err(_) => write!(f, "put {key} with a pointer that is malformed"),
             },
             ValueKind::Tombstone => write!(f, "delete {key}"),
             ValueKind::RangeDelete => write!(f, "delete range {key} to {}", End(value)),

@@ -13,7 +13,6 @@ use crate::index::catalog::KeyspaceIndexes;
 use crate::ingest;
 use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
 use crate::merged::Operator;
-use crate::operator_slot::OperatorSlot;
 use crate::option_word::millis_of;
 use crate::options::{Durability, WriteOptions};
 use crate::range_spec::KeyRange;
@@ -41,9 +40,6 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: String,
     /// What its owner has registered for it.
     hooks: KeyspaceHooks,
-    operator: Arc<OperatorSlot>,
-    /// Whether the operator's name is durable.
-    operator_is_noted: AtomicBool,
     super_version: ArcSwap<SuperVersion>,
     install: Mutex<()>,
     /// States that restores replaced, each with the sequence from which on it is not read any more;
@@ -77,13 +73,10 @@ impl KeyspaceState {
         hooks: &RegisteredHooks,
     ) -> Arc<Self> {
         let hooks = hooks.of(&name);
-        let operator = OperatorSlot::new(&name, hooks.operator.clone(), &options);
-        first.operator = Arc::clone(&operator);
+        first.operator.clone_from(&hooks.operator);
         let state = Self {
             id,
             hooks,
-            operator,
-            operator_is_noted: AtomicBool::new(false),
             name,
             super_version: ArcSwap::from_pointee(first),
             install: Mutex::new(()),
@@ -115,16 +108,7 @@ impl KeyspaceState {
         self.default_ttl.store(ttl, Ordering::Relaxed);
         let bytes = options.own_write_buffer_bytes().unwrap_or(0);
         self.write_buffer_bytes.store(bytes, Ordering::Relaxed);
-        let noted = matches!(&*self.operator, OperatorSlot::Given(operator)
-            if options.own_merge_operator() == Some(operator.name()));
-        self.operator_is_noted.store(noted, Ordering::Release);
         self.options.store(Arc::new(options));
-    }
-
-    /// Whether an operand may be written: its operator's name is durable.
-    #[inline]
-    pub(crate) fn operator_is_noted(&self) -> bool {
-        self.operator_is_noted.load(Ordering::Acquire)
     }
 
     /// The options in force.
@@ -156,7 +140,7 @@ impl KeyspaceState {
     /// What makes values of merge operands.
     #[inline]
     pub(crate) fn operator(&self) -> Operator<'_> {
-        &self.operator
+        self.hooks.operator.as_deref()
     }
 
     pub(crate) fn hooks(&self) -> &KeyspaceHooks {
@@ -196,7 +180,7 @@ impl KeyspaceState {
     pub(crate) fn replace(&self, mut next: SuperVersion, since: SequenceNumber) {
         let _one_at_a_time = self.install.lock();
         next.since = since;
-        next.operator = Arc::clone(&self.operator);
+        next.operator = self.hooks.operator.clone();
         // Listed before it is replaced, so that whoever finds the new state finds the old one too.
         self.replaced
             .lock()
@@ -231,7 +215,7 @@ impl KeyspaceState {
         let current = self.super_version.load();
         let mut next = change(&current);
         next.since = current.since;
-        next.operator = Arc::clone(&self.operator);
+        next.operator = self.hooks.operator.clone();
         drop(current);
         self.super_version.swap(Arc::new(next))
     }
@@ -388,11 +372,8 @@ impl Keyspace {
         engine.check_open()?;
         let view = self.state.load_at(sequence);
         let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
-        let Some(found) = read::find(&view, key, visible)? else {
-            return Ok(None);
-        };
         let now = Moment::now(engine.clock());
-        let expiry = found.expiry(&now)?.flatten();
+        let expiry = read::find_expiry(&view, key, visible, &now)?.flatten();
         let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now.now_millis()));
         Ok(expiry.map(left))
     }

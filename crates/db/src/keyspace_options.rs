@@ -15,8 +15,6 @@ use std::time::Duration;
 
 /// The key of the default time to live: a reader that does not know it must not write here.
 const DEFAULT_TTL: u64 = 1;
-/// The key of the merge operator's name: who does not know it could fold operands with another one.
-const MERGE_OPERATOR: u64 = 13;
 
 macro_rules! keyspace_options {
     ($($(#[$doc:meta])* $number:literal $name:ident: $type:ty;)*) => {
@@ -43,8 +41,6 @@ macro_rules! keyspace_options {
         pub struct KeyspaceOptions {
             $($name: Option<$type>,)*
             default_ttl: Option<Option<Duration>>,
-            /// The name of the operator that operands were written with. The engine's to set.
-            merge_operator: Option<String>,
         }
 
         impl KeyspaceOptions {
@@ -77,7 +73,6 @@ macro_rules! keyspace_options {
                 Self {
                     $($name: self.$name.or(other.$name),)*
                     default_ttl: self.default_ttl.or(other.default_ttl),
-                    merge_operator: self.merge_operator.clone().or_else(|| other.merge_operator.clone()),
                 }
             }
 
@@ -86,7 +81,6 @@ macro_rules! keyspace_options {
                 KeyspaceSettings {
                     $($name: self.$name.unwrap_or_else(|| database.$name()),)*
                     default_ttl: self.default_ttl.unwrap_or_else(|| database.default_ttl()),
-                    merge_operator: self.merge_operator.clone(),
                 }
             }
 
@@ -120,10 +114,6 @@ macro_rules! keyspace_options {
                     put_varint(&mut out, $number << 1 | 1);
                     put_number(&mut out, value.to_word());
                 })*
-                if let Some(name) = &self.merge_operator {
-                    put_varint(&mut out, MERGE_OPERATOR << 1);
-                    put_bytes(&mut out, name.as_bytes());
-                }
                 out
             }
 
@@ -157,7 +147,6 @@ macro_rules! keyspace_options {
                             let known = value.to_word() == word;
                             options.$name = known.then_some(value);
                         })*
-                        MERGE_OPERATOR => options.merge_operator = Some(name_of(field)?),
                         _ if skippable => {}
                         _ => {
                             let sentence = format!(
@@ -177,7 +166,6 @@ macro_rules! keyspace_options {
         pub struct KeyspaceSettings {
             $($name: $type,)*
             default_ttl: Option<Duration>,
-            merge_operator: Option<String>,
         }
 
         impl KeyspaceSettings {
@@ -187,11 +175,6 @@ macro_rules! keyspace_options {
             /// The time to live of writes that name none.
             #[must_use]
             pub fn default_ttl(&self) -> Option<Duration> { self.default_ttl }
-
-            /// The name of the merge operator that the keyspace's operands were written with; `None`
-            /// before the first of them. Every open must give it this one.
-            #[must_use]
-            pub fn merge_operator(&self) -> Option<&str> { self.merge_operator.as_deref() }
         }
     };
 }
@@ -219,6 +202,11 @@ keyspace_options! {
     11 size_ratio: usize;
     /// Runs that gather in a tier before they are merged (tiered, lazy-leveled); 2 to 64.
     12 tier_runs: usize;
+    /// Values of so many bytes or more are kept apart from their keys, from the next table on; 0: none;
+    /// else 1 to 1 GiB.
+    13 value_separation_threshold_bytes: usize;
+    /// The share of a table of values that may be garbage before it is emptied; 0.05 to 0.95.
+    14 value_garbage_ratio: f64;
 }
 
 fn put_number(out: &mut Vec<u8>, number: u64) {
@@ -238,14 +226,6 @@ fn number_of(field: &[u8]) -> Result<u64> {
     }
 }
 
-fn name_of(field: &[u8]) -> Result<String> {
-    let name = std::str::from_utf8(field)
-        .ok()
-        .filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| Error::corruption("a merge operator's name is no text"))?;
-    Ok(name.to_string())
-}
-
 fn disagrees(
     keyspace: &str,
     option: &str,
@@ -261,15 +241,6 @@ fn disagrees(
 impl KeyspaceOptions {
     pub(crate) fn own_default_ttl(&self) -> Option<Option<Duration>> {
         self.default_ttl
-    }
-
-    pub(crate) fn own_merge_operator(&self) -> Option<&str> {
-        self.merge_operator.as_deref()
-    }
-
-    pub(crate) fn with_merge_operator(mut self, name: &str) -> Self {
-        self.merge_operator = Some(name.to_string());
-        self
     }
 
     pub(crate) fn own_write_buffer_bytes(&self) -> Option<usize> {
@@ -303,6 +274,12 @@ impl KeyspaceOptions {
             ("level0_runs", self.level0_runs.map(|n| n as u64), 1, 64),
             ("size_ratio", self.size_ratio.map(|n| n as u64), 2, 64),
             ("tier_runs", self.tier_runs.map(|n| n as u64), 2, 64),
+            (
+                "value_separation_threshold_bytes",
+                self.value_separation_threshold_bytes.map(|n| n as u64),
+                0,
+                1 << 30,
+            ),
         ];
         for (name, value, least, most) in bounded {
             if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
@@ -316,6 +293,13 @@ impl KeyspaceOptions {
             .is_some_and(|bits| !(0.0..=64.0).contains(&bits))
         {
             let sentence = "keyspace option filter_bits_per_key must be 0 to 64";
+            return Err(Error::invalid_argument(sentence));
+        }
+        if self
+            .value_garbage_ratio
+            .is_some_and(|ratio| !(0.05..=0.95).contains(&ratio))
+        {
+            let sentence = "keyspace option value_garbage_ratio must be 0.05 to 0.95";
             return Err(Error::invalid_argument(sentence));
         }
         if let (Some(block), Some(file)) = (self.block_bytes, self.target_file_bytes)
@@ -347,8 +331,9 @@ mod tests {
             .level0_runs(3)
             .size_ratio(8)
             .tier_runs(6)
+            .value_separation_threshold_bytes(4096)
+            .value_garbage_ratio(0.25)
             .default_ttl(Duration::from_millis(1500))
-            .with_merge_operator("esker.counter")
     }
 
     #[test]

@@ -348,6 +348,9 @@ impl Engine {
         JobContext {
             target_file_bytes: settings.target_file_bytes().min(most),
             max_subcompactions: self.settings.max_subcompactions(),
+            value_threshold_bytes: Some(settings.value_separation_threshold_bytes())
+                .filter(|&bytes| bytes > 0),
+            value_garbage_ratio: settings.value_garbage_ratio(),
             table_options: Arc::new(move |level| table_options(&settings, level)),
             ..self.jobs.clone()
         }
@@ -371,6 +374,7 @@ impl Engine {
                 LAST_LEVEL
             },
             max_merge_bytes: settings.target_file_bytes().saturating_mul(25),
+            value_garbage_ratio: settings.value_garbage_ratio(),
             ..ShapeOptions::default()
         }
     }

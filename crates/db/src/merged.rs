@@ -5,19 +5,20 @@
 //! [`OperandChain`]), so that it is the same before and after a compaction writes it down, and it
 //! never expires. Called by point reads, cursors and the commit leader.
 
-use crate::operator_slot::OperatorSlot;
+use crate::live_values::LiveValues;
 use crate::read::unreadable;
 use crate::super_version::{SortedRun, SuperVersion};
 use crate::value::Value;
 use esker_base::checksum::key_hash;
 use esker_base::iterator::InternalIterator;
+use esker_base::merge_operator::MergeOperator;
 use esker_base::operand_chain::OperandChain;
-use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
+use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
 use esker_sstable::{FillCache, LevelIter};
 use std::sync::Arc;
 
 /// What makes values of a keyspace's operands, if somebody has said.
-pub(crate) type Operator<'a> = &'a OperatorSlot;
+pub(crate) type Operator<'a> = Option<&'a dyn MergeOperator>;
 
 /// The value of `key` at `visible`, whose newest record there is an operand.
 #[cold]
@@ -34,11 +35,26 @@ pub(crate) fn get(
 
 /// The value that a chain makes.
 pub(crate) fn fold(chain: &OperandChain, operator: Operator<'_>, key: &[u8]) -> Result<Vec<u8>> {
-    chain.fold(operator.get()?, key)
+    let Some(operator) = operator else {
+        return Err(no_operator());
+    };
+    chain.fold(operator, key)
+}
+
+#[cold]
+pub(crate) fn no_operator() -> Error {
+    let sentence = "the keyspace has no merge operator; give it one with Options::merge_operator";
+    Error::new(ErrorKind::Unsupported, sentence)
 }
 
 /// Adds the record below those that `chain` holds already; `false` once it ends there.
-pub(crate) fn add_older(chain: &mut OperandChain, trailer: Trailer, stored: &[u8]) -> Result<bool> {
+pub(crate) fn add_older(
+    chain: &mut OperandChain,
+    values: &LiveValues,
+    key: &[u8],
+    trailer: Trailer,
+    stored: &[u8],
+) -> Result<bool> {
     match trailer.kind() {
         Some(ValueKind::MergeOperand) => {
             chain.push_older(stored);
@@ -53,6 +69,11 @@ pub(crate) fn add_older(chain: &mut OperandChain, trailer: Trailer, stored: &[u8
             chain.set_base(kind, stored);
             Ok(false)
         }
+        Some(kind) if kind.is_pointer() => {
+            let (trailer, stored) = values.record(key, trailer, stored)?;
+            chain.set_base(trailer.kind().unwrap_or(ValueKind::Tombstone), &stored);
+            Ok(false)
+        }
         kind => Err(unreadable(kind)),
     }
 }
@@ -63,7 +84,7 @@ fn collect(view: &SuperVersion, key: &[u8], visible: SequenceNumber) -> Result<O
     let mut covering = 0;
     for memtable in view.memtables() {
         covering = covering.max(memtable.covering_sequence(key, visible).unwrap_or(0));
-        if !collect_from(memtable.iter(), key, visible, covering, &mut chain)? {
+        if !collect_from(memtable.iter(), view, key, visible, covering, &mut chain)? {
             return Ok(chain);
         }
     }
@@ -72,15 +93,17 @@ fn collect(view: &SuperVersion, key: &[u8], visible: SequenceNumber) -> Result<O
         if covering > run.largest_sequence {
             break;
         }
-        if !collect_from_run(run, key, hash, visible, &mut covering, &mut chain)? {
+        if !collect_from_run(run, view, key, hash, visible, &mut covering, &mut chain)? {
             break;
         }
     }
     Ok(chain)
 }
 
+#[allow(clippy::too_many_arguments)] // All of a search, handed on from run to run.
 fn collect_from_run(
     run: &SortedRun,
+    view: &SuperVersion,
     key: &[u8],
     hash: u64,
     visible: SequenceNumber,
@@ -98,12 +121,13 @@ fn collect_from_run(
         return Ok(true);
     }
     let records = LevelIter::new(Arc::from([Arc::clone(handle)]), FillCache::Yes);
-    collect_from(records, key, visible, *covering, chain)
+    collect_from(records, view, key, visible, *covering, chain)
 }
 
 /// Adds the records of one source; `false` where the chain ends in it.
 fn collect_from(
     mut source: impl InternalIterator,
+    view: &SuperVersion,
     key: &[u8],
     visible: SequenceNumber,
     covering: SequenceNumber,
@@ -112,7 +136,9 @@ fn collect_from(
     source.seek(key, Trailer::seek(visible))?;
     while source.valid() && source.user_key() == key {
         let trailer = source.trailer();
-        if trailer.sequence() < covering || !add_older(chain, trailer, source.value())? {
+        if trailer.sequence() < covering
+            || !add_older(chain, &view.values, key, trailer, source.value())?
+        {
             return Ok(false);
         }
         source.next()?;

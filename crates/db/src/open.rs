@@ -393,7 +393,6 @@ impl Parts {
                 let manifest = manifest_path(&self.directory, versions.manifest_number());
                 error.with_file(&manifest)
             })?;
-            self.hooks.check_operator(&meta.name, &options)?;
             keyspaces.insert(&KeyspaceState::new(
                 meta.id,
                 meta.name,
@@ -429,6 +428,8 @@ impl Parts {
             target_file_bytes: settings.target_file_bytes(),
             max_subcompactions: settings.max_subcompactions(),
             origin: None,
+            value_threshold_bytes: None,
+            value_garbage_ratio: settings.value_garbage_ratio(),
         };
         Ok(Engine {
             mode: self.mode,

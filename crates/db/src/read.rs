@@ -10,6 +10,7 @@ use crate::super_version::SuperVersion;
 use crate::value::Value;
 use esker_base::checksum::key_hash;
 use esker_base::clock::Clock;
+use esker_base::value_pointer::ValuePointer;
 use esker_base::write_batch::split_expiry;
 use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
 use esker_sstable::{Table, TableHit};
@@ -26,6 +27,8 @@ pub(crate) enum Visibility {
     Hidden,
     /// An operand: the value is what it makes of what lies beneath.
     Operand,
+    /// A value that is kept apart: what is stored is a pointer, behind the expiry.
+    Apart { expiry_millis: Option<u64> },
 }
 
 /// What a record means to a reader.
@@ -50,8 +53,18 @@ pub(crate) fn judge(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Resul
                 })
             }
         }
+        Some(kind) if kind.is_pointer() => judge_pointer(kind, stored, clock),
         kind => Err(unreadable(kind)),
     }
+}
+
+#[cold]
+fn judge_pointer(kind: ValueKind, stored: &[u8], clock: &dyn Clock) -> Result<Visibility> {
+    let (expiry_millis, _) = ValuePointer::of_stored(kind, stored)?;
+    if expiry_millis.is_some_and(|expiry| expiry <= clock.now_millis()) {
+        return Ok(Visibility::Hidden);
+    }
+    Ok(Visibility::Apart { expiry_millis })
 }
 
 #[cold]
@@ -65,12 +78,14 @@ pub(crate) fn unreadable(kind: Option<ValueKind>) -> Error {
 pub(crate) enum Found<'a> {
     InMemtable(Trailer, &'a [u8]),
     InTable(TableHit),
+    /// A record whose value was kept apart, brought together.
+    Restored(Trailer, Vec<u8>),
 }
 
 impl Found<'_> {
     pub(crate) fn trailer(&self) -> Trailer {
         match self {
-            Found::InMemtable(trailer, _) => *trailer,
+            Found::InMemtable(trailer, _) | Found::Restored(trailer, _) => *trailer,
             Found::InTable(hit) => hit.trailer,
         }
     }
@@ -79,6 +94,7 @@ impl Found<'_> {
         match self {
             Found::InMemtable(_, stored) => stored,
             Found::InTable(hit) => &hit.value,
+            Found::Restored(_, stored) => stored,
         }
     }
 
@@ -91,10 +107,13 @@ impl Found<'_> {
     pub(crate) fn value(&self, clock: &dyn Clock) -> Result<Option<Value>> {
         match judge(self.trailer(), self.stored(), clock)? {
             Visibility::Hidden => Ok(None),
-            Visibility::Operand => Err(unreadable(self.trailer().kind())),
+            Visibility::Operand | Visibility::Apart { .. } => {
+                Err(unreadable(self.trailer().kind()))
+            }
             Visibility::Visible { skip, .. } => Ok(Some(match self {
                 Found::InMemtable(_, stored) => Value::copy_of(&stored[skip..]),
                 Found::InTable(hit) => Value::from_block(&hit.value, skip),
+                Found::Restored(_, stored) => Value::copy_of(&stored[skip..]),
             })),
         }
     }
@@ -105,7 +124,9 @@ impl Found<'_> {
         match judge(self.trailer(), self.stored(), clock)? {
             Visibility::Hidden => Ok(None),
             Visibility::Operand => Ok(Some(None)),
-            Visibility::Visible { expiry_millis, .. } => Ok(Some(expiry_millis)),
+            Visibility::Visible { expiry_millis, .. } | Visibility::Apart { expiry_millis } => {
+                Ok(Some(expiry_millis))
+            }
         }
     }
 }
@@ -142,9 +163,34 @@ fn find_in_memtables<'a>(
     InMemtables::Absent { covering }
 }
 
-/// The newest record of `key` at or before `visible` that no range tombstone hides.
+/// The newest record of `key` at or before `visible` that no range tombstone hides. A value that is kept
+/// apart is brought to it.
 #[inline]
 pub(crate) fn find<'a>(
+    view: &'a SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+) -> Result<Option<Found<'a>>> {
+    match find_stored(view, key, visible)? {
+        Some(found) if is_pointer(found.trailer()) => restore(view, key, &found).map(Some),
+        found => Ok(found),
+    }
+}
+
+#[inline]
+fn is_pointer(trailer: Trailer) -> bool {
+    trailer.kind().is_some_and(ValueKind::is_pointer)
+}
+
+#[cold]
+fn restore<'a>(view: &SuperVersion, key: &[u8], found: &Found<'_>) -> Result<Found<'a>> {
+    let (trailer, stored) = view.values.record(key, found.trailer(), found.stored())?;
+    Ok(Found::Restored(trailer, stored))
+}
+
+/// As [`find`], for who does not ask for the value: one that is kept apart stays where it is.
+#[inline]
+pub(crate) fn find_stored<'a>(
     view: &'a SuperVersion,
     key: &[u8],
     visible: SequenceNumber,
@@ -200,6 +246,24 @@ fn search_tables<T>(
     Ok(None)
 }
 
+/// As [`find_stored`], for who asks for the expiry alone: that of a value there is.
+pub(crate) fn find_expiry(
+    view: &SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+    clock: &dyn Clock,
+) -> Result<Option<Option<u64>>> {
+    let Some(found) = find_stored(view, key, visible)? else {
+        return Ok(None);
+    };
+    if let Some(kind) = found.trailer().kind().filter(|kind| kind.is_pointer())
+        && view.values.is_lost(kind, found.stored())?
+    {
+        return Ok(None);
+    }
+    found.expiry(clock)
+}
+
 /// A record of a table, judged where it lies.
 enum Judged {
     Hidden,
@@ -207,12 +271,18 @@ enum Judged {
     /// Too long to copy: to be shared with its block.
     Long,
     Operand,
+    /// Kept apart: what is stored in its place.
+    Apart(ValueKind, Value),
 }
 
 fn judge_in_place(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Result<Judged> {
     Ok(match judge(trailer, stored, clock)? {
         Visibility::Hidden => Judged::Hidden,
         Visibility::Operand => Judged::Operand,
+        Visibility::Apart { .. } => {
+            let kind = trailer.kind().unwrap_or(ValueKind::ValuePointer);
+            Judged::Apart(kind, Value::copy_of(stored))
+        }
         Visibility::Visible { skip, .. } => {
             Value::inline_copy_of(&stored[skip..]).map_or(Judged::Long, Judged::Copied)
         }
@@ -239,6 +309,7 @@ fn get_from_tables(
     match judged {
         None | Some(Judged::Hidden) => Ok(None),
         Some(Judged::Copied(value)) => Ok(Some(value)),
+        Some(Judged::Apart(kind, stored)) => view.values.value(key, kind, &stored),
         Some(Judged::Operand) => merged::get(view, key, visible, operator),
         Some(Judged::Long) => match find_in_tables(view, key, visible, covering)? {
             Some(found) => found.value(clock),

@@ -23,7 +23,7 @@ use esker_base::filename::{
 };
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
-use esker_manifest::{KeyspaceEdit, ManifestOptions, VersionEdit, VersionSet};
+use esker_manifest::{AddedTable, KeyspaceEdit, ManifestOptions, VersionEdit, VersionSet};
 use esker_vfs::FileSystem;
 use evidence::Evidence;
 use rewrite::{Doubt, Rewriter};
@@ -179,6 +179,12 @@ pub(crate) struct Part {
     pub(crate) options: Vec<u8>,
     pub(crate) flushed_sequence: SequenceNumber,
     pub(crate) tables: Vec<Arc<TableMeta>>,
+    /// Tables of values that those point to.
+    pub(crate) values: Vec<Arc<TableMeta>>,
+    /// Tables of values that are lost, though those point to them.
+    pub(crate) lost_values: Vec<FileNumber>,
+    /// Of the lost ones, those that the manifest names.
+    pub(crate) damaged_values: Vec<FileNumber>,
     /// What is lost and may have held newer records.
     pub(crate) doubts: Vec<Doubt>,
 }
@@ -298,7 +304,7 @@ fn edits(
             }));
             continue;
         }
-        if !is_new && part.doubts.is_empty() {
+        if !is_new && part.doubts.is_empty() && part.damaged_values.is_empty() {
             report.tables_kept += part.tables.len() as u64;
             continue;
         }
@@ -314,11 +320,16 @@ fn edits(
             create,
             added: settled.added,
             flushed_sequence: Some(part.flushed_sequence),
+            lost_values: part.lost_values.clone(),
             ..KeyspaceEdit::default()
         };
+        let values = part.values.iter().cloned();
+        edit.added.extend(values.map(AddedTable::of_values));
         if !is_new {
             let lost = part.doubts.iter().map(|doubt| doubt.number);
-            edit.removed = part.tables.iter().map(|meta| meta.number).collect();
+            let there = part.tables.iter().chain(&part.values);
+            edit.removed = there.map(|meta| meta.number).collect();
+            edit.removed.extend(&part.damaged_values);
             edit.removed.extend(lost);
         }
         edits.push(edit_of(edit));

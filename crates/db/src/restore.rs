@@ -85,15 +85,13 @@ fn bring_tables(engine: &Engine, info: &BackupInfo, held: &mut Vec<Arc<LiveTable
 
 fn install(db: &Db, info: &BackupInfo, held: &[Arc<LiveTable>]) -> Result<()> {
     let engine = db.engine();
-    for (name, options) in info
+    for (_, options) in info
         .contents
         .keyspaces
         .iter()
         .filter_map(|k| k.create.as_ref())
     {
-        engine
-            .hooks
-            .check_operator(name, &KeyspaceOptions::decode(options)?)?;
+        KeyspaceOptions::decode(options)?;
     }
     let mut writer = engine.commit_queue.lock();
     engine.check_writable()?;
@@ -182,6 +180,7 @@ fn replacing_edit(
         let mut part = KeyspaceEdit {
             flushed_sequence: Some(since),
             added: renumbered(engine, &wanted.added),
+            lost_values: wanted.lost_values.clone(),
             ..KeyspaceEdit::default()
         };
         if let Some(state) = keyspaces.by_name.get(name) {

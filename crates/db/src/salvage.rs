@@ -7,6 +7,7 @@
 
 use crate::table_files;
 use esker_base::filename::table_path;
+use esker_base::limits::VALUE_LEVEL;
 use esker_base::{Error, ErrorKind, Result};
 use esker_manifest::{KeyspaceEdit, VersionEdit, VersionSet};
 use esker_vfs::FileSystem;
@@ -114,12 +115,16 @@ pub(crate) fn leave_out_tables(
     for keyspace in versions.keyspaces() {
         let mut removed = Vec::new();
         let version = versions.current(keyspace.id).unwrap_or_default();
-        for (_, _, meta) in version.tables() {
+        let mut lost_values = Vec::new();
+        for (level, _, meta) in version.tables() {
             let path = table_path(directory, meta.number);
             match table_files::verify(fs, &path, meta) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Corruption => {
                     removed.push(meta.number);
+                    if level == VALUE_LEVEL {
+                        lost_values.push(meta.number);
+                    }
                     losses.push(Loss {
                         bytes: meta.file_bytes,
                         records: Some(meta.entries + meta.range_tombstones),
@@ -133,6 +138,7 @@ pub(crate) fn leave_out_tables(
             edit.keyspaces.push(KeyspaceEdit {
                 id: keyspace.id,
                 removed,
+                lost_values,
                 ..KeyspaceEdit::default()
             });
         }

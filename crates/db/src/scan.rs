@@ -117,7 +117,7 @@ impl Iterator for Entries {
             }
             return count;
         }
-        let mut cursor = Cursor::over(self.view, self.range);
+        let mut cursor = Cursor::over(self.view, self.range).keys_only();
         let mut count = 0;
         let mut moved = cursor.seek_to_first();
         while moved.is_ok() && cursor.valid() {

@@ -284,6 +284,14 @@ settings! {
         /// Tables kept open at once, never more than half of the files that the process may have open.
         /// Default 512; 4 to 1,048,576.
         max_open_files: usize = 512;
+        /// Values of so many bytes or more are kept apart from their keys, in tables of values, so that
+        /// compactions need not write them again and again. Default 0: none is; else 1 to 1 GiB. For
+        /// tables to be written: what is there stays readable either way. A keyspace may have its own.
+        value_separation_threshold_bytes: usize = 0;
+        /// The share of a table of values that may be garbage before what is still needed of it is
+        /// written elsewhere and it goes; as much may lie above older values that it replaces. Default
+        /// 0.5; 0.05 to 0.95. Smaller ones take less space and write more. A keyspace may have its own.
+        value_garbage_ratio: f64 = 0.5;
         /// The longest key that may be written, bytes. Default and upper bound 1 MiB. Longer ones that are
         /// there stay readable.
         max_key_bytes: usize = limits::MAX_KEY_BYTES;
@@ -319,7 +327,7 @@ fn cannot_change(name: &str) -> Error {
 }
 
 /// The least and the most of the options that are plain numbers.
-fn bounded(s: &Settings) -> [(&'static str, u64, u64, u64); 16] {
+fn bounded(s: &Settings) -> [(&'static str, u64, u64, u64); 17] {
     [
         (
             "write_buffer_bytes",
@@ -357,6 +365,12 @@ fn bounded(s: &Settings) -> [(&'static str, u64, u64, u64); 16] {
             limits::MAX_VALUE_BYTES as u64,
         ),
         ("cache_bytes", s.cache_bytes as u64, 0, 1 << 50),
+        (
+            "value_separation_threshold_bytes",
+            s.value_separation_threshold_bytes as u64,
+            0,
+            1 << 30,
+        ),
     ]
 }
 
@@ -372,6 +386,10 @@ impl Settings {
         }
         if !(0.0..=64.0).contains(&self.filter_bits_per_key) {
             let sentence = "option filter_bits_per_key must be 0 to 64";
+            return Err(Error::invalid_argument(sentence));
+        }
+        if !(0.05..=0.95).contains(&self.value_garbage_ratio) {
+            let sentence = "option value_garbage_ratio must be 0.05 to 0.95";
             return Err(Error::invalid_argument(sentence));
         }
         // As it will be found again: in whole milliseconds.

@@ -5,12 +5,13 @@
 //! sequence number. Sources are ordered newest first: for any key, every record in an earlier source
 //! is newer than every record in a later one. Replaced only under the keyspace's install lock.
 
+use crate::live_values::LiveValues;
 use crate::merged::Operator;
 use crate::obsolete_files::{LiveTable, LiveTables};
-use crate::operator_slot::OperatorSlot;
 use esker_base::SequenceNumber;
 use esker_base::filename::FileNumber;
 use esker_base::internal_key::key_prefix;
+use esker_base::merge_operator::MergeOperator;
 use esker_manifest::Version;
 use esker_memtable::Memtable;
 use esker_sstable::TableHandle;
@@ -109,11 +110,13 @@ pub(crate) struct SuperVersion {
     pub(crate) version: Arc<Version>,
     /// Newest first.
     pub(crate) runs: Arc<[SortedRun]>,
+    /// Where values lie that are kept apart.
+    pub(crate) values: Arc<LiveValues>,
     /// Where it is not 0: the sequence at which a restore replaced everything before. Readers at a
     /// smaller one read the state that was replaced.
     pub(crate) since: SequenceNumber,
     /// What makes values of its keyspace's operands.
-    pub(crate) operator: Arc<OperatorSlot>,
+    pub(crate) operator: Option<Arc<dyn MergeOperator>>,
 }
 
 impl SuperVersion {
@@ -124,13 +127,15 @@ impl SuperVersion {
         tables: &LiveTables,
     ) -> Self {
         let runs = resolve_runs(&version, tables);
+        let values = LiveValues::of(&version, tables);
         Self {
             active,
             sealed,
             version,
             runs,
+            values,
             since: 0,
-            operator: Arc::default(),
+            operator: None,
         }
     }
 
@@ -141,20 +146,22 @@ impl SuperVersion {
         sealed: Vec<Arc<WriteBuffer>>,
     ) -> Self {
         let (version, runs) = (Arc::clone(&self.version), Arc::clone(&self.runs));
+        let values = Arc::clone(&self.values);
         Self {
             active,
             sealed,
             version,
             runs,
+            values,
             since: self.since,
-            operator: Arc::clone(&self.operator),
+            operator: self.operator.clone(),
         }
     }
 
     /// What makes values of its keyspace's operands.
     #[inline]
     pub(crate) fn operator(&self) -> Operator<'_> {
-        &self.operator
+        self.operator.as_deref()
     }
 
     /// Whether any value may have an expiry. For the commit leader, who alone adds some.

@@ -9,6 +9,7 @@
 mod files;
 mod log;
 mod tables;
+mod values;
 
 use crate::engine::{Engine, Mode};
 use esker_base::key_bounds::KeyBounds;
@@ -259,6 +260,7 @@ pub(crate) fn validate(
         }
     }
     tables::verify(engine, &tables, visible, &shared);
+    views.iter().for_each(|view| values::verify(view, &shared));
     if engine.mode != Mode::Memory {
         log::verify(engine, &shared);
         files::verify_manifest(engine, &shared);

@@ -206,6 +206,8 @@ impl Test {
             .wal_segment_bytes(16 << 10)
             .cache_bytes(8 << 10)
             .max_open_files(4)
+            .value_separation_threshold_bytes(if on_disk { 6 } else { 0 })
+            .value_garbage_ratio(0.2)
             .merge_operator("default", Associative(Concat))
             .file_system(Arc::new(MemFileSystem::new()));
         let db = if on_disk {

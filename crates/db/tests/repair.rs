@@ -30,6 +30,7 @@ fn options(fs: &Arc<dyn FileSystem>) -> Options {
         .wal_size_limit_bytes(64 << 10)
         .wal_segment_bytes(16 << 10)
         .manifest_bytes(4 << 10)
+        .value_separation_threshold_bytes(60)
 }
 
 fn shared(fs: &(impl FileSystem + Clone)) -> Arc<dyn FileSystem> {

@@ -55,6 +55,7 @@ mod recovery;
 mod succession;
 mod table_fields;
 mod tagged_fields;
+pub mod values;
 pub mod version;
 pub mod version_builder;
 pub mod version_edit;
@@ -62,6 +63,7 @@ pub mod version_set;
 
 pub use manifest_state::{Keyspace, KeyspaceMeta, ManifestState};
 pub use recovery::ManifestReading;
+pub use values::{ValueUse, Values};
 pub use version::{Level, Run, Version};
 pub use version_edit::{AddedTable, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit};
 pub use version_set::{ManifestOptions, VersionSet};

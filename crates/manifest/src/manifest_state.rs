@@ -181,7 +181,8 @@ impl ManifestState {
         if let Some(sequence) = edit.flushed_sequence {
             keyspace.meta.flushed_sequence = keyspace.meta.flushed_sequence.max(sequence);
         }
-        if !edit.removed.is_empty() || !edit.added.is_empty() {
+        let tables = !edit.removed.is_empty() || !edit.added.is_empty();
+        if tables || !edit.lost_values.is_empty() {
             version_builder::apply(Arc::make_mut(&mut keyspace.version), edit, index)?;
         }
         let sequences = |meta: &TableMeta| meta.largest_sequence.max(meta.ingested_sequence);
@@ -223,6 +224,11 @@ impl ManifestState {
         let mut tables = 0;
         for keyspace in self.keyspaces.iter() {
             let mut part = created(&keyspace.meta);
+            part.lost_values.extend(&keyspace.version.values.lost);
+            // Before what points to them.
+            let values = keyspace.version.values.tables.iter().cloned();
+            part.added.extend(values.map(AddedTable::of_values));
+            tables += part.added.len();
             // Oldest first, because each new run becomes the newest of its level.
             for (level, run) in keyspace.version.runs_newest_first().rev() {
                 let mut placement = RunPlacement::Created(run.id);
@@ -233,7 +239,7 @@ impl ManifestState {
                         meta: Arc::clone(meta),
                     });
                     tables += 1;
-                    if tables == SNAPSHOT_TABLES_PER_RECORD {
+                    if tables >= SNAPSHOT_TABLES_PER_RECORD {
                         let next = KeyspaceEdit {
                             id: part.id,
                             ..KeyspaceEdit::default()

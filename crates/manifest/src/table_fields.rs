@@ -4,7 +4,7 @@
 //! as its tag says.
 
 use esker_base::coding::Decoder;
-use esker_base::table_meta::TableMeta;
+use esker_base::table_meta::{TableMeta, ValueRef};
 use esker_base::{Error, Result};
 
 use crate::tagged_fields::{Field, put_field, put_varint_field};
@@ -14,6 +14,8 @@ const SMALLEST_KEY: u64 = 3;
 const LARGEST_KEY: u64 = 4;
 const LARGEST_IS_EXCLUSIVE: u64 = 5;
 const CHECKSUM: u64 = 17;
+/// Must be known: who does not follow pointers cannot read the table.
+const VALUE_REFS: u64 = 19;
 
 /// The number of the field of each plain number of a description.
 fn numbers(meta: &mut TableMeta) -> [(u64, &mut u64); 14] {
@@ -48,6 +50,9 @@ pub(crate) fn encode(meta: &TableMeta, out: &mut Vec<u8>) {
         put_field(out, LARGEST_IS_EXCLUSIVE, &[]);
     }
     put_field(out, CHECKSUM, &meta.checksum.to_le_bytes());
+    if !meta.value_refs.is_empty() {
+        put_field(out, VALUE_REFS, &ValueRef::encode_all(&meta.value_refs));
+    }
 }
 
 /// Decodes a description that makes sense.
@@ -72,6 +77,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<TableMeta> {
                 let bytes = field.payload.try_into().map_err(|_| field.malformed())?;
                 meta.checksum = u64::from_le_bytes(bytes);
             }
+            VALUE_REFS => meta.value_refs = ValueRef::decode_all(field.payload)?,
             number => match numbers(&mut meta)
                 .into_iter()
                 .find(|(known, _)| *known == number)

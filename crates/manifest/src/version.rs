@@ -11,15 +11,19 @@ use std::sync::Arc;
 
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::key_bounds::KeyBounds;
-use esker_base::limits::{MAX_KEY_BYTES, MAX_LEVELS};
+use esker_base::limits::{MAX_KEY_BYTES, MAX_LEVELS, VALUE_LEVEL};
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result, SequenceNumber};
+
+use crate::values::Values;
 
 /// The tables of one keyspace. There is always a level 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// The newest level first; at most [`MAX_LEVELS`].
     pub levels: Vec<Level>,
+    /// The tables of values that pointers in the tables of the levels point to.
+    pub values: Values,
 }
 
 /// The runs of one level.
@@ -42,6 +46,7 @@ impl Default for Version {
     fn default() -> Self {
         Self {
             levels: vec![Level::default()],
+            values: Values::default(),
         }
     }
 }
@@ -55,10 +60,13 @@ impl Version {
             .flat_map(|(level, runs)| runs.runs.iter().map(move |run| (level, run)))
     }
 
-    /// All tables: level, run and table.
+    /// All tables: level, run and table. Tables of values come last, with [`VALUE_LEVEL`] in place of a
+    /// level and their number in place of a run.
     pub fn tables(&self) -> impl Iterator<Item = (usize, u64, &Arc<TableMeta>)> {
+        let values = self.values.tables.iter();
         self.runs_newest_first()
             .flat_map(|(level, run)| run.tables.iter().map(move |table| (level, run.id, table)))
+            .chain(values.map(|table| (VALUE_LEVEL, table.number, table)))
     }
 
     /// Bytes of all tables of a level; 0 for one that is not there.
@@ -67,13 +75,13 @@ impl Version {
         self.levels.get(level).map_or(0, Level::bytes)
     }
 
-    /// Bytes of all tables.
+    /// Bytes of all tables but those of values.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.levels.iter().map(Level::bytes).sum()
     }
 
-    /// Number of tables.
+    /// Number of tables, without those of values.
     #[must_use]
     pub fn table_count(&self) -> usize {
         self.runs_newest_first()
@@ -150,7 +158,13 @@ impl Version {
                 }
             }
         }
-        Ok(())
+        for table in &self.values.tables {
+            check_table(table)?;
+            if !tables.insert(table.number) {
+                return Err(Error::corruption(format!("table {} twice", table.number)));
+            }
+        }
+        self.values.check(self)
     }
 }
 

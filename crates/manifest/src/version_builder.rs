@@ -8,7 +8,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use esker_base::limits::MAX_LEVELS;
+use esker_base::limits::{MAX_LEVELS, VALUE_LEVEL};
+use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result};
 
 use crate::live_index::{LiveIndex, TableLocation};
@@ -22,11 +23,19 @@ use crate::version_edit::{AddedTable, KeyspaceEdit, RunPlacement};
 /// applied; `version` is then neither the old nor a new one and must be thrown away.
 pub fn apply(version: &mut Version, edit: &KeyspaceEdit, index: &LiveIndex) -> Result<()> {
     let mut removed = HashSet::new();
+    let mut drops_values = false;
     for &number in &edit.removed {
         let location = index
             .table(number)
             .filter(|location| location.keyspace == edit.id);
-        let gone = location.is_some_and(|location| remove(version, location));
+        let gone = location.is_some_and(|location| {
+            if location.level == VALUE_LEVEL {
+                drops_values = true;
+                version.values.remove(number)
+            } else {
+                remove(version, location)
+            }
+        });
         if !gone || !removed.insert(number) {
             return Err(refused(format!("table {number} is removed, but not there")));
         }
@@ -41,15 +50,38 @@ pub fn apply(version: &mut Version, edit: &KeyspaceEdit, index: &LiveIndex) -> R
                 "table {number} is added, but was there already"
             )));
         }
-        insert(version, table, &mut created)?;
+        if table.level == VALUE_LEVEL {
+            insert_values(version, &table.meta)?;
+        } else {
+            insert(version, table, &mut created)?;
+        }
     }
+    version.values.lost.extend(&edit.lost_values);
     for level in &mut version.levels {
         level.runs.retain(|run| !run.tables.is_empty());
     }
     while version.levels.len() > 1 && version.levels.last().is_some_and(|l| l.runs.is_empty()) {
         version.levels.pop();
     }
+    // Every pointer must lead somewhere, or to what is known to be lost.
+    if drops_values
+        || edit
+            .added
+            .iter()
+            .any(|added| !added.meta.value_refs.is_empty())
+    {
+        version.values.check_named(&version.values_needed())?;
+    }
     Ok(())
+}
+
+fn insert_values(version: &mut Version, meta: &Arc<TableMeta>) -> Result<()> {
+    check_table(meta).map_err(|error| refused(error.message().to_owned()))?;
+    if version.values.insert(meta) {
+        Ok(())
+    } else {
+        Err(refused(format!("table {} was there already", meta.number)))
+    }
 }
 
 fn refused(message: String) -> Error {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use esker_base::SequenceNumber;
 use esker_base::filename::FileNumber;
+use esker_base::limits::VALUE_LEVEL;
 use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 
@@ -62,17 +63,33 @@ pub struct KeyspaceEdit {
     pub removed: Vec<FileNumber>,
     /// Tables that enter the version.
     pub added: Vec<AddedTable>,
+    /// Value tables that are given up though pointers to them are left: what they held is gone from
+    /// now on.
+    pub lost_values: Vec<FileNumber>,
 }
 
 /// A table and the place where it enters the version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedTable {
-    /// The level, below [`MAX_LEVELS`](esker_base::limits::MAX_LEVELS).
+    /// The level, below [`MAX_LEVELS`](esker_base::limits::MAX_LEVELS); or
+    /// [`VALUE_LEVEL`](esker_base::limits::VALUE_LEVEL) for a table of values.
     pub level: usize,
     /// The run within the level.
     pub run: RunPlacement,
     /// The table.
     pub meta: Arc<TableMeta>,
+}
+
+impl AddedTable {
+    /// A table of values, which joins no run.
+    #[must_use]
+    pub fn of_values(meta: Arc<TableMeta>) -> Self {
+        Self {
+            level: VALUE_LEVEL,
+            run: RunPlacement::Created(meta.number),
+            meta,
+        }
+    }
 }
 
 /// Which run a table joins.

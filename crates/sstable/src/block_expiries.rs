@@ -64,7 +64,7 @@ impl BlockExpiriesBuilder {
     #[inline]
     pub(crate) fn record(&mut self, trailer: Trailer, value: &[u8]) {
         self.records += 1;
-        if trailer.kind() == Some(ValueKind::ValueWithExpiry)
+        if trailer.kind().is_some_and(ValueKind::expires)
             && let Some((expiry, _)) = split_expiry(value)
         {
             let is_first = self.expiring == 0;

@@ -31,6 +31,7 @@ mod table_iter;
 mod table_parts;
 mod table_writer;
 mod tally;
+mod value_tables;
 mod verify;
 
 pub use block::PinnedValue;
@@ -45,6 +46,7 @@ pub use table::{Table, TableHit};
 pub use table_cache::{TableCache, TableHandle, TableRef};
 pub use table_iter::{FillCache, TableIter};
 pub use table_writer::TableWriter;
+pub use value_tables::ValueTables;
 
 #[cfg(test)]
 mod tests;

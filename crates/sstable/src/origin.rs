@@ -29,6 +29,9 @@ pub enum Making {
         /// The last visible sequence number when the load began.
         after: SequenceNumber,
     },
+    /// Beside tables of any making: it holds values that their pointers point to, and nothing counts
+    /// of it that none of them points to.
+    Values,
 }
 
 /// Where a table comes from.
@@ -69,6 +72,7 @@ impl Origin {
             Making::Flush => (0, 0),
             Making::Merge => (1, 0),
             Making::Load { after } => (2, after),
+            Making::Values => (3, 0),
         };
         let numbers = [
             making,
@@ -111,6 +115,7 @@ impl Origin {
             0 => Making::Flush,
             1 => Making::Merge,
             2 => Making::Load { after },
+            3 => Making::Values,
             _ => return Err(Error::corruption("a table was made in an unknown way")),
         };
         let (first, part) = (decoder.varint()?, decoder.varint()?);
@@ -196,7 +201,12 @@ mod tests {
 
     #[test]
     fn an_origin_round_trips_and_is_followed_by_what_is_added_later() {
-        for making in [Making::Flush, Making::Merge, sample().making] {
+        for making in [
+            Making::Flush,
+            Making::Merge,
+            Making::Values,
+            sample().making,
+        ] {
             let origin = Origin { making, ..sample() };
             let mut bytes = origin.encode();
             assert_eq!(Origin::decode(&bytes).unwrap(), origin);

@@ -11,7 +11,7 @@
 //! depends on the finished file), so that a lost manifest can be made again from the tables.
 
 use esker_base::coding::{Decoder, put_bytes, put_varint, varint_bytes};
-use esker_base::table_meta::TableMeta;
+use esker_base::table_meta::{TableMeta, ValueRef};
 use esker_base::{Error, ErrorKind, Result};
 
 use crate::format::BlockHandle;
@@ -51,6 +51,8 @@ const TAG_NUMBERS: u64 = 101;
 const TAG_COMPRESSION: u64 = 201;
 const TAG_FILTER: u64 = 203;
 const TAG_BLOCK_EXPIRIES: u64 = 205;
+/// Needed: who does not follow pointers cannot read the table.
+const TAG_VALUE_REFS: u64 = 206;
 
 impl Properties {
     /// The fields that are plain numbers, in the order of their tags. New ones go to the end.
@@ -104,6 +106,10 @@ impl Properties {
             put_varint(&mut field, self.block_expiries.bytes);
             put_varint(&mut out, TAG_BLOCK_EXPIRIES);
             put_bytes(&mut out, &field);
+        }
+        if !self.meta.value_refs.is_empty() {
+            put_varint(&mut out, TAG_VALUE_REFS);
+            put_bytes(&mut out, &ValueRef::encode_all(&self.meta.value_refs));
         }
         out
     }
@@ -164,6 +170,7 @@ impl Properties {
                     ));
                 }
             }
+            TAG_VALUE_REFS => self.meta.value_refs = ValueRef::decode_all(field)?,
             _ => {
                 let place = tag.checked_sub(TAG_NUMBERS).filter(|steps| steps % 2 == 0);
                 let place = place.and_then(|steps| usize::try_from(steps / 2).ok());
@@ -215,6 +222,11 @@ mod tests {
             ..Properties::default()
         };
         properties.meta.bounds = KeyBounds::half_open("a", "");
+        properties.meta.value_refs = vec![ValueRef {
+            number: 3,
+            records: 2,
+            bytes: 9000,
+        }];
         for (place, number) in properties.numbers().into_iter().enumerate() {
             *number = 1000 * place as u64;
         }

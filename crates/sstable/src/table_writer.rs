@@ -14,7 +14,8 @@ use esker_base::internal_key::compare;
 use esker_base::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
-use esker_base::{Error, Result, Trailer, ValueKind};
+use esker_base::value_pointer::ValuePointer;
+use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
 use esker_vfs::fs::FileSystem;
 
 use crate::block_builder::BlockBuilder;
@@ -142,6 +143,29 @@ impl TableWriter {
         self.expiries.record(trailer, value);
         self.tally.record(key, trailer, value, is_new_key);
         Ok(())
+    }
+
+    /// As [`TableWriter::add`], for a value that gets a block of its own; says where that lies.
+    ///
+    /// # Errors
+    /// As [`TableWriter::add`].
+    pub fn add_value(
+        &mut self,
+        key: &[u8],
+        sequence: SequenceNumber,
+        value: &[u8],
+    ) -> Result<ValuePointer> {
+        if !self.block.is_empty() {
+            self.finish_block()?;
+        }
+        self.add(key, Trailer::new(sequence, ValueKind::Value), value)?;
+        let block = self.finish_block()?;
+        Ok(ValuePointer {
+            number: self.number,
+            offset: block.offset,
+            stored_bytes: block.bytes,
+            value_bytes: value.len() as u64,
+        })
     }
 
     /// Adds range tombstones. They are already clipped to what this table may cover.
@@ -273,7 +297,7 @@ impl TableWriter {
     pub fn abandon(self) {}
 
     /// Encodes and writes the current block.
-    fn finish_block(&mut self) -> Result<()> {
+    fn finish_block(&mut self) -> Result<BlockHandle> {
         let last_trailer = self.last_trailer;
         self.payload.clear();
         self.block.finish(&mut self.payload);
@@ -285,7 +309,7 @@ impl TableWriter {
             last_trailer,
             stored_bytes: handle.bytes,
         });
-        Ok(())
+        Ok(handle)
     }
 
     /// Gives the block before `next_key` its separator.
@@ -317,9 +341,10 @@ fn check_record(key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
         None | Some(ValueKind::RangeDelete) => Err(Error::invalid_argument(
             "a record is of a kind that is no point record",
         )),
-        Some(ValueKind::ValueWithExpiry) if value.len() < 8 => Err(Error::invalid_argument(
+        Some(kind) if kind.expires() && value.len() < 8 => Err(Error::invalid_argument(
             "a value with expiry is shorter than its expiry",
         )),
+        Some(kind) if kind.is_pointer() => ValuePointer::of_stored(kind, value).map(drop),
         Some(_) => Ok(()),
     }
 }

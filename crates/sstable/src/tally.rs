@@ -4,7 +4,8 @@
 //! again with the same code and compares. Used by `table_writer` and `verify`.
 
 use esker_base::range_tombstone::FragmentedTombstones;
-use esker_base::table_meta::TableMeta;
+use esker_base::table_meta::{TableMeta, ValueRef};
+use esker_base::value_pointer::ValuePointer;
 use esker_base::write_batch::split_expiry;
 use esker_base::{SequenceNumber, Trailer, ValueKind};
 
@@ -33,9 +34,12 @@ impl Tally {
         self.meta.raw_key_bytes += key.len() as u64;
         self.meta.raw_value_bytes += value.len() as u64;
         self.sequence(trailer.sequence());
+        if let Some(kind) = trailer.kind().filter(|kind| kind.is_pointer()) {
+            self.pointer(kind, value);
+        }
         match trailer.kind() {
             Some(ValueKind::Tombstone | ValueKind::SingleDelete) => self.meta.tombstones += 1,
-            Some(ValueKind::ValueWithExpiry) => {
+            Some(kind) if kind.expires() => {
                 if let Some((expiry, _)) = split_expiry(value) {
                     self.meta.expiring_entries += 1;
                     let (earliest, latest) = self.expiries.unwrap_or((expiry, expiry));
@@ -44,6 +48,31 @@ impl Tally {
             }
             _ => {}
         }
+    }
+
+    /// Counts what a pointer needs. One that is damaged is for those to report who follow it.
+    #[cold]
+    fn pointer(&mut self, kind: ValueKind, stored: &[u8]) {
+        let Ok((_, pointer)) = ValuePointer::of_stored(kind, stored) else {
+            return;
+        };
+        let refs = &mut self.meta.value_refs;
+        let at = match refs.binary_search_by_key(&pointer.number, |one| one.number) {
+            Ok(at) => at,
+            Err(at) => {
+                let number = pointer.number;
+                refs.insert(
+                    at,
+                    ValueRef {
+                        number,
+                        ..ValueRef::default()
+                    },
+                );
+                at
+            }
+        };
+        refs[at].records += 1;
+        refs[at].bytes = refs[at].bytes.saturating_add(pointer.value_bytes);
     }
 
     #[inline]

@@ -8,6 +8,7 @@
 use esker_base::checksum::{StreamingChecksum, key_hash};
 use esker_base::internal_key::compare;
 use esker_base::table_meta::TableMeta;
+use esker_base::value_pointer::ValuePointer;
 use esker_base::{Error, ErrorKind, Result, Trailer, ValueKind};
 
 use crate::block::Block;
@@ -204,8 +205,11 @@ impl<'a> Verification<'a> {
             None | Some(ValueKind::RangeDelete) => {
                 return Err(self.damaged("a record is of a kind that is no point record", offset));
             }
-            Some(ValueKind::ValueWithExpiry) if value.len() < 8 => {
+            Some(kind) if kind.expires() && value.len() < 8 => {
                 return Err(self.damaged("a value with expiry is shorter than its expiry", offset));
+            }
+            Some(kind) if kind.is_pointer() && ValuePointer::of_stored(kind, value).is_err() => {
+                return Err(self.damaged("a value pointer is malformed", offset));
             }
             Some(_) => {}
         }

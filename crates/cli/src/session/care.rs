@@ -175,6 +175,8 @@ impl Session {
         let parts = [
             ("total", usage.total_bytes()),
             ("live", usage.live_bytes()),
+            ("values", usage.value_bytes()),
+            ("value_garbage", usage.value_garbage_bytes()),
             ("garbage", usage.garbage_bytes()),
             ("wal", usage.wal_bytes()),
             ("manifest", usage.manifest_bytes()),

@@ -296,18 +296,24 @@ fn covered_share(tombstones: &FragmentedTombstones, table: &TableMeta) -> f64 {
 
 /// Writes a table under which nothing lies anew, without its garbage.
 fn rewrite(picker: &Picker<'_>, level: usize, run: &Run, table: &Arc<TableMeta>) -> Plan {
+    rewrite_for(picker, level, run, table, Reason::Garbage)
+}
+
+/// Merges a table alone, in its place.
+pub(super) fn rewrite_for(
+    picker: &Picker<'_>,
+    level: usize,
+    run: &Run,
+    table: &Arc<TableMeta>,
+    reason: Reason,
+) -> Plan {
     let inputs = vec![PlanRun {
         level,
         run_id: run.id,
         tables: vec![Arc::clone(table)],
     }];
-    picker.plan(
-        inputs,
-        level,
-        OutputRun::Within(run.id),
-        Reason::Garbage,
-        false,
-    )
+    let within = OutputRun::Within(run.id);
+    picker.plan(inputs, level, within, reason, false)
 }
 
 /// Merges a table, and what must go with it, into the sorted level below.

@@ -49,7 +49,14 @@ impl<I: InternalIterator, F: ValueFilter> Retention<'_, I, F> {
         let under = self.collect_operands(stripe)?;
         if let Under::Record(kind) = under {
             let stored = self.source.value();
-            self.operands.chain.set_base(kind, stored);
+            if !kind.is_pointer() {
+                self.operands.chain.set_base(kind, stored);
+            } else if self.rules.operator.is_some() {
+                // A value that was given up is none, as one that was deleted.
+                let found = self.rules.values.restored(&self.key, kind, stored)?;
+                let (kind, value) = found.unwrap_or((ValueKind::Tombstone, Vec::new()));
+                self.operands.chain.set_base(kind, &value);
+            }
         }
         let count = self.operands.trailers.len() as u64;
         let (chain, key) = (&self.operands.chain, self.key.as_slice());
@@ -59,7 +66,7 @@ impl<I: InternalIterator, F: ValueFilter> Retention<'_, I, F> {
                 self.stats.operands_merged += count;
                 self.trailer = Trailer::new(newest.sequence(), ValueKind::Value);
                 self.replaced = Some(value);
-                return Ok(self.value_stays(stripe));
+                return self.value_stays(stripe);
             }
         } else if count > 1
             && let Some(operand) = operator.and_then(|operator| combine(chain, operator, key))
@@ -117,7 +124,11 @@ impl<I: InternalIterator, F: ValueFilter> Retention<'_, I, F> {
                     self.stats.records_in += 1;
                 }
                 Some(
-                    kind @ (ValueKind::Value | ValueKind::ValueWithExpiry | ValueKind::Tombstone),
+                    kind @ (ValueKind::Value
+                    | ValueKind::ValueWithExpiry
+                    | ValueKind::ValuePointer
+                    | ValueKind::ValuePointerWithExpiry
+                    | ValueKind::Tombstone),
                 ) => return Ok(Under::Record(kind)),
                 _ => return Ok(Under::Unknown),
             }

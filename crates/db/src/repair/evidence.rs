@@ -9,6 +9,7 @@ use crate::repair::rewrite::Doubt;
 use crate::salvage::Loss;
 use crate::table_files;
 use esker_base::filename::{FileNumber, manifest_path, table_path, wal_path};
+use esker_base::limits::VALUE_LEVEL;
 use esker_base::{ErrorKind, Result};
 use esker_manifest::{ManifestState, VersionSet};
 use esker_vfs::FileSystem;
@@ -115,9 +116,11 @@ pub(crate) fn whole(
             flushed_sequence: keyspace.meta.flushed_sequence,
             ..Part::default()
         };
-        for (_, _, meta) in keyspace.version.tables() {
+        part.lost_values.extend(&keyspace.version.values.lost);
+        for (level, _, meta) in keyspace.version.tables() {
             let path = table_path(directory, meta.number);
             match table_files::verify(fs, &path, meta) {
+                Ok(()) if level == VALUE_LEVEL => part.values.push(meta.clone()),
                 Ok(()) => part.tables.push(meta.clone()),
                 Err(error) => {
                     report.losses.push(Loss {
@@ -125,7 +128,12 @@ pub(crate) fn whole(
                         records: Some(meta.entries + meta.range_tombstones),
                         ..loss_of(&path, error)?
                     });
-                    part.doubts.push(Doubt::of(meta));
+                    if level == VALUE_LEVEL {
+                        part.lost_values.push(meta.number);
+                        part.damaged_values.push(meta.number);
+                    } else {
+                        part.doubts.push(Doubt::of(meta));
+                    }
                 }
             }
         }

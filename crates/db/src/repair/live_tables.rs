@@ -25,7 +25,7 @@ use esker_base::write_batch::KeyspaceId;
 use esker_base::{ErrorKind, Result, SequenceNumber};
 use esker_sstable::{BlockCache, Making, Origin, Table};
 use esker_vfs::FileSystem;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,6 +36,8 @@ pub(crate) struct Found {
     pub(crate) origin: Origin,
     /// What is wrong with it, if its data cannot be used.
     pub(crate) damage: Option<Loss>,
+    /// Whether every table of values is there, whole, that its pointers lead into.
+    pub(crate) has_values: bool,
 }
 
 /// Those that count.
@@ -58,14 +60,15 @@ pub(crate) fn that_count(
             continue;
         }
         let origin = &table.origin;
+        let is_whole_table = |t: &Found| t.damage.is_none() && t.has_values;
         let is_usable =
-            |n: &FileNumber| !dead.contains(n) && found.get(n).is_some_and(|t| t.damage.is_none());
+            |n: &FileNumber| !dead.contains(n) && found.get(n).is_some_and(is_whole_table);
         let is_superfluous = match origin.making {
             Making::Merge => origin.replaces.iter().all(is_usable),
             Making::Load { .. } => {
                 !counting.loads.contains_key(&number) && !is_whole(found, origin)
             }
-            Making::Flush => false,
+            Making::Flush | Making::Values => false,
         };
         if is_superfluous {
             dead.insert(number);
@@ -100,7 +103,8 @@ pub(crate) fn contents(
     partial: &Partial,
     report: &mut RepairReport,
 ) -> Result<Contents> {
-    let found = read_all(fs, directory, files, partial, report)?;
+    let mut found = read_all(fs, directory, files, partial, report)?;
+    let values = take_values(&mut found);
     let counting = that_count(&found, &partial.gone);
     let mut contents = Contents::default();
     contents.keyspaces.insert(0, default_part());
@@ -141,8 +145,57 @@ pub(crate) fn contents(
             }
         }
     }
+    for part in contents.keyspaces.values_mut() {
+        name_values(directory, files, part, &values, report);
+    }
     raise_flushed(&found, &loads, &mut contents);
     Ok(contents)
+}
+
+/// Takes the tables of values out, and notes of the others whether theirs are there.
+fn take_values(found: &mut BTreeMap<FileNumber, Found>) -> BTreeMap<FileNumber, Found> {
+    let is_of_values = |table: &Found| table.origin.making == Making::Values;
+    let all = std::mem::take(found).into_iter();
+    let (values, others): (BTreeMap<_, _>, _) = all.partition(|(_, table)| is_of_values(table));
+    *found = others;
+    let is_there = |number: &FileNumber| values.get(number).is_some_and(|t| t.damage.is_none());
+    for table in found.values_mut() {
+        let mut refs = table.meta.value_refs.iter();
+        table.has_values = refs.all(|one| is_there(&one.number));
+    }
+    values
+}
+
+/// Names the tables of values that the tables of a keyspace point to. What the others hold nobody
+/// needs; those that should be there and are not take their values with them.
+fn name_values(
+    directory: &Path,
+    files: &Files,
+    part: &mut Part,
+    values: &BTreeMap<FileNumber, Found>,
+    report: &mut RepairReport,
+) {
+    let refs = part.tables.iter().flat_map(|meta| &meta.value_refs);
+    let needed: BTreeSet<FileNumber> = refs.map(|one| one.number).collect();
+    for number in needed {
+        match values.get(&number) {
+            Some(table) if table.damage.is_none() => {
+                part.values.push(Arc::new(table.meta.clone()));
+            }
+            Some(table) => {
+                part.lost_values.push(number);
+                report.losses.extend(table.damage.clone());
+            }
+            None => {
+                part.lost_values.push(number);
+                if !files.tables.contains(&number) {
+                    let path = table_path(directory, number);
+                    let reason = "a table of values is missing";
+                    report.losses.push(Loss::new(&path, reason));
+                }
+            }
+        }
+    }
 }
 
 /// What is in tables already must not be read from the log once more: a range delete would hide what
@@ -269,6 +322,7 @@ fn read(
         meta,
         origin,
         damage,
+        has_values: true,
     })
 }
 

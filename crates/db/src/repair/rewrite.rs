@@ -26,7 +26,9 @@ use esker_base::write_batch::KeyspaceId;
 use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
 use esker_compaction::{JobContext, RayonExecutor, RetentionRules};
 use esker_manifest::{AddedTable, RunPlacement};
-use esker_sstable::{BlockCache, FillCache, LevelIter, Making, Origin, TableCache, TableHandle};
+use esker_sstable::{
+    BlockCache, FillCache, LevelIter, Making, Origin, TableCache, TableHandle, ValueTables,
+};
 use esker_vfs::FileSystem;
 use std::path::Path;
 use std::sync::Arc;
@@ -97,6 +99,8 @@ impl Rewriter {
             target_file_bytes: settings.target_file_bytes(),
             max_subcompactions: 1,
             origin: None,
+            value_threshold_bytes: None,
+            value_garbage_ratio: settings.value_garbage_ratio(),
         };
         Self { context }
     }
@@ -168,6 +172,12 @@ impl Rewriter {
         let rules = RetentionRules {
             snapshots: Vec::new(),
             now_millis: self.context.clock.now_millis(),
+            values: ValueTables::new(
+                part.values
+                    .iter()
+                    .map(|meta| self.context.tables.handle(Arc::clone(meta))),
+                part.lost_values.iter().copied().collect(),
+            ),
             ..RetentionRules::default()
         };
         let tombstones = FragmentedTombstones::merge(&lists);

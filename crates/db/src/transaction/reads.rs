@@ -120,10 +120,7 @@ impl Transaction {
                 self.note_key(keyspace, key);
                 let sequence = self.snapshot.sequence();
                 let view = keyspace.state().load_at(Some(sequence));
-                match read::find(&view, key, sequence)? {
-                    Some(found) => found.expiry(clock)?,
-                    None => None,
-                }
+                read::find_expiry(&view, key, sequence, clock)?
             }
         };
         let now_millis = clock.now_millis();

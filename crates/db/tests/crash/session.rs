@@ -74,7 +74,9 @@ impl World {
             .wal_segment_bytes(16 << 10)
             .manifest_bytes(4 << 10)
             .cache_bytes(8 << 10)
-            .max_open_files(4);
+            .max_open_files(4)
+            .value_separation_threshold_bytes([0, 16, 300][random.index(3)])
+            .value_garbage_ratio([0.1, 0.5][random.index(2)]);
         (options, executor)
     }
 

@@ -43,7 +43,8 @@ fn database(ended: bool) -> (MemFileSystem, Map) {
         .block_bytes(256)
         .manifest_bytes(4 << 10)
         .wal_size_limit_bytes(64 << 10)
-        .wal_segment_bytes(16 << 10);
+        .wal_segment_bytes(16 << 10)
+        .value_separation_threshold_bytes(44);
     let db = options.open(DIRECTORY).unwrap();
     let mut map = Map::new();
     for round in 0..3u32 {

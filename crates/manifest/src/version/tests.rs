@@ -22,6 +22,7 @@ fn run(id: u64, tables: Vec<Arc<TableMeta>>) -> Arc<Run> {
 fn version(levels: Vec<Vec<Arc<Run>>>) -> Version {
     Version {
         levels: levels.into_iter().map(|runs| Level { runs }).collect(),
+        ..Version::default()
     }
 }
 
@@ -130,7 +131,10 @@ fn what_is_older_than_a_run() {
 #[test]
 fn broken_versions_are_told() {
     let broken = [
-        Version { levels: Vec::new() },
+        Version {
+            levels: Vec::new(),
+            ..Version::default()
+        },
         version(vec![Vec::new(); MAX_LEVELS + 1]),
         version(vec![vec![run(1, vec![])]]),
         version(vec![

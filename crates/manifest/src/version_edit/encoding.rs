@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use esker_base::coding::{Decoder, put_bytes, put_varint};
-use esker_base::limits::{MAX_KEYSPACE_NAME_BYTES, MAX_LEVELS};
+use esker_base::limits::{MAX_KEYSPACE_NAME_BYTES, MAX_LEVELS, VALUE_LEVEL};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result};
 
@@ -36,6 +36,7 @@ mod keyspace_field {
     pub(super) const FLUSHED_SEQUENCE: u64 = 5;
     pub(super) const REMOVED_TABLE: u64 = 6;
     pub(super) const ADDED_TABLE: u64 = 7;
+    pub(super) const LOST_VALUES: u64 = 8;
 }
 
 mod added_field {
@@ -43,6 +44,8 @@ mod added_field {
     pub(super) const EXISTING_RUN: u64 = 2;
     pub(super) const CREATED_RUN: u64 = 3;
     pub(super) const TABLE: u64 = 4;
+    /// A table of values, in place of a level and a run. Must be known.
+    pub(super) const IS_VALUES: u64 = 5;
 }
 
 impl VersionEdit {
@@ -185,6 +188,9 @@ impl KeyspaceEdit {
         for added in &self.added {
             put_field(&mut out, f::ADDED_TABLE, &added.encode()?);
         }
+        self.lost_values
+            .iter()
+            .for_each(|&n| put_varint_field(&mut out, f::LOST_VALUES, n));
         Ok(out)
     }
 
@@ -210,6 +216,7 @@ impl KeyspaceEdit {
                 f::FLUSHED_SEQUENCE => field.set(&mut edit.flushed_sequence, field.varint()?)?,
                 f::REMOVED_TABLE => edit.removed.push(field.varint()?),
                 f::ADDED_TABLE => edit.added.push(AddedTable::decode(field.payload)?),
+                f::LOST_VALUES => edit.lost_values.push(field.varint()?),
                 _ => field.skip_or_refuse("keyspace")?,
             }
         }
@@ -222,15 +229,10 @@ impl AddedTable {
     fn encode(&self) -> Result<Vec<u8>> {
         use added_field as f;
         let mut out = Vec::new();
-        put_varint_field(&mut out, f::LEVEL, self.level as u64);
-        match self.run {
-            RunPlacement::Existing(run) => put_varint_field(&mut out, f::EXISTING_RUN, run),
-            RunPlacement::Created(run) => put_varint_field(&mut out, f::CREATED_RUN, run),
-            RunPlacement::New => {
-                return Err(Error::invalid_argument(
-                    "the number of a new run was not drawn",
-                ));
-            }
+        if self.level == VALUE_LEVEL {
+            put_field(&mut out, f::IS_VALUES, &[]);
+        } else {
+            self.encode_place(&mut out)?;
         }
         let mut table = Vec::new();
         table_fields::encode(&self.meta, &mut table);
@@ -238,9 +240,25 @@ impl AddedTable {
         Ok(out)
     }
 
+    fn encode_place(&self, out: &mut Vec<u8>) -> Result<()> {
+        use added_field as f;
+        put_varint_field(out, f::LEVEL, self.level as u64);
+        match self.run {
+            RunPlacement::Existing(run) => put_varint_field(out, f::EXISTING_RUN, run),
+            RunPlacement::Created(run) => put_varint_field(out, f::CREATED_RUN, run),
+            RunPlacement::New => {
+                return Err(Error::invalid_argument(
+                    "the number of a new run was not drawn",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn decode(bytes: &[u8]) -> Result<Self> {
         use added_field as f;
         let (mut level, mut run, mut meta) = (None, None, None);
+        let mut is_values = false;
         let mut decoder = Decoder::new(bytes);
         while !decoder.is_empty() {
             let field = Field::read(&mut decoder)?;
@@ -249,15 +267,19 @@ impl AddedTable {
                 f::EXISTING_RUN => field.set(&mut run, RunPlacement::Existing(field.varint()?))?,
                 f::CREATED_RUN => field.set(&mut run, RunPlacement::Created(field.varint()?))?,
                 f::TABLE => field.set(&mut meta, Arc::new(table_fields::decode(field.payload)?))?,
+                f::IS_VALUES => is_values = field.flag()?,
                 _ => field.skip_or_refuse("added table")?,
             }
         }
         match (level, run, meta) {
-            (Some(level), Some(run), Some(meta)) if level < MAX_LEVELS as u64 => Ok(Self {
-                level: level as usize,
-                run,
-                meta,
-            }),
+            (None, None, Some(meta)) if is_values => Ok(Self::of_values(meta)),
+            (Some(level), Some(run), Some(meta)) if !is_values && level < MAX_LEVELS as u64 => {
+                Ok(Self {
+                    level: level as usize,
+                    run,
+                    meta,
+                })
+            }
             _ => Err(Error::corruption("an added table without its place")),
         }
     }

@@ -4,6 +4,7 @@ use esker_base::ErrorKind;
 use esker_base::coding::put_varint;
 use esker_base::key_bounds::KeyBounds;
 use esker_base::limits::MAX_LEVELS;
+use esker_base::table_meta::{TableMeta, ValueRef};
 use proptest::prelude::*;
 
 use super::*;
@@ -42,6 +43,13 @@ fn any_table() -> impl Strategy<Value = TableMeta> {
             created_millis: numbers[8],
             checksum: numbers[9],
             ingested_sequence: numbers[10] % (1 << 56),
+            value_refs: (0..numbers[0] % 3)
+                .map(|step| ValueRef {
+                    number: step * 7,
+                    records: numbers[1] | 1,
+                    bytes: numbers[2],
+                })
+                .collect(),
         }
     })
 }
@@ -51,10 +59,12 @@ fn any_keyspace() -> impl Strategy<Value = KeyspaceEdit> {
         any::<u64>().prop_map(RunPlacement::Existing),
         any::<u64>().prop_map(RunPlacement::Created)
     ];
-    let added = (0..MAX_LEVELS, run, any_table()).prop_map(|(level, run, meta)| AddedTable {
-        level,
-        run,
-        meta: Arc::new(meta),
+    let added = (0..=MAX_LEVELS, run, any_table()).prop_map(|(level, run, meta)| {
+        let meta = Arc::new(meta);
+        match level {
+            MAX_LEVELS => AddedTable::of_values(meta),
+            level => AddedTable { level, run, meta },
+        }
     });
     (
         any::<u32>(),
@@ -62,11 +72,12 @@ fn any_keyspace() -> impl Strategy<Value = KeyspaceEdit> {
         any::<bool>(),
         any::<Option<Vec<u8>>>(),
         any::<Option<u64>>(),
-        any::<Vec<u64>>(),
+        any::<[Vec<u64>; 2]>(),
         proptest::collection::vec(added, 0..3),
     )
         .prop_map(
-            |(id, create, drop, set_options, flushed_sequence, removed, added)| {
+            |(id, create, drop, set_options, flushed_sequence, numbers, added)| {
+                let [removed, lost_values] = numbers;
                 let create = create.filter(|(name, _)| name.len() < 256);
                 KeyspaceEdit {
                     id,
@@ -76,6 +87,7 @@ fn any_keyspace() -> impl Strategy<Value = KeyspaceEdit> {
                     flushed_sequence,
                     removed,
                     added,
+                    lost_values,
                 }
             },
         )

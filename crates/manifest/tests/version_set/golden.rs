@@ -28,6 +28,7 @@ fn golden(fs: &MemFileSystem) -> VersionSet {
         latest_expiry_millis: 1_700_000_000_001,
         created_millis: 1_600_000_000_000,
         ingested_sequence: 0,
+        value_refs: Vec::new(),
         checksum: 0x0123_4567_89ab_cdef,
     });
     let added = vec![AddedTable {

@@ -165,5 +165,7 @@ impl World {
             .manifest_bytes([4 << 10, 64 << 10][random.index(2)])
             .cache_bytes([0, 8 << 10, 1 << 20][random.index(3)])
             .max_open_files([4, 64][random.index(2)])
+            .value_separation_threshold_bytes([0, 1, 64][random.index(3)])
+            .value_garbage_ratio([0.1, 0.5][random.index(2)])
     }
 }

@@ -59,6 +59,8 @@ pub(super) fn context(
         target_file_bytes: 3000,
         max_subcompactions: 3,
         origin: None,
+        value_threshold_bytes: None,
+        value_garbage_ratio: 0.5,
     }
 }
 

@@ -19,6 +19,7 @@ fn table(number: FileNumber, making: Making, replaces: &[u64], gone: &[u64]) -> 
         meta,
         origin,
         damage: None,
+        has_values: true,
     }
 }
 

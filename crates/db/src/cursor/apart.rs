@@ -1,0 +1,72 @@
+//! A cursor on entries whose values are kept apart.
+//!
+//! Invariant: a value is read when its entry is the one that the cursor comes to stand on, and not
+//! before; never where only keys are wanted. One that a salvage gave up is no entry.
+
+use super::{Cursor, Position};
+use esker_base::iterator::InternalIterator;
+use esker_base::{Result, ValueKind};
+
+impl Cursor {
+    /// Promises that nobody asks for values: those that are kept apart
+    /// ([`Options::value_separation_threshold_bytes`](crate::Options::value_separation_threshold_bytes))
+    /// are not read, and [`Cursor::value`] may be anything.
+    ///
+    /// ```
+    /// # fn main() -> esker::Result<()> {
+    /// let db = esker::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let mut cursor = db.cursor().keys_only();
+    /// cursor.seek_to_first()?;
+    /// assert_eq!(cursor.key(), b"a");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn keys_only(mut self) -> Self {
+        self.keys_only = true;
+        self
+    }
+
+    /// Stands on the record of the merge, whose value is kept apart; `false` where it was given up.
+    #[cold]
+    pub(super) fn fetch_forwards(&mut self) -> Result<bool> {
+        let (key, trailer, stored) = (
+            self.merge.user_key(),
+            self.merge.trailer(),
+            self.merge.value(),
+        );
+        let values = &self.view.super_version.values;
+        let kind = trailer.kind().unwrap_or(ValueKind::ValuePointer);
+        self.value.clear();
+        if self.keys_only {
+            if values.is_lost(kind, stored)? {
+                return Ok(false);
+            }
+        } else {
+            match values.value(key, kind, stored)? {
+                Some(value) => self.value.extend_from_slice(&value),
+                None => return Ok(false),
+            }
+        }
+        self.position = Position::Apart;
+        Ok(true)
+    }
+
+    /// The buffer holds the record that stands for the value of the key in the other buffer: that is
+    /// brought here; `false` where it was given up.
+    #[cold]
+    pub(super) fn fetch_backwards(&mut self, kind: ValueKind) -> Result<bool> {
+        let values = &self.view.super_version.values;
+        if self.keys_only {
+            return Ok(!values.is_lost(kind, &self.value)?);
+        }
+        match values.value(&self.key, kind, &self.value)? {
+            Some(value) => {
+                self.value.clear();
+                self.value.extend_from_slice(&value);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+}
