@@ -20,7 +20,6 @@ use crate::engine::{Engine, Mode};
 use crate::index::maintain::IndexChanges;
 use crate::index::pending::Layer;
 use crate::keyspace::{KeyspaceState, dropped};
-use crate::merged::no_operator;
 use crate::options::Durability;
 use crate::recent_writes::RecentWrites;
 use crate::segments::Log;
@@ -644,8 +643,8 @@ pub(crate) fn write_batch(
             ValueKind::MergeOperand => {
                 check_entry(&engine.settings, record.key, record.value)?;
                 let state = keyspaces.iter().find(|state| state.id == record.keyspace);
-                if state.is_none_or(|state| state.operator().is_none()) {
-                    return Err(no_operator());
+                if let Some(state) = state {
+                    engine.note_operator(state)?;
                 }
             }
             _ => check_entry(&engine.settings, record.key, record.value)?,

@@ -13,6 +13,7 @@ use crate::index::catalog::KeyspaceIndexes;
 use crate::ingest;
 use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
 use crate::merged::Operator;
+use crate::operator_slot::OperatorSlot;
 use crate::option_word::millis_of;
 use crate::options::{Durability, WriteOptions};
 use crate::range_spec::KeyRange;
@@ -40,6 +41,9 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: String,
     /// What its owner has registered for it.
     hooks: KeyspaceHooks,
+    operator: Arc<OperatorSlot>,
+    /// Whether the operator's name is durable.
+    operator_is_noted: AtomicBool,
     super_version: ArcSwap<SuperVersion>,
     install: Mutex<()>,
     /// States that restores replaced, each with the sequence from which on it is not read any more;
@@ -73,10 +77,13 @@ impl KeyspaceState {
         hooks: &RegisteredHooks,
     ) -> Arc<Self> {
         let hooks = hooks.of(&name);
-        first.operator.clone_from(&hooks.operator);
+        let operator = OperatorSlot::new(&name, hooks.operator.clone(), &options);
+        first.operator = Arc::clone(&operator);
         let state = Self {
             id,
             hooks,
+            operator,
+            operator_is_noted: AtomicBool::new(false),
             name,
             super_version: ArcSwap::from_pointee(first),
             install: Mutex::new(()),
@@ -108,7 +115,16 @@ impl KeyspaceState {
         self.default_ttl.store(ttl, Ordering::Relaxed);
         let bytes = options.own_write_buffer_bytes().unwrap_or(0);
         self.write_buffer_bytes.store(bytes, Ordering::Relaxed);
+        let noted = matches!(&*self.operator, OperatorSlot::Given(operator)
+            if options.own_merge_operator() == Some(operator.name()));
+        self.operator_is_noted.store(noted, Ordering::Release);
         self.options.store(Arc::new(options));
+    }
+
+    /// Whether an operand may be written: its operator's name is durable.
+    #[inline]
+    pub(crate) fn operator_is_noted(&self) -> bool {
+        self.operator_is_noted.load(Ordering::Acquire)
     }
 
     /// The options in force.
@@ -140,7 +156,7 @@ impl KeyspaceState {
     /// What makes values of merge operands.
     #[inline]
     pub(crate) fn operator(&self) -> Operator<'_> {
-        self.hooks.operator.as_deref()
+        &self.operator
     }
 
     pub(crate) fn hooks(&self) -> &KeyspaceHooks {
@@ -180,7 +196,7 @@ impl KeyspaceState {
     pub(crate) fn replace(&self, mut next: SuperVersion, since: SequenceNumber) {
         let _one_at_a_time = self.install.lock();
         next.since = since;
-        next.operator = self.hooks.operator.clone();
+        next.operator = Arc::clone(&self.operator);
         // Listed before it is replaced, so that whoever finds the new state finds the old one too.
         self.replaced
             .lock()
@@ -215,7 +231,7 @@ impl KeyspaceState {
         let current = self.super_version.load();
         let mut next = change(&current);
         next.since = current.since;
-        next.operator = self.hooks.operator.clone();
+        next.operator = Arc::clone(&self.operator);
         drop(current);
         self.super_version.swap(Arc::new(next))
     }

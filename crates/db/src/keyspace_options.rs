@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// The key of the default time to live: a reader that does not know it must not write here.
 const DEFAULT_TTL: u64 = 1;
+/// The key of the merge operator's name: who does not know it could fold operands with another one.
+const MERGE_OPERATOR: u64 = 13;
 
 macro_rules! keyspace_options {
     ($($(#[$doc:meta])* $number:literal $name:ident: $type:ty;)*) => {
@@ -41,6 +43,8 @@ macro_rules! keyspace_options {
         pub struct KeyspaceOptions {
             $($name: Option<$type>,)*
             default_ttl: Option<Option<Duration>>,
+            /// The name of the operator that operands were written with. The engine's to set.
+            merge_operator: Option<String>,
         }
 
         impl KeyspaceOptions {
@@ -73,6 +77,7 @@ macro_rules! keyspace_options {
                 Self {
                     $($name: self.$name.or(other.$name),)*
                     default_ttl: self.default_ttl.or(other.default_ttl),
+                    merge_operator: self.merge_operator.clone().or_else(|| other.merge_operator.clone()),
                 }
             }
 
@@ -81,6 +86,7 @@ macro_rules! keyspace_options {
                 KeyspaceSettings {
                     $($name: self.$name.unwrap_or_else(|| database.$name()),)*
                     default_ttl: self.default_ttl.unwrap_or_else(|| database.default_ttl()),
+                    merge_operator: self.merge_operator.clone(),
                 }
             }
 
@@ -110,10 +116,25 @@ macro_rules! keyspace_options {
                         None => put_bytes(&mut out, &[]),
                     }
                 }
+                let mut numbers = Vec::new();
                 $(if let Some(value) = self.$name {
-                    put_varint(&mut out, $number << 1 | 1);
-                    put_number(&mut out, value.to_word());
+                    numbers.push(($number, value.to_word()));
                 })*
+                // Fields ascend by number: those of numbers stand on both sides of the name.
+                let (before, after): (Vec<_>, Vec<_>) =
+                    numbers.into_iter().partition(|(number, _)| *number < MERGE_OPERATOR);
+                let put = |out: &mut Vec<u8>, fields: Vec<(u64, u64)>| {
+                    for (number, word) in fields {
+                        put_varint(out, number << 1 | 1);
+                        put_number(out, word);
+                    }
+                };
+                put(&mut out, before);
+                if let Some(name) = &self.merge_operator {
+                    put_varint(&mut out, MERGE_OPERATOR << 1);
+                    put_bytes(&mut out, name.as_bytes());
+                }
+                put(&mut out, after);
                 out
             }
 
@@ -147,6 +168,7 @@ macro_rules! keyspace_options {
                             let known = value.to_word() == word;
                             options.$name = known.then_some(value);
                         })*
+                        MERGE_OPERATOR => options.merge_operator = Some(name_of(field)?),
                         _ if skippable => {}
                         _ => {
                             let sentence = format!(
@@ -166,6 +188,7 @@ macro_rules! keyspace_options {
         pub struct KeyspaceSettings {
             $($name: $type,)*
             default_ttl: Option<Duration>,
+            merge_operator: Option<String>,
         }
 
         impl KeyspaceSettings {
@@ -175,6 +198,11 @@ macro_rules! keyspace_options {
             /// The time to live of writes that name none.
             #[must_use]
             pub fn default_ttl(&self) -> Option<Duration> { self.default_ttl }
+
+            /// The name of the merge operator that the keyspace's operands were written with; `None`
+            /// before the first of them. Every open must give it this one.
+            #[must_use]
+            pub fn merge_operator(&self) -> Option<&str> { self.merge_operator.as_deref() }
         }
     };
 }
@@ -204,9 +232,9 @@ keyspace_options! {
     12 tier_runs: usize;
     /// Values of so many bytes or more are kept apart from their keys, from the next table on; 0: none;
     /// else 1 to 1 GiB.
-    13 value_separation_threshold_bytes: usize;
+    14 value_separation_threshold_bytes: usize;
     /// The share of a table of values that may be garbage before it is emptied; 0.05 to 0.95.
-    14 value_garbage_ratio: f64;
+    15 value_garbage_ratio: f64;
 }
 
 fn put_number(out: &mut Vec<u8>, number: u64) {
@@ -226,6 +254,14 @@ fn number_of(field: &[u8]) -> Result<u64> {
     }
 }
 
+fn name_of(field: &[u8]) -> Result<String> {
+    let name = std::str::from_utf8(field)
+        .ok()
+        .filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| Error::corruption("a merge operator's name is no text"))?;
+    Ok(name.to_string())
+}
+
 fn disagrees(
     keyspace: &str,
     option: &str,
@@ -241,6 +277,15 @@ fn disagrees(
 impl KeyspaceOptions {
     pub(crate) fn own_default_ttl(&self) -> Option<Option<Duration>> {
         self.default_ttl
+    }
+
+    pub(crate) fn own_merge_operator(&self) -> Option<&str> {
+        self.merge_operator.as_deref()
+    }
+
+    pub(crate) fn with_merge_operator(mut self, name: &str) -> Self {
+        self.merge_operator = Some(name.to_string());
+        self
     }
 
     pub(crate) fn own_write_buffer_bytes(&self) -> Option<usize> {
@@ -334,6 +379,7 @@ mod tests {
             .value_separation_threshold_bytes(4096)
             .value_garbage_ratio(0.25)
             .default_ttl(Duration::from_millis(1500))
+            .with_merge_operator("esker.counter")
     }
 
     #[test]

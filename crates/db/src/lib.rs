@@ -65,6 +65,7 @@ mod merged;
 mod next_segment;
 mod obsolete_files;
 mod open;
+mod operator_slot;
 mod option_text;
 mod option_word;
 mod options;

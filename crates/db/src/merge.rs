@@ -10,7 +10,7 @@ use crate::batch::WriteBatch;
 use crate::commit::{self, Member};
 use crate::engine::Engine;
 use crate::keyspace::{Keyspace, KeyspaceState};
-use crate::merged::{self, no_operator};
+use crate::merged;
 use crate::options::WriteOptions;
 use crate::read;
 use crate::value::Value;
@@ -52,9 +52,7 @@ impl Keyspace {
         operand: impl AsRef<[u8]>,
         options: &WriteOptions,
     ) -> Result<()> {
-        if self.state().operator().is_none() {
-            return Err(no_operator());
-        }
+        self.engine().note_operator(self.state())?;
         let durability = self.durability(options);
         let (key, operand) = (key.as_ref(), operand.as_ref());
         self.write_one(ValueKind::MergeOperand, key, operand, durability)

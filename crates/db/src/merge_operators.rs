@@ -76,24 +76,33 @@ impl MergeOperator for Counter {
 /// assert_eq!(db.get("tags")?.as_deref(), Some(&b"red, round"[..]));
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
     separator: Vec<u8>,
+    name: String,
 }
 
 impl Append {
     /// An operator that writes `separator` between what is appended; it may be empty.
     #[must_use]
     pub fn new(separator: impl AsRef<[u8]>) -> Self {
+        let separator = separator.as_ref();
         Self {
-            separator: separator.as_ref().to_vec(),
+            separator: separator.to_vec(),
+            name: format!("esker.append({})", separator.escape_ascii()),
         }
+    }
+}
+
+impl Default for Append {
+    fn default() -> Self {
+        Self::new([])
     }
 }
 
 impl MergeOperator for Append {
     fn name(&self) -> &str {
-        "esker.append"
+        &self.name
     }
 
     fn merge(&self, _key: &[u8], existing: Option<&[u8]>, operands: &[&[u8]]) -> Result<Vec<u8>> {

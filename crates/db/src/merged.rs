@@ -6,19 +6,19 @@
 //! never expires. Called by point reads, cursors and the commit leader.
 
 use crate::live_values::LiveValues;
+use crate::operator_slot::OperatorSlot;
 use crate::read::unreadable;
 use crate::super_version::{SortedRun, SuperVersion};
 use crate::value::Value;
 use esker_base::checksum::key_hash;
 use esker_base::iterator::InternalIterator;
-use esker_base::merge_operator::MergeOperator;
 use esker_base::operand_chain::OperandChain;
-use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
+use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
 use esker_sstable::{FillCache, LevelIter};
 use std::sync::Arc;
 
 /// What makes values of a keyspace's operands, if somebody has said.
-pub(crate) type Operator<'a> = Option<&'a dyn MergeOperator>;
+pub(crate) type Operator<'a> = &'a OperatorSlot;
 
 /// The value of `key` at `visible`, whose newest record there is an operand.
 #[cold]
@@ -35,16 +35,7 @@ pub(crate) fn get(
 
 /// The value that a chain makes.
 pub(crate) fn fold(chain: &OperandChain, operator: Operator<'_>, key: &[u8]) -> Result<Vec<u8>> {
-    let Some(operator) = operator else {
-        return Err(no_operator());
-    };
-    chain.fold(operator, key)
-}
-
-#[cold]
-pub(crate) fn no_operator() -> Error {
-    let sentence = "the keyspace has no merge operator; give it one with Options::merge_operator";
-    Error::new(ErrorKind::Unsupported, sentence)
+    chain.fold(operator.get()?, key)
 }
 
 /// Adds the record below those that `chain` holds already; `false` once it ends there.

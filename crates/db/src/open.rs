@@ -393,6 +393,7 @@ impl Parts {
                 let manifest = manifest_path(&self.directory, versions.manifest_number());
                 error.with_file(&manifest)
             })?;
+            self.hooks.check_operator(&meta.name, &options)?;
             keyspaces.insert(&KeyspaceState::new(
                 meta.id,
                 meta.name,

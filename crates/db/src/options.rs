@@ -169,7 +169,8 @@ impl Options {
 
     /// Says how operands change values in the keyspace of this name (`"default"` is the one a [`Db`]
     /// derefs to), which need not exist yet. See [`merge_operators`](crate::merge_operators) for ready
-    /// ones. Name the same operator at every open; opening without one leaves operands unreadable.
+    /// ones. Give it the same operator at every open: its name is persisted with the first operand, an
+    /// open with another one is refused, and one without leaves operands unreadable.
     #[must_use]
     pub fn merge_operator(
         mut self,

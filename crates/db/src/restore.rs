@@ -85,13 +85,15 @@ fn bring_tables(engine: &Engine, info: &BackupInfo, held: &mut Vec<Arc<LiveTable
 
 fn install(db: &Db, info: &BackupInfo, held: &[Arc<LiveTable>]) -> Result<()> {
     let engine = db.engine();
-    for (_, options) in info
+    for (name, options) in info
         .contents
         .keyspaces
         .iter()
         .filter_map(|k| k.create.as_ref())
     {
-        KeyspaceOptions::decode(options)?;
+        engine
+            .hooks
+            .check_operator(name, &KeyspaceOptions::decode(options)?)?;
     }
     let mut writer = engine.commit_queue.lock();
     engine.check_writable()?;

@@ -8,10 +8,10 @@
 use crate::live_values::LiveValues;
 use crate::merged::Operator;
 use crate::obsolete_files::{LiveTable, LiveTables};
+use crate::operator_slot::OperatorSlot;
 use esker_base::SequenceNumber;
 use esker_base::filename::FileNumber;
 use esker_base::internal_key::key_prefix;
-use esker_base::merge_operator::MergeOperator;
 use esker_manifest::Version;
 use esker_memtable::Memtable;
 use esker_sstable::TableHandle;
@@ -116,7 +116,7 @@ pub(crate) struct SuperVersion {
     /// smaller one read the state that was replaced.
     pub(crate) since: SequenceNumber,
     /// What makes values of its keyspace's operands.
-    pub(crate) operator: Option<Arc<dyn MergeOperator>>,
+    pub(crate) operator: Arc<OperatorSlot>,
 }
 
 impl SuperVersion {
@@ -135,7 +135,7 @@ impl SuperVersion {
             runs,
             values,
             since: 0,
-            operator: None,
+            operator: Arc::default(),
         }
     }
 
@@ -154,14 +154,14 @@ impl SuperVersion {
             runs,
             values,
             since: self.since,
-            operator: self.operator.clone(),
+            operator: Arc::clone(&self.operator),
         }
     }
 
     /// What makes values of its keyspace's operands.
     #[inline]
     pub(crate) fn operator(&self) -> Operator<'_> {
-        self.operator.as_deref()
+        &self.operator
     }
 
     /// Whether any value may have an expiry. For the commit leader, who alone adds some.

@@ -368,6 +368,89 @@ impl MergeOperator for Renamed {
     }
 }
 
+/// Operands of one operator were once folded by whichever came next: a counter opened as text read as
+/// text, and its first compaction wrote that down.
+#[test]
+fn another_operator_is_refused_and_the_needed_one_is_named() {
+    let fs = Arc::new(MemFileSystem::new());
+    let options = Options::new().file_system(fs);
+    let counting = options.clone().merge_operator("visits", Counter);
+    let db = counting.clone().open("/db").unwrap();
+    let visits = db.keyspace("visits").unwrap();
+    assert_eq!(visits.options().merge_operator(), None);
+    visits.merge("k", Counter::encode(1)).unwrap();
+    assert_eq!(visits.options().merge_operator(), Some("esker.counter"));
+    // What is set later leaves the name alone.
+    let hour = esker::KeyspaceOptions::new().default_ttl(Duration::from_secs(3600));
+    visits.set_options(&hour).unwrap();
+    let backup = db.create_backup("one visit").unwrap();
+    db.close().unwrap();
+
+    let others = [
+        options.clone().merge_operator("visits", Renamed),
+        options.clone().merge_operator("visits", Append::new("+")),
+    ];
+    for other in others {
+        for outcome in [other.clone().open("/db"), other.open_read_only("/db")] {
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            let sentence = error.to_string();
+            assert!(
+                sentence.contains("esker.counter") && sentence.contains("visits"),
+                "{sentence}"
+            );
+        }
+    }
+    // Without one everything but the operands can be read, and the error says what is missing.
+    let db = options.clone().open("/db").unwrap();
+    let visits = db.keyspace("visits").unwrap();
+    visits.put("plain", "1").unwrap();
+    assert!(visits.get("plain").unwrap().is_some());
+    let error = visits.get("k").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("esker.counter"), "{error}");
+    db.drop_keyspace("visits").unwrap();
+    db.close().unwrap();
+
+    // A keyspace of the same name owes the dropped one nothing, but a restore brings that back.
+    let db = options
+        .clone()
+        .merge_operator("visits", Renamed)
+        .open("/db")
+        .unwrap();
+    db.keyspace("visits").unwrap().merge("k", "x").unwrap();
+    let error = db.restore_backup(backup.name()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("esker.counter"), "{error}");
+    db.drop_keyspace("visits").unwrap();
+    db.close().unwrap();
+    let db = counting.open("/db").unwrap();
+    db.restore_backup(backup.name()).unwrap();
+    let value = db.keyspace("visits").unwrap().get("k").unwrap().unwrap();
+    assert_eq!(Counter::decode(&value).unwrap(), 1);
+    db.close().unwrap();
+}
+
+/// By a batch and by a transaction as by a single merge.
+#[test]
+fn every_way_to_merge_notes_the_operator() {
+    let db = Options::new()
+        .merge_operator("a", Counter)
+        .merge_operator("b", Append::default())
+        .open_in_memory()
+        .unwrap();
+    let (a, b) = (db.keyspace("a").unwrap(), db.keyspace("b").unwrap());
+    let mut batch = WriteBatch::new();
+    batch.merge_in(&a, "k", Counter::encode(1));
+    db.write(batch).unwrap();
+    let mut tx = db.begin().unwrap();
+    tx.merge_in(&b, "k", "x").unwrap();
+    assert_eq!(b.options().merge_operator(), None);
+    tx.commit().unwrap();
+    assert_eq!(a.options().merge_operator(), Some("esker.counter"));
+    assert_eq!(b.options().merge_operator(), Some("esker.append()"));
+}
+
 #[test]
 fn a_keyspace_with_indexes_takes_no_filter() {
     let index = IndexDefinition::new("by_value", 1, |_key, value, keys| {

@@ -8,7 +8,6 @@ use super::Transaction;
 use super::reads::OwnWrite;
 use crate::commit;
 use crate::keyspace::Keyspace;
-use crate::merged::no_operator;
 use esker_base::operand_chain::OperandChain;
 use esker_base::write_batch::split_expiry;
 use esker_base::{Result, ValueKind};
@@ -47,7 +46,7 @@ impl Transaction {
     ) -> Result<()> {
         let (key, operand) = (key.as_ref(), operand.as_ref());
         self.ready_to_write(keyspace, key, operand)?;
-        let operator = keyspace.state().operator().ok_or_else(no_operator)?;
+        let operator = keyspace.state().operator().get()?;
         let mut chain = OperandChain::default();
         chain.push_older(operand);
         let expiry_millis = match self.expiring_value(keyspace, key)? {
