@@ -50,6 +50,8 @@ enum Ended {
     Sealed { next: FileNumber },
     /// Here the log ends, or everything after is given up.
     Last,
+    /// With nothing in it: here the log ends, or goes on in another segment that was made instead.
+    Empty,
     /// Damaged to its end, and salvage goes on with the next one.
     Broken,
 }
@@ -79,7 +81,7 @@ pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
     numbers.sort_unstable();
     let mut expected = Some(0);
     let mut previous_sequence = 0;
-    for &number in &numbers {
+    for (index, &number) in numbers.iter().enumerate() {
         replayed.segments.insert(number, 0);
         match expected {
             None if check_unsynced(engine, number, &mut replayed)? => {}
@@ -87,9 +89,11 @@ pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
             _ => {
                 let previous = &mut previous_sequence;
                 let ended = replay_segment(engine, number, &targets, previous, &mut replayed)?;
+                let follower = numbers.get(index + 1);
                 expected = match ended {
                     Ended::Sealed { next } => Some(next),
-                    Ended::Last => None,
+                    Ended::Empty if was_passed_over(engine, number, follower) => expected,
+                    Ended::Last | Ended::Empty => None,
                     Ended::Broken => Some(0),
                 };
                 // Not the last sequence that the manifest knows of: later segments hold records that
@@ -99,6 +103,20 @@ pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
         }
     }
     Ok(replayed)
+}
+
+/// Whether the empty segment `number` never was the current one: made ahead, and then too short for the
+/// next group, which went to `follower`. Where all segments before them are gone, no end record says
+/// that. The header of a segment names the one that was current when it was made, so that the follower
+/// of a segment in use names that or a later one.
+fn was_passed_over(engine: &Engine, number: FileNumber, follower: Option<&FileNumber>) -> bool {
+    let Some(&follower) = follower else {
+        return false;
+    };
+    let path = wal_path(&engine.directory, follower);
+    // One that cannot be read is looked at, and reported, in its turn.
+    SegmentReader::open(&*engine.fs, &path, follower)
+        .is_ok_and(|reader| reader.header().previous < number)
 }
 
 /// Seals memtables that are full, so that their flush can begin as soon as the database is open.
@@ -179,7 +197,11 @@ fn replay_segment(
         outcome => {
             replayed.torn |= matches!(outcome, Some(SegmentEnd::Torn));
             replayed.tail = Some(tail);
-            Ok(Ended::Last)
+            let nothing_was_here = reader.synced_bytes().max(tail.end_offset) <= first_record;
+            match outcome {
+                Some(SegmentEnd::Clean) if nothing_was_here => Ok(Ended::Empty),
+                _ => Ok(Ended::Last),
+            }
         }
     }
 }

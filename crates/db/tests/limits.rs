@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem};
 use esker::{Db, Durability, ErrorKind, Options, WriteBatch, WriteOptions};
 
 const MEBIBYTE: usize = 1 << 20;
@@ -119,7 +121,7 @@ fn keys_of_a_mebibyte() {
     let small = || {
         Options::new()
             .write_buffer_bytes(3 * MEBIBYTE)
-            .wal_segment_bytes(16 << 10)
+            .wal_segment_bytes(64 << 10)
     };
     // They differ in their last bytes alone, and one begins another.
     let key = |number: u8, bytes: usize| {
@@ -160,6 +162,46 @@ fn values_of_64_mebibytes() {
     let bytes = |number: u8| [64 * MEBIBYTE, 10][usize::from(number % 2)];
     let entries = (0..4u8).map(|number| (vec![number], long(number, bytes(number))));
     through_everything(options, entries.collect());
+}
+
+/// A segment that was made ahead stays empty where it is too short for the next write. With nothing
+/// before it in the log, the log was taken to end there: a synced write behind it kept the database from
+/// opening, and a buffered one was lost with the process.
+#[test]
+fn a_value_longer_than_a_segment_is_found_behind_one_made_ahead() {
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let options = |disk: Arc<dyn FileSystem>| {
+            let options = Options::new().file_system(disk);
+            options
+                .wal_segment_bytes(64 << 10)
+                .wal_size_limit_bytes(1 << 20)
+        };
+        let db = options(Arc::new(disk.clone())).open("/db").unwrap();
+        for part in 0..5u8 {
+            db.put([part], long(part, 9 << 10)).unwrap();
+        }
+        db.wait_for_background_work().unwrap();
+        db.wal().clear().unwrap();
+        let how = WriteOptions::new().durability(durability);
+        db.put_opt("more than one", long(2, 100 << 10), &how)
+            .unwrap();
+        let mut policies = vec![ImagePolicy::PROCESS_END];
+        if durability == Durability::Sync {
+            policies.push(ImagePolicy::ONLY_SYNCED);
+        }
+        for policy in policies {
+            let image = disk.image(disk.operations(), &policy);
+            let recovered = options(Arc::new(image)).open("/db").unwrap();
+            let found = recovered.get("more than one").unwrap();
+            assert!(
+                found.as_deref() == Some(&long(2, 100 << 10)[..]),
+                "{policy:?}"
+            );
+            recovered.put("later", "1").unwrap();
+            assert_valid(&recovered);
+        }
+    }
 }
 
 #[test]
@@ -213,7 +255,7 @@ fn many_tables() -> Options {
     Options::new()
         .write_buffer_bytes(16 << 10)
         .target_file_bytes(4 << 10)
-        .wal_segment_bytes(16 << 10)
+        .wal_segment_bytes(64 << 10)
         .wal_size_limit_bytes(128 << 10)
         .cache_bytes(64 << 10)
         .default_durability(Durability::Buffered)
