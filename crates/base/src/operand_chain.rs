@@ -36,6 +36,12 @@ impl OperandChain {
         self.operands.is_empty()
     }
 
+    /// Number of operands.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.operands.len()
+    }
+
     /// Bytes of the operands.
     #[must_use]
     pub fn bytes(&self) -> usize {

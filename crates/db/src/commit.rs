@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread::{self, Thread};
 
+mod long_chains;
 mod settle;
 
 /// Bytes after which a leader takes no further batch into its group.

@@ -127,7 +127,7 @@ enum Pending {
 }
 
 /// A record's place in its batch, and what is stored under its key instead of the operand.
-type Replacement = (usize, ValueKind, Vec<u8>);
+pub(crate) type Replacement = (usize, ValueKind, Vec<u8>);
 
 /// The keys that one member merges into.
 struct MemberOperands<'a> {
@@ -278,7 +278,7 @@ impl<'a> MemberOperands<'a> {
                 *expiry_millis
             }
         };
-        let value = merged::fold(&chain, state.operator(), record.key)?;
+        let value = merged::fold_guarded(&chain, state.operator(), record.key)?;
         commit::check_entry(&self.engine.settings, record.key, &value)?;
         let (kind, head) = match expiry_millis {
             Some(expiry) => (ValueKind::ValueWithExpiry, expiry.to_le_bytes().to_vec()),
@@ -294,7 +294,7 @@ impl<'a> MemberOperands<'a> {
 }
 
 /// Encodes the batch of a member again, with what its operands are replaced by.
-fn rewrite(member: &mut Member<'_>, replacements: &[Replacement]) -> Result<()> {
+pub(crate) fn rewrite(member: &mut Member<'_>, replacements: &[Replacement]) -> Result<()> {
     let mut rewritten = BatchEncoder::new();
     let mut replacements = replacements.iter().peekable();
     for (at, record) in member.batch().records().enumerate() {

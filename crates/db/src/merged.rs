@@ -13,8 +13,9 @@ use crate::value::Value;
 use esker_base::checksum::key_hash;
 use esker_base::iterator::InternalIterator;
 use esker_base::operand_chain::OperandChain;
-use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
+use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
 use esker_sstable::{FillCache, LevelIter};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// What makes values of a keyspace's operands, if somebody has said.
@@ -36,6 +37,16 @@ pub(crate) fn get(
 /// The value that a chain makes.
 pub(crate) fn fold(chain: &OperandChain, operator: Operator<'_>, key: &[u8]) -> Result<Vec<u8>> {
     chain.fold(operator.get()?, key)
+}
+
+/// As [`fold`], for the commit leader: a panic of the operator is its refusal.
+pub(crate) fn fold_guarded(
+    chain: &OperandChain,
+    operator: Operator<'_>,
+    key: &[u8],
+) -> Result<Vec<u8>> {
+    let folded = catch_unwind(AssertUnwindSafe(|| fold(chain, operator, key)));
+    folded.unwrap_or_else(|_| Err(Error::invalid_argument("the merge operator panicked")))
 }
 
 /// Adds the record below those that `chain` holds already; `false` once it ends there.
@@ -69,8 +80,36 @@ pub(crate) fn add_older(
     }
 }
 
+/// Whether the memtables hold at least so many operands of `key` above anything else.
+pub(crate) fn has_operands_in_memory(
+    view: &SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+    mut at_least: usize,
+) -> Result<bool> {
+    for memtable in view.memtables() {
+        let mut records = memtable.iter();
+        records.seek(key, Trailer::seek(visible))?;
+        while records.valid() && records.user_key() == key {
+            if records.trailer().kind() != Some(ValueKind::MergeOperand) {
+                return Ok(false);
+            }
+            at_least -= 1;
+            if at_least == 0 {
+                return Ok(true);
+            }
+            records.next()?;
+        }
+    }
+    Ok(false)
+}
+
 /// The operands of `key` and what lies under them.
-fn collect(view: &SuperVersion, key: &[u8], visible: SequenceNumber) -> Result<OperandChain> {
+pub(crate) fn collect(
+    view: &SuperVersion,
+    key: &[u8],
+    visible: SequenceNumber,
+) -> Result<OperandChain> {
     let mut chain = OperandChain::default();
     let mut covering = 0;
     for memtable in view.memtables() {

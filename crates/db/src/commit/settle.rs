@@ -37,6 +37,11 @@ impl Engine {
             {
                 member.refuse(&error);
             }
+            if !member.is_refused()
+                && let Err(error) = self.settle_long_chains(member, earlier, next)
+            {
+                member.refuse(&error);
+            }
             self.maintain_indexes(&mut before, member);
             if !member.is_refused() {
                 let (count, records) = (member.batch.count(), member.batch.records());

@@ -13,11 +13,13 @@ enum Step {
     /// All values of a range, in order.
     Scan(&'static str, &'static str),
     Put(&'static str, &'static str),
+    /// Appends a character.
+    Merge(&'static str, &'static str),
     DeleteRange(&'static str, &'static str),
     Commit,
     Rollback,
 }
-use Step::{Commit, DeleteRange, Get, GetForUpdate, Put, Rollback, Scan};
+use Step::{Commit, DeleteRange, Get, GetForUpdate, Merge, Put, Rollback, Scan};
 
 /// What became of one transaction.
 #[derive(Debug, Default)]
@@ -72,6 +74,7 @@ fn step(tx: &mut Transaction, step: Step, run: &mut Run) -> Result<()> {
             run.reads.push(values?.join(","));
         }
         Put(key, value) => tx.put(key, value)?,
+        Merge(key, operand) => tx.merge(key, operand)?,
         DeleteRange(start, end) => tx.delete_range(start..end)?,
         Commit | Rollback => unreachable!("ends are played by `play`"),
     }
@@ -359,10 +362,149 @@ const ANOMALIES: &[Anomaly] = &[
     },
 ];
 
+/// The same with merges as the writes. Two blind merges may both commit: then both count, in one and
+/// the same order everywhere.
+const BY_MERGES: &[Anomaly] = &[
+    Anomaly {
+        name: "G0 by merges: two transactions' operands come in different orders",
+        steps: &[
+            (0, Merge("x", "a")),
+            (1, Merge("x", "b")),
+            (0, Merge("y", "a")),
+            (0, Commit),
+            (1, Merge("y", "b")),
+            (1, Commit),
+        ],
+        happened: |seen| seen.value("x")[2..] != seen.value("y")[2..],
+        allowed_by_snapshot: false,
+    },
+    Anomaly {
+        name: "G1a by merges",
+        steps: &[
+            (0, Merge("x", "a")),
+            (1, Get("x")),
+            (0, Rollback),
+            (1, Get("x")),
+            (1, Commit),
+        ],
+        happened: |seen| !seen.read(1, &["10", "10"]),
+        allowed_by_snapshot: false,
+    },
+    Anomaly {
+        name: "G1b by merges",
+        steps: &[
+            (0, Merge("x", "a")),
+            (1, Get("x")),
+            (0, Merge("x", "b")),
+            (0, Commit),
+            (1, Get("x")),
+            (1, Commit),
+        ],
+        happened: |seen| !seen.read(1, &["10", "10"]),
+        allowed_by_snapshot: false,
+    },
+    Anomaly {
+        name: "G1c by merges",
+        steps: &[
+            (0, Merge("x", "a")),
+            (1, Merge("y", "b")),
+            (0, Get("y")),
+            (1, Get("x")),
+            (0, Commit),
+            (1, Commit),
+        ],
+        happened: |seen| seen.read(0, &["20b"]) || seen.read(1, &["10a"]),
+        allowed_by_snapshot: false,
+    },
+    Anomaly {
+        name: "OTV by merges",
+        steps: &[
+            (0, Merge("x", "a")),
+            (0, Merge("y", "a")),
+            (0, Commit),
+            (2, Get("x")),
+            (1, Merge("x", "b")),
+            (1, Merge("y", "b")),
+            (1, Commit),
+            (2, Get("y")),
+            (2, Get("x")),
+            (2, Commit),
+        ],
+        happened: |seen| !seen.read(2, &["10a", "20a", "10a"]),
+        allowed_by_snapshot: false,
+    },
+    Anomaly {
+        name: "PMP by merges: a merge makes the first value of a key",
+        steps: &[
+            (0, Scan("p", "q")),
+            (1, Merge("p1", "a")),
+            (1, Commit),
+            (0, Scan("p", "q")),
+            (0, Commit),
+        ],
+        happened: |seen| !seen.read(0, &["", ""]),
+        allowed_by_snapshot: false,
+    },
+    Anomaly {
+        name: "P4 by a merge and a put: the operand is lost unseen",
+        steps: &[
+            (0, Get("x")),
+            (1, Get("x")),
+            (0, Merge("x", "a")),
+            (0, Commit),
+            (1, Put("x", "12")),
+            (1, Commit),
+        ],
+        happened: Seen::both_committed,
+        allowed_by_snapshot: false,
+    },
+    Anomaly {
+        name: "G-single by merges",
+        steps: &[
+            (0, Get("x")),
+            (1, Merge("x", "a")),
+            (1, Merge("y", "a")),
+            (1, Commit),
+            (0, Get("y")),
+            (0, Commit),
+        ],
+        happened: |seen| !seen.read(0, &["10", "20"]),
+        allowed_by_snapshot: false,
+    },
+    Anomaly {
+        name: "G2-item by merges",
+        steps: &[
+            (0, Get("x")),
+            (0, Get("y")),
+            (1, Get("x")),
+            (1, Get("y")),
+            (0, Merge("x", "a")),
+            (1, Merge("y", "b")),
+            (0, Commit),
+            (1, Commit),
+        ],
+        happened: Seen::both_committed,
+        allowed_by_snapshot: true,
+    },
+    Anomaly {
+        name: "G2 by merges: two phantoms",
+        steps: &[
+            (0, Scan("p", "q")),
+            (1, Scan("p", "q")),
+            (0, Merge("p1", "a")),
+            (1, Merge("p2", "b")),
+            (0, Commit),
+            (1, Commit),
+        ],
+        happened: Seen::both_committed,
+        allowed_by_snapshot: true,
+    },
+];
+
 #[test]
 fn each_anomaly_is_prevented_or_allowed_as_documented() {
     for mode in modes() {
-        for anomaly in ANOMALIES {
+        for anomaly in ANOMALIES.iter().chain(BY_MERGES) {
             let seen = play(mode, anomaly.steps);
             let happened = (anomaly.happened)(&seen);
             let allowed = anomaly.allowed_by_snapshot && mode.0 == Isolation::Snapshot;

@@ -10,6 +10,7 @@ mod locking;
 mod savepoints;
 mod scans;
 
+use esker::merge_operators::Append;
 use esker::{Concurrency, Db, ErrorKind, Isolation, Options, TransactionOptions};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ fn options((isolation, concurrency): (Isolation, Concurrency)) -> TransactionOpt
 fn memory() -> Db {
     Options::new()
         .write_buffer_bytes(64 << 10)
+        .merge_operator("default", Append::default())
         .open_in_memory()
         .unwrap()
 }
