@@ -72,6 +72,10 @@ pub enum ErrorKind {
     /// A limit that the options set (memory, for instance) is reached. Delete something, or raise
     /// the limit.
     LimitExceeded,
+    /// A part of the history of writes is in no log that is left, or never was in one: the sentence
+    /// names the sequence numbers. Restore to a point before it, or from a backup that was made after
+    /// it; begin a feed of changes anew behind it.
+    Gap,
     /// An earlier background failure, which is the source, has stopped writes until it is cured;
     /// reads go on. Mend its cause: the engine then resumes by itself, or at the next open.
     Background,
@@ -104,6 +108,7 @@ impl ErrorKind {
             Self::TimedOut => "try again later, or allow more time",
             Self::Cancelled => "start it again when it is wanted",
             Self::LimitExceeded => "delete something, or raise the limit in the options",
+            Self::Gap => "choose a point before the missing writes, or a backup from after them",
             Self::Background => {
                 "mend the cause; writes then resume by themselves, or at the next \
                 open"

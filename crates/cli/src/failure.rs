@@ -186,6 +186,7 @@ impl From<esker::Error> for Failure {
             ErrorKind::NotFound
             | ErrorKind::UniqueViolation
             | ErrorKind::NotReady
+            | ErrorKind::Gap
             | ErrorKind::Conflict
             | ErrorKind::Deadlock => Self::Refused(sentence),
             ErrorKind::Corruption => Self::Damage(sentence),

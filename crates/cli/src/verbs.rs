@@ -414,8 +414,17 @@ pub(crate) struct Named {
 #[derive(Args, Debug)]
 pub(crate) struct Restore {
     /// Its name, as `backups` prints it
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
+    #[arg(value_name = "NAME", required_unless_present_any = ["sequence", "time", "latest"])]
+    pub(crate) name: Option<String>,
+    /// What was there after this sequence number, by the archive of the log
+    #[arg(long, value_name = "N", conflicts_with = "name")]
+    pub(crate) sequence: Option<u64>,
+    /// What was there at this time, milliseconds since 1970, by the archive of the log
+    #[arg(long, value_name = "MILLIS", conflicts_with_all = ["name", "sequence"])]
+    pub(crate) time: Option<u64>,
+    /// What is at the end of the log
+    #[arg(long, conflicts_with_all = ["name", "sequence", "time"])]
+    pub(crate) latest: bool,
     /// Make a database of it in DIR, and leave this one as it is
     #[arg(long, value_name = "DIR")]
     pub(crate) into: Option<PathBuf>,

@@ -379,6 +379,35 @@ fn backups_from_end_to_end() {
 }
 
 #[test]
+fn a_moment_is_restored_out_of_the_archive_of_the_log() {
+    let place = Place::new();
+    place.run(["set", "a", "1"]).ok();
+    place
+        .run(["backup-restore", "--latest", "--yes"])
+        .fails(2, &["wal_archive"]);
+    let db = esker::Db::open(place.db()).unwrap();
+    db.create_backup("before the archive begins").unwrap();
+    db.close().unwrap();
+    std::fs::create_dir(place.db().join("archive")).unwrap();
+    place.run(["set", "a", "2"]).ok();
+    place.run(["set", "a", "3"]).ok();
+    let restore = ["backup-restore", "--sequence", "2"];
+    place.run(restore).fails(4, &["sequence number 2", "--yes"]);
+    script(&place, &["backup-restore --sequence 2 --yes", "get a"]).ok();
+    assert_eq!(place.run(["get", "a"]).text(), "2\n");
+    let status = place.run(["wal-status", "--json"]).text();
+    assert!(status.contains("\"is_archived\""), "{status}");
+    assert!(place.run(["disk-usage"]).text().contains("archived"));
+    place
+        .run(["backup-restore", "--sequence", "2", "--latest"])
+        .fails(2, &[]);
+    place.run(["backup-restore"]).fails(2, &["NAME"]);
+    place
+        .run(["backup-restore", "--sequence", "99", "--yes"])
+        .fails(1, &["99"]);
+}
+
+#[test]
 fn programs_get_one_object_for_each_command() {
     let place = Place::new();
     let input = "set k \\xff\nget k\nget x\nkeys\nscan\nsize\nexists k\nttl k\nbegin\nset l 1\ncommit\n\

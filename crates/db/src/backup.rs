@@ -20,14 +20,14 @@ use esker_base::filename::table_path;
 use esker_base::sync::Mutex;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result};
-use esker_manifest::VersionSet;
+use esker_manifest::{ManifestState, VersionSet};
 use esker_vfs::{FileSystem, OsFileSystem};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The directory of backups inside that of the database.
-const DEFAULT_DIRECTORY: &str = "backups";
+pub(crate) const DEFAULT_DIRECTORY: &str = "backups";
 /// The longest description, bytes.
 const MAX_DESCRIPTION_BYTES: usize = 64 << 10;
 
@@ -158,8 +158,28 @@ fn make(
         contents: &info.contents,
         table,
         verify: true,
+        first_number: 0,
     };
-    make_database(&source, target)
+    make_database(&source, target, &mut |_| Ok(()))
+}
+
+/// What there is to begin a restore with: the backups in `directory`, and the recovery points of a
+/// manifest. One whose metadata cannot be read is left out.
+pub(crate) fn infos(
+    fs: &dyn FileSystem,
+    directory: &Path,
+    manifest: Option<&ManifestState>,
+) -> Result<Vec<BackupInfo>> {
+    let mut infos = stored(&BackupStore::new(fs, directory))?;
+    if let Some(manifest) = manifest {
+        infos.extend(recovery_point::list(manifest));
+    }
+    Ok(infos)
+}
+
+/// Where the backups in `directory` have a table.
+pub(crate) fn stored_table(fs: &dyn FileSystem, directory: &Path, meta: &TableMeta) -> PathBuf {
+    BackupStore::new(fs, directory).table_path(meta)
 }
 
 fn store(engine: &Engine) -> BackupStore<'_> {
@@ -183,7 +203,12 @@ pub(crate) fn stored_bytes(engine: &Engine) -> Result<u64> {
 
 /// The backups, without recovery points, oldest first.
 fn backups(engine: &Engine) -> Result<Vec<BackupInfo>> {
-    let store = store(engine);
+    let mut infos = stored(&store(engine))?;
+    sort(&mut infos);
+    Ok(infos)
+}
+
+fn stored(store: &BackupStore<'_>) -> Result<Vec<BackupInfo>> {
     let mut infos = Vec::new();
     for name in store.names()? {
         match store.read(&name) {
@@ -191,7 +216,6 @@ fn backups(engine: &Engine) -> Result<Vec<BackupInfo>> {
             Err(error) => tracing::warn!(name, %error, "a backup cannot be read"),
         }
     }
-    sort(&mut infos);
     Ok(infos)
 }
 
@@ -346,7 +370,10 @@ impl Db {
     /// `NotFound` where there is none; `Corruption` where it is damaged; `Unsupported` where it is of
     /// another database: [`restore`] takes it into a new directory. The database is as it was then.
     pub fn restore_backup(&self, name: &str) -> Result<()> {
-        restore::restore(self, name)
+        let engine = self.engine();
+        engine.check_on_disk("backups")?;
+        let _one_at_a_time = engine.backups.lock.lock();
+        restore::restore(self, name).map(drop)
     }
 
     /// Removes a backup or recovery point, and what it alone needed.

@@ -29,7 +29,12 @@ pub(crate) struct Source<'a> {
     pub(crate) table: &'a dyn Fn(&TableMeta) -> PathBuf,
     /// Whether tables that were linked are to be read and checked too.
     pub(crate) verify: bool,
+    /// Numbers of files that are made later begin here, or above those that there are.
+    pub(crate) first_number: FileNumber,
 }
+
+/// Inside a database: what a restore of it is made of. What a crash leaves the next open removes.
+pub(crate) const RESTORING: &str = "restoring";
 
 /// Makes an openable copy of `engine` in `target`.
 pub(crate) fn checkpoint(engine: &Arc<Engine>, target: &Path) -> Result<()> {
@@ -42,16 +47,23 @@ pub(crate) fn checkpoint(engine: &Arc<Engine>, target: &Path) -> Result<()> {
             contents: &captured.contents,
             table: &|meta| table_path(&engine.directory, meta.number),
             verify: false,
+            first_number: 0,
         },
         target,
+        &mut |_| Ok(()),
     );
     drop(captured);
     engine.tables.remove_unread();
     made
 }
 
-/// Makes a database in `target`, which is an empty directory or none.
-pub(crate) fn make_database(source: &Source<'_>, target: &Path) -> Result<()> {
+/// Makes a database in `target`, which is an empty directory or none. `finish` is given the directory
+/// in which it is complete but for what that adds to it.
+pub(crate) fn make_database(
+    source: &Source<'_>,
+    target: &Path,
+    finish: &mut dyn FnMut(&Path) -> Result<()>,
+) -> Result<()> {
     let fs = &**source.fs;
     let (parent, partial) = places(fs, target)?;
     check_vacant(fs, target)?;
@@ -76,8 +88,15 @@ pub(crate) fn make_database(source: &Source<'_>, target: &Path) -> Result<()> {
         }
     }
     sync_dir(fs, &partial)?;
-    versions.log_and_apply(first_edit(source.contents))?;
+    let first = first_edit(source.contents, source.first_number);
+    versions.log_and_apply(first)?;
     drop(versions);
+    if let Err(error) = finish(&partial) {
+        // It takes space; the error is what counts.
+        let _ = remove_directory(fs, &partial);
+        return Err(error);
+    }
+    sync_dir(fs, &partial)?;
     if fs.metadata(target).is_ok() {
         fs.remove_dir(target)
             .map_err(|error| Error::io("replace the directory", target, error))?;
@@ -90,10 +109,10 @@ pub(crate) fn make_database(source: &Source<'_>, target: &Path) -> Result<()> {
 }
 
 /// The edit that fills a new database, which has its default keyspace already.
-fn first_edit(contents: &VersionEdit) -> VersionEdit {
+fn first_edit(contents: &VersionEdit, first_number: FileNumber) -> VersionEdit {
     let mut edit = VersionEdit {
         last_sequence: contents.last_sequence,
-        next_file_number: Some(largest_number(contents) + 1),
+        next_file_number: Some(first_number.max(largest_number(contents) + 1)),
         keyspaces: contents.keyspaces.clone(),
         ..VersionEdit::default()
     };
@@ -152,6 +171,20 @@ fn empty(fs: &dyn FileSystem, partial: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io("list the directory", partial, error)),
     }
+}
+
+/// Removes a directory of files that an attempt has made, if there is one, and what it was made in.
+pub(crate) fn remove_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+    let mut partial = directory.as_os_str().to_os_string();
+    partial.push(".partial");
+    for directory in [directory, Path::new(&partial)] {
+        if fs.metadata(directory).is_ok() {
+            empty(fs, directory)?;
+            fs.remove_dir(directory)
+                .map_err(|error| Error::io("remove the directory", directory, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes directories durable that were made for the target. The first one that cannot be synced ends

@@ -20,6 +20,7 @@ use crate::engine::{Engine, Mode};
 use crate::index::maintain::IndexChanges;
 use crate::index::pending::Layer;
 use crate::keyspace::{KeyspaceState, dropped};
+use crate::log_mark::Reasons;
 use crate::options::Durability;
 use crate::recent_writes::RecentWrites;
 use crate::segments::Log;
@@ -478,6 +479,7 @@ impl Engine {
             sequence += u64::from(member.batch.count());
         }
         if let Err(error) = self.log_group(writer, members) {
+            writer.log.note_failed(writer.next_sequence);
             writer.next_sequence = sequence;
             return Err(error);
         }
@@ -511,8 +513,12 @@ impl Engine {
                     .log
                     .append(self, &[only.batch.bytes()], first, mode, only_deletes)?;
             }
-            [_] => return Ok(()),
+            [only] => {
+                note_unlogged(&mut writer.log, std::slice::from_ref(only));
+                return Ok(());
+            }
             _ => {
+                note_unlogged(&mut writer.log, members);
                 let payloads: Vec<_> = members
                     .iter()
                     .filter(logged)
@@ -520,9 +526,19 @@ impl Engine {
                     .collect();
                 let log = &mut writer.log;
                 log.append(self, &payloads, first, mode, only_deletes)?;
+                // Once more for those behind the last that is logged.
+                note_unlogged(log, members);
             }
         }
         if sync { writer.log.sync(self) } else { Ok(()) }
+    }
+}
+
+/// Tells the log of members that take sequence numbers past it.
+fn note_unlogged(log: &mut Log, members: &[Member<'_>]) {
+    let mut going = members.iter().filter(|member| member.outcome.is_ok());
+    if going.any(|member| member.durability == Durability::Volatile && member.batch.count() > 0) {
+        log.note_unlogged(Reasons::VOLATILE);
     }
 }
 

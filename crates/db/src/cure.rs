@@ -149,6 +149,11 @@ impl Engine {
         };
         writer.log.abandon(self);
         let segments = self.segments.below(u64::MAX);
+        if let Err(error) = self.archive_segments(&segments) {
+            let written = flushed.iter().flat_map(Flushed::numbers);
+            self.tables.retire(written);
+            return Err(error);
+        }
         let edit = VersionEdit {
             keyspaces: keyspaces.iter().map(named).collect(),
             removed_segments: segments.clone(),

@@ -20,6 +20,7 @@ pub struct DiskUsage {
     garbage_bytes: u64,
     manifest_bytes: u64,
     backup_bytes: u64,
+    archived_bytes: u64,
     pinned_bytes: u64,
     pinned_by: Vec<(String, u64)>,
 }
@@ -68,6 +69,12 @@ impl DiskUsage {
         self.backup_bytes
     }
 
+    /// Segments in the archive of the log, wherever that is.
+    #[must_use]
+    pub fn archived_bytes(&self) -> u64 {
+        self.archived_bytes
+    }
+
     /// Tables that only recovery points keep.
     #[must_use]
     pub fn pinned_bytes(&self) -> u64 {
@@ -106,6 +113,7 @@ pub(crate) fn measure(engine: &Engine) -> Result<DiskUsage> {
     let pinned = engine.points.numbers();
     usage.pinned_by = recovery_point::pinned_bytes(&engine.versions.state());
     usage.backup_bytes = backup::stored_bytes(engine)?;
+    usage.archived_bytes = engine.archived_bytes()?;
     let mut on_disk = 0;
     let mut below = Vec::new();
     let directory = &engine.directory;

@@ -4,6 +4,7 @@
 //! dropped the engine closes, so that no job keeps a database open. Locks are taken in this order
 //! and never the other way: writer, keyspace edit, keyspace install, background state.
 
+use crate::archive::Archive;
 use crate::background::Background;
 use crate::background_error::Health;
 use crate::backup::BackupPlace;
@@ -143,6 +144,7 @@ pub(crate) struct Engine {
     /// What pessimistic transactions hold.
     pub(crate) locks: Arc<LockTable>,
     pub(crate) backups: BackupPlace,
+    pub(crate) archive: Archive,
     pub(crate) points: RecoveryPoints,
     pub(crate) commit_queue: CommitQueue,
     pub(crate) segments: SegmentTable,
@@ -255,6 +257,10 @@ impl Engine {
         self.drop_reserve();
         if flushed.is_ok() && self.mode == Mode::Disk {
             self.persist_time();
+            let next = writer.next_sequence;
+            if let Err(error) = writer.log.write_marks(self, next) {
+                tracing::warn!(%error, "the archive may not say what became of keyspaces");
+            }
             if let Err(error) = self.forget_log(&mut writer.log) {
                 // The next open reads it and finds that every record is in a table.
                 tracing::warn!(%error, "could not release the log at close");
@@ -277,6 +283,7 @@ impl Engine {
     pub(crate) fn forget_log(&self, log: &mut crate::segments::Log) -> Result<()> {
         log.abandon(self);
         let segments = self.segments.below(u64::MAX);
+        self.archive_segments(&segments)?;
         if !segments.is_empty() || self.health.has_failed() {
             let edit = esker_manifest::VersionEdit {
                 removed_segments: segments.clone(),

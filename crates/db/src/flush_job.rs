@@ -249,6 +249,11 @@ impl Engine {
         if unneeded.is_empty() {
             return;
         }
+        if let Err(error) = self.archive_segments(&unneeded) {
+            // They stay in the log, and are tried again with the next flush.
+            tracing::warn!(%error, "could not archive log segments");
+            return;
+        }
         let edit = VersionEdit {
             removed_segments: unneeded.clone(),
             ..VersionEdit::default()

@@ -9,6 +9,7 @@ use crate::batch::WriteBatch;
 use crate::commit::{self, check_entry};
 use crate::engine::Engine;
 use crate::keyspace::{Keyspace, dropped};
+use crate::log_mark::Reasons;
 use crate::open::LAST_LEVEL;
 use crate::options::Durability;
 use crate::super_version::SuperVersion;
@@ -196,6 +197,7 @@ impl Loader<'_> {
         // the same, a write of this number would be taken for one that is in tables.
         let sequence = writer.next_sequence;
         writer.next_sequence = sequence + 1;
+        writer.log.note_unlogged(Reasons::LOADED);
         let tables = self.tables.drain(..).map(|meta| TableMeta {
             ingested_sequence: sequence,
             smallest_sequence: sequence,

@@ -5,7 +5,7 @@
 //! write. Jobs look at a keyspace's options when they begin.
 
 use crate::db::Db;
-use crate::engine::Engine;
+use crate::engine::{Engine, KeyspaceTable};
 use crate::index::definition::is_reserved_name;
 use crate::keyspace::{Keyspace, KeyspaceState, dropped};
 use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
@@ -16,6 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::stats::KeyspaceStats;
 use esker_base::key_bounds::KeyBounds;
 use esker_base::limits::MAX_KEYSPACE_NAME_BYTES;
+use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result};
 use esker_compaction::{JobContext, ShapeOptions};
 use esker_manifest::{KeyspaceEdit, VersionEdit};
@@ -95,6 +96,33 @@ impl Engine {
             return Ok(Arc::clone(state));
         }
         let id = engine.versions.next_keyspace_id();
+        engine.add_keyspace(&mut keyspaces, id, name, options)
+    }
+
+    /// The keyspace that had this number in the log that is replayed, unless a later one is there.
+    pub(crate) fn recreate_keyspace(
+        &self,
+        id: KeyspaceId,
+        name: &str,
+        options: &[u8],
+    ) -> Result<()> {
+        let mut keyspaces = self.keyspaces.write();
+        if id < self.versions.next_keyspace_id() {
+            return Ok(());
+        }
+        let options = KeyspaceOptions::decode(options)?;
+        self.add_keyspace(&mut keyspaces, id, name, &options)
+            .map(drop)
+    }
+
+    fn add_keyspace(
+        &self,
+        keyspaces: &mut KeyspaceTable,
+        id: KeyspaceId,
+        name: &str,
+        options: &KeyspaceOptions,
+    ) -> Result<Arc<KeyspaceState>> {
+        let engine = self;
         let create = Some((name.to_string(), options.encode()));
         let edit = KeyspaceEdit {
             id,
@@ -102,14 +130,33 @@ impl Engine {
             ..KeyspaceEdit::default()
         };
         engine.versions.log_and_apply(VersionEdit {
-            keyspaces: vec![edit],
+            keyspaces: vec![edit.clone()],
             ..VersionEdit::default()
         })?;
+        // Before anybody can write to it.
+        engine.archive.note_change(edit);
         let version = engine.versions.current(id).unwrap_or_default();
         let first = engine.first_super_version(version);
         let state = KeyspaceState::new(id, name.to_string(), options.clone(), first, &engine.hooks);
         keyspaces.insert(&state);
         Ok(state)
+    }
+
+    /// Gives a keyspace these options, unless it has them.
+    pub(crate) fn set_encoded_options(&self, state: &KeyspaceState, options: &[u8]) -> Result<()> {
+        if state.own_options().encode() == options {
+            return Ok(());
+        }
+        let decoded = KeyspaceOptions::decode(options)?;
+        let edit = KeyspaceEdit {
+            id: state.id,
+            set_options: Some(options.to_vec()),
+            ..KeyspaceEdit::default()
+        };
+        self.apply(edit.clone())?;
+        state.set_own_options(decoded);
+        self.archive.note_change(edit);
+        Ok(())
     }
 }
 
@@ -183,7 +230,7 @@ impl Db {
             };
             let version = engine.versions.current(state.id).unwrap_or_default();
             let logged = engine.versions.log_and_apply(VersionEdit {
-                keyspaces: vec![edit],
+                keyspaces: vec![edit.clone()],
                 last_sequence: Some(engine.visible_sequence()),
                 ..VersionEdit::default()
             });
@@ -195,6 +242,12 @@ impl Db {
             }
             state.mark_dropped();
             engine.keyspaces.write().remove(&state);
+            engine.archive.note_change(edit);
+            let next = writer.next_sequence;
+            if let Err(error) = writer.log.write_marks(engine, next) {
+                // Said again with the next write.
+                tracing::warn!(%error, "the log does not say yet that a keyspace was dropped");
+            }
             version
         };
         let empty = Arc::default();
@@ -248,12 +301,7 @@ impl Keyspace {
         }
         let next = options.over(&state.own_options());
         next.check()?;
-        engine.apply(KeyspaceEdit {
-            id: state.id,
-            set_options: Some(next.encode()),
-            ..KeyspaceEdit::default()
-        })?;
-        state.set_own_options(next);
+        engine.set_encoded_options(state, &next.encode())?;
         drop(_edits_one_at_a_time);
         engine.schedule_compactions(Some(state.id));
         Ok(())

@@ -26,6 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod archive;
 mod atomic_update;
 mod background;
 mod background_error;
@@ -58,6 +59,8 @@ mod keyspace_options;
 mod keyspaces;
 mod live_values;
 mod lock_table;
+mod log_history;
+mod log_mark;
 mod memory_limit;
 mod merge;
 pub mod merge_operators;
@@ -80,6 +83,7 @@ mod recovery_point;
 mod repair;
 mod replaced;
 mod restore;
+mod restore_point;
 mod salvage;
 mod scan;
 mod scan_reads;
@@ -101,6 +105,7 @@ mod wal_control;
 
 pub mod inspect;
 
+pub use archive::ArchivedSegment;
 pub use backup::Retention;
 pub use backup_metadata::BackupInfo;
 pub use batch::WriteBatch;
@@ -124,6 +129,7 @@ pub use keyspace_options::{KeyspaceOptions, KeyspaceSettings};
 pub use options::{Durability, Options, RecoveryPolicy, WriteOptions};
 pub use query::{Continuation, Explanation, MAX_SORTED_ROWS, Query, Row, Rows};
 pub use repair::RepairReport;
+pub use restore_point::{RestorePoint, RestoreSource, Restored};
 pub use salvage::Loss;
 pub use scan::Entries;
 pub use settings::{RuntimeOptions, Settings};
@@ -150,3 +156,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/merge.md")]
 struct MergeGuide;
+
+/// Keeps the guide to backups true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/backups.md")]
+struct BackupsGuide;

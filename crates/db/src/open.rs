@@ -5,6 +5,7 @@
 //! The order: lock, CURRENT, manifest, every table named is there, log replayed, strays removed.
 
 use crate::Db;
+use crate::archive::Archive;
 use crate::background::Background;
 use crate::background_error::Health;
 use crate::backup::BackupPlace;
@@ -91,6 +92,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
         clock: options.clock,
         executor: options.executor,
         backup_directory: options.backup_directory,
+        archive_directory: options.archive_directory,
         indexes: options.indexes,
         hooks: options.hooks,
     };
@@ -121,6 +123,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
         clock: options.clock,
         executor: options.executor,
         backup_directory: options.backup_directory,
+        archive_directory: options.archive_directory,
         indexes: options.indexes,
         hooks: options.hooks,
     };
@@ -156,6 +159,7 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
         clock: options.clock,
         executor: options.executor,
         backup_directory: options.backup_directory,
+        archive_directory: options.archive_directory,
         indexes: options.indexes,
         hooks: options.hooks,
     };
@@ -294,6 +298,7 @@ struct Parts {
     clock: Arc<dyn Clock>,
     executor: Option<Arc<dyn Executor>>,
     backup_directory: Option<PathBuf>,
+    archive_directory: Option<PathBuf>,
     indexes: IndexDefinitions,
     hooks: RegisteredHooks,
 }
@@ -339,7 +344,10 @@ impl Parts {
         }
         engine.visible = AtomicU64::new(replayed.last_sequence);
         engine.segments = SegmentTable::new(replayed.segments);
-        engine.commit_queue = CommitQueue::new(replayed.last_sequence + 1, Log::new(replayed.tail));
+        engine.commit_queue = {
+            let next = replayed.last_sequence + 1;
+            CommitQueue::new(next, Log::new(replayed.tail, next))
+        };
         let engine = Arc::new(engine);
         for state in engine.all_keyspaces() {
             engine.schedule_compactions(Some(state.id));
@@ -407,6 +415,8 @@ impl Parts {
         })?;
         let points = RecoveryPoints::of(&versions.state(), &tables);
         let backups = BackupPlace::new(&self.directory, self.backup_directory);
+        let archives = self.mode == Mode::Disk && settings.wal_archive();
+        let archive = Archive::new(&self.directory, self.archive_directory, archives);
         let background = Background::default();
         let executor = self
             .executor
@@ -452,6 +462,7 @@ impl Parts {
             replaced: Replaced::default(),
             locks: Arc::default(),
             backups,
+            archive,
             points,
             commit_queue: CommitQueue::new(1, Log::default()),
             segments: SegmentTable::default(),

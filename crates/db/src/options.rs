@@ -115,6 +115,7 @@ pub struct Options {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) executor: Option<Arc<dyn Executor>>,
     pub(crate) backup_directory: Option<PathBuf>,
+    pub(crate) archive_directory: Option<PathBuf>,
     pub(crate) indexes: IndexDefinitions,
     pub(crate) hooks: RegisteredHooks,
 }
@@ -136,6 +137,7 @@ impl Options {
             clock: Arc::new(SystemClock::new()),
             executor: None,
             backup_directory: None,
+            archive_directory: None,
             indexes: IndexDefinitions::default(),
             hooks: RegisteredHooks::default(),
         }
@@ -154,6 +156,15 @@ impl Options {
     pub fn backup_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.backup_directory = Some(directory.into());
         self
+    }
+
+    /// Keeps the archive of the log in this directory, on another disk for instance, and turns it on
+    /// ([`Options::wal_archive`]). Default: the directory `archive` of the database. A directory is for
+    /// one database.
+    #[must_use]
+    pub fn wal_archive_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.archive_directory = Some(directory.into());
+        self.wal_archive(true)
     }
 
     /// Declares a secondary index on the keyspace of this name (`"default"` is the one that a [`Db`]

@@ -6,6 +6,7 @@
 //! on stable storage yet is synced. Only strays, files that no durable manifest names, are removed,
 //! and last.
 
+use crate::checkpoint::{RESTORING, remove_directory};
 use crate::engine::{Engine, Mode};
 use crate::keyspace::KeyspaceState;
 use crate::options::RecoveryPolicy;
@@ -14,7 +15,7 @@ use crate::salvage::Loss;
 use crate::segments::LogTail;
 use esker_base::filename::{FileKind, FileNumber, wal_path};
 use esker_base::write_batch::{BatchView, KeyspaceId};
-use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
+use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_wal::{SegmentEnd, SegmentReader};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -364,19 +365,7 @@ fn apply(
         {
             let view = target.state.load();
             view.active.pin_segment(segment);
-            let memtable = &view.active.memtable;
-            if record.kind == ValueKind::RangeDelete {
-                memtable.add_range_tombstone(record.key, record.value, sequence);
-            } else {
-                if record.kind == ValueKind::ValueWithExpiry {
-                    view.active.note_expiring();
-                }
-                memtable.insert(
-                    record.key,
-                    Trailer::new(sequence, record.kind),
-                    record.value,
-                );
-            }
+            view.active.insert(sequence, &record);
             applied = true;
         }
     }
@@ -416,6 +405,12 @@ pub(crate) fn remove_strays(engine: &Engine) -> u64 {
             Some(FileKind::Temporary) => true,
             _ => false,
         };
+        if entry.is_dir && entry.name.starts_with(RESTORING) {
+            let made = engine.directory.join(RESTORING);
+            if let Err(error) = remove_directory(&*engine.fs, &made) {
+                tracing::warn!(%error, "what a restore was made of stays");
+            }
+        }
         if stray {
             let path = engine.directory.join(&entry.name);
             match engine.fs.remove_file(&path) {

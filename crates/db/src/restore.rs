@@ -15,28 +15,57 @@ use crate::db::Db;
 use crate::engine::{Engine, KeyspaceTable};
 use crate::keyspace::KeyspaceState;
 use crate::keyspace_options::KeyspaceOptions;
+use crate::log_mark::Reasons;
 use crate::obsolete_files::LiveTable;
-use crate::table_files;
+use crate::table_files::{self, Bring};
 use esker_base::filename::{FileNumber, table_path, temporary_path};
+use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Replaces everything in the database by what `name` holds.
-pub(crate) fn restore(db: &Db, name: &str) -> Result<()> {
+/// Replaces everything in the database by what `name` holds. The caller holds the lock of the backups.
+pub(crate) fn restore(db: &Db, name: &str) -> Result<BackupInfo> {
     let engine = db.engine();
-    engine.check_on_disk("backups")?;
-    let _one_at_a_time = engine.backups.lock.lock();
     let info = backup::find(engine, name)?;
     if info.contents.database_id != Some(engine.versions.state().database_id) {
         let sentence = "the backup is of another database; restore it into a new directory";
         return Err(Error::new(ErrorKind::Unsupported, sentence));
     }
+    let store = BackupStore::new(&*engine.fs, &engine.backups.directory);
+    let from = |meta: &TableMeta| store.table_path(meta);
+    let others = (!info.is_recovery_point()).then_some(&from as &dyn Fn(&TableMeta) -> PathBuf);
+    replace_all(db, &info, others, engine.backups.how, FileNumber::MAX)?;
+    Ok(info)
+}
+
+/// As [`restore`], of a database that was made of this one's past in `directory`. Its new files have
+/// numbers from `first_number` on, which the open database must not have reached.
+pub(crate) fn restore_from(
+    db: &Db,
+    info: &BackupInfo,
+    directory: &Path,
+    first_number: FileNumber,
+) -> Result<()> {
+    let from = |meta: &TableMeta| table_path(directory, meta.number);
+    replace_all(db, info, Some(&from), Bring::Link, first_number)
+}
+
+fn replace_all(
+    db: &Db,
+    info: &BackupInfo,
+    from: Option<&dyn Fn(&TableMeta) -> PathBuf>,
+    how: Bring,
+    first_number: FileNumber,
+) -> Result<()> {
+    let engine = db.engine();
     let mut held = Vec::new();
-    let restored = bring_tables(engine, &info, &mut held).and_then(|()| install(db, &info, &held));
+    let restored = bring_tables(engine, info, from, how, &mut held)
+        .and_then(|()| install(db, info, &held, first_number));
     if restored.is_err() {
         let needed = engine.versions.live_files();
         engine
@@ -55,9 +84,14 @@ pub(crate) fn restore(db: &Db, name: &str) -> Result<()> {
 }
 
 /// Sees to it that the file of every table is in the directory, whole, and stays.
-fn bring_tables(engine: &Engine, info: &BackupInfo, held: &mut Vec<Arc<LiveTable>>) -> Result<()> {
+fn bring_tables(
+    engine: &Engine,
+    info: &BackupInfo,
+    from: Option<&dyn Fn(&TableMeta) -> PathBuf>,
+    how: Bring,
+    held: &mut Vec<Arc<LiveTable>>,
+) -> Result<()> {
     let fs = &*engine.fs;
-    let store = BackupStore::new(fs, &engine.backups.directory);
     for meta in info.tables() {
         let table = engine.tables.hold(meta);
         if table.handle.meta().checksum != meta.checksum {
@@ -65,17 +99,17 @@ fn bring_tables(engine: &Engine, info: &BackupInfo, held: &mut Vec<Arc<LiveTable
             return Err(Error::new(ErrorKind::Unsupported, sentence));
         }
         let path = table_path(&engine.directory, meta.number);
-        match table_files::verify(fs, &path, meta) {
-            Err(error) if info.is_recovery_point() => return Err(error),
-            Err(_) => {
-                let from = store.table_path(meta);
+        match (table_files::verify(fs, &path, meta), from) {
+            (Err(error), None) => return Err(error),
+            (Err(_), Some(from)) => {
+                let from = from(meta);
                 table_files::verify(fs, &from, meta)?;
                 let temporary = temporary_path(&engine.directory, meta.number);
-                table_files::bring(fs, &from, &temporary, &path, meta, engine.backups.how)?;
+                table_files::bring(fs, &from, &temporary, &path, meta, how)?;
                 // What was open, if anything, was the damaged file.
                 table.handle.evict();
             }
-            Ok(()) => {}
+            (Ok(()), _) => {}
         }
         held.push(table);
     }
@@ -83,7 +117,12 @@ fn bring_tables(engine: &Engine, info: &BackupInfo, held: &mut Vec<Arc<LiveTable
     synced.map_err(|error| Error::io("sync the directory", &engine.directory, error))
 }
 
-fn install(db: &Db, info: &BackupInfo, held: &[Arc<LiveTable>]) -> Result<()> {
+fn install(
+    db: &Db,
+    info: &BackupInfo,
+    held: &[Arc<LiveTable>],
+    first_number: FileNumber,
+) -> Result<()> {
     let engine = db.engine();
     for (name, options) in info
         .contents
@@ -102,9 +141,15 @@ fn install(db: &Db, info: &BackupInfo, held: &[Arc<LiveTable>]) -> Result<()> {
     let known = engine.all_keyspaces();
     let edits: Vec<_> = known.iter().map(|state| state.edit.lock()).collect();
     let mut keyspaces = engine.keyspaces.write();
+    if engine.versions.new_file_number() >= first_number {
+        let sentence =
+            "the database has made too many files while the restore was prepared; restore again";
+        return Err(Error::new(ErrorKind::Conflict, sentence));
+    }
     // Whoever takes a snapshot between two of the steps below keeps the state from before.
     let pin = db.snapshot();
     let since = writer.next_sequence;
+    writer.log.note_unlogged(Reasons::RESTORED);
     let old: HashSet<FileNumber> = keyspaces
         .by_id
         .values()

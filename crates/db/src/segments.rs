@@ -10,6 +10,8 @@
 //! (`next_segment` makes them).
 
 use crate::engine::Engine;
+use crate::log_mark::{self, Marker, Reasons};
+use esker_base::coding::{u32_at, u64_at};
 use esker_base::filename::{FileNumber, wal_path};
 use esker_base::sync::Mutex;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
@@ -171,14 +173,28 @@ pub(crate) struct Log {
     /// Ready, and not yet linked to what came before.
     prepared: Option<ReadySegment>,
     tail: Option<LogTail>,
+    /// What is to stand between the batches where the log is archived.
+    marker: Marker,
 }
 
 impl Log {
-    pub(crate) fn new(tail: Option<LogTail>) -> Self {
+    /// The log of a life whose first write has the number `next`.
+    pub(crate) fn new(tail: Option<LogTail>, next: SequenceNumber) -> Self {
         Self {
             tail,
+            marker: Marker::new(next),
             ..Self::default()
         }
+    }
+
+    /// Sequence numbers are given to something that does not stand in the log.
+    pub(crate) fn note_unlogged(&mut self, reason: Reasons) {
+        self.marker.note(reason);
+    }
+
+    /// The group that begins at `sequence` has failed, though it may be in the log.
+    pub(crate) fn note_failed(&mut self, sequence: SequenceNumber) {
+        self.marker.note_failed(sequence);
     }
 
     pub(crate) fn current_number(&self) -> Option<FileNumber> {
@@ -202,10 +218,76 @@ impl Log {
         mode: SyncMode,
         only_deletes: impl Fn() -> bool,
     ) -> Result<()> {
-        let bytes = payloads
+        if !engine.archive.is_on() {
+            return self.append_run(engine, None, payloads, sequence, mode, only_deletes);
+        }
+        self.append_with_marks(engine, payloads, sequence, mode, only_deletes)
+    }
+
+    /// As [`Log::append`], with marks before each stretch of consecutive numbers that needs one.
+    #[cold]
+    fn append_with_marks(
+        &mut self,
+        engine: &Engine,
+        payloads: &[&[u8]],
+        sequence: SequenceNumber,
+        mode: SyncMode,
+        only_deletes: impl Fn() -> bool,
+    ) -> Result<()> {
+        let mut rest = payloads;
+        loop {
+            let first = rest
+                .first()
+                .map_or(sequence, |payload| numbers_of(payload).0);
+            let mut next = first;
+            let in_order = rest.iter().take_while(|payload| {
+                let (begin, end) = numbers_of(payload);
+                let follows = begin == next;
+                next = if follows { end } else { next };
+                follows
+            });
+            let (run, after) = rest.split_at(in_order.count());
+            let begins = self.current.as_ref();
+            let begins = begins.is_none_or(|current| current.record_bytes_so_far() == 0);
+            let mark = self.marker.due(engine, first, begins)?;
+            self.append_run(engine, mark, run, first, mode, &only_deletes)?;
+            self.marker.note_logged(next);
+            rest = after;
+            if rest.is_empty() {
+                self.marker.forget_reasons();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Logs what changed of keyspaces, if anything did that no mark says; `next` is the number of the
+    /// next write.
+    pub(crate) fn write_marks(&mut self, engine: &Engine, next: SequenceNumber) -> Result<()> {
+        if !engine.archive.is_on() || !engine.archive.has_changes() {
+            return Ok(());
+        }
+        self.append_with_marks(engine, &[], next, SyncMode::Buffered, || false)
+    }
+
+    #[inline]
+    fn append_run(
+        &mut self,
+        engine: &Engine,
+        mut mark: Option<Vec<u8>>,
+        payloads: &[&[u8]],
+        sequence: SequenceNumber,
+        mode: SyncMode,
+        only_deletes: impl Fn() -> bool,
+    ) -> Result<()> {
+        let mut bytes = payloads
             .iter()
             .map(|p| SegmentWriter::record_bytes(p.len()))
             .sum();
+        if engine.archive.is_on() {
+            // A segment that is begun for it begins with a mark in any case.
+            let mark_bytes = mark.as_ref().map_or(log_mark::PLAIN_BYTES, Vec::len);
+            bytes += SegmentWriter::record_bytes(mark_bytes);
+        }
         if self
             .current
             .as_ref()
@@ -214,13 +296,23 @@ impl Log {
         {
             // Nothing of this group is logged yet, so a failure here is this group's alone.
             self.roll(engine, sequence, bytes, only_deletes())?;
+            if engine.archive.is_on() && mark.is_none() {
+                mark = self.marker.due(engine, sequence, true)?;
+            }
         }
         let Some(current) = &mut self.current else {
             return Err(no_segment());
         };
-        if let Err(error) = current.append(payloads, mode) {
+        let appended = match &mark {
+            Some(mark) => current.append_marked(mark, payloads, mode),
+            None => current.append(payloads, mode),
+        };
+        if let Err(error) = appended {
             engine.health.latch_log_failure(&error);
             return Err(error);
+        }
+        if mark.is_some() {
+            self.marker.note_marked(engine);
         }
         let segments = &engine.segments;
         segments
@@ -431,9 +523,16 @@ impl Log {
         }
         self.for_deletes = false;
         self.tail = None;
+        self.marker.begin_chain();
         engine.segments.current_bytes.store(0, Ordering::Relaxed);
         engine.segments.current.store(0, Ordering::Release);
     }
+}
+
+/// The first sequence number of a batch, and the one after its last.
+fn numbers_of(batch: &[u8]) -> (SequenceNumber, SequenceNumber) {
+    let first = u64_at(batch, 0).unwrap_or(0);
+    (first, first + u64::from(u32_at(batch, 8).unwrap_or(0)))
 }
 
 #[cold]

@@ -215,6 +215,11 @@ settings! {
         create_if_missing: bool = true;
         /// Whether to refuse a directory that already holds a database. Default: no.
         error_if_exists: bool = false;
+        /// Whether log segments that are not needed any more are copied into an archive before they go,
+        /// for restores to any moment ([`Db::restore_to_point`](crate::Db::restore_to_point)). Writes then
+        /// carry their time into the log, every 100 ms at most. Where the archive cannot be written, the
+        /// log is kept, and grows. Default: no. Refused in memory.
+        wal_archive: bool = false;
         /// Threads for compactions; one more flushes. Default 2; 1 to 64.
         background_threads: usize = 2;
         /// The size of a manifest, bytes: it is replaced by a snapshot of what it says when it is full.
@@ -311,6 +316,12 @@ settings! {
         /// eighth is for merges. Where they are not asked for, the cache takes a sixteenth of it,
         /// a memtable an eighth and a table a sixteenth at most. Refused for a database on disk.
         memory_limit_bytes: u64 = None;
+        /// What the archive of the log may hold, bytes: the oldest segments go first. Default: no limit.
+        /// Looked at when segments are archived.
+        wal_archive_limit_bytes: u64 = None;
+        /// How long the archive of the log keeps a segment. Default: for ever. Looked at when segments are
+        /// archived.
+        wal_archive_max_age: Duration = None;
         /// How often expired keys are removed in the background; whole milliseconds, rounded up, at least
         /// one. Default a minute; `None`: only [`Db::cleanup_expired`](crate::Db::cleanup_expired) and
         /// compactions remove them. They are invisible from the instant they expire, in any case.
@@ -414,6 +425,10 @@ impl Settings {
     /// As [`Settings::settle`], for a database in memory: what only a disk needs is left out where it
     /// was not asked for.
     pub(crate) fn settle_in_memory(mut self, given: &BTreeSet<&'static str>) -> Result<Self> {
+        if self.wal_archive {
+            let sentence = "option wal_archive is for databases on disk: one in memory has no log";
+            return Err(Error::invalid_argument(sentence));
+        }
         if self.memory_budget_bytes != 0 {
             let sentence = "option memory_budget_bytes is for databases on disk; what one in memory takes \
                             is bounded by memory_limit_bytes";

@@ -9,9 +9,10 @@ use crate::live_values::LiveValues;
 use crate::merged::Operator;
 use crate::obsolete_files::{LiveTable, LiveTables};
 use crate::operator_slot::OperatorSlot;
-use esker_base::SequenceNumber;
 use esker_base::filename::FileNumber;
 use esker_base::internal_key::key_prefix;
+use esker_base::write_batch::Record;
+use esker_base::{SequenceNumber, Trailer, ValueKind};
 use esker_manifest::Version;
 use esker_memtable::Memtable;
 use esker_sstable::TableHandle;
@@ -46,6 +47,20 @@ impl WriteBuffer {
         if self.first_segment.load(Ordering::Relaxed) == 0 {
             self.first_segment.store(segment, Ordering::Release);
         }
+    }
+
+    /// Inserts a record that is read back from a log.
+    pub(crate) fn insert(&self, sequence: SequenceNumber, record: &Record<'_>) {
+        if record.kind == ValueKind::RangeDelete {
+            self.memtable
+                .add_range_tombstone(record.key, record.value, sequence);
+            return;
+        }
+        if record.kind == ValueKind::ValueWithExpiry {
+            self.note_expiring();
+        }
+        let trailer = Trailer::new(sequence, record.kind);
+        self.memtable.insert(record.key, trailer, record.value);
     }
 
     /// Notes that a value with an expiry goes into the memtable. Called by the commit leader only.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: none of these loses a write; [`Wal::clear`] first makes everything durable in tables.
 
+use crate::archive::{self, ArchivedSegment};
 use crate::engine::Engine;
 use esker_base::Result;
 use std::sync::Arc;
@@ -30,6 +31,32 @@ impl<'a> Wal<'a> {
     pub fn size_bytes(&self) -> Result<u64> {
         self.engine.check_on_disk("write-ahead log")?;
         Ok(self.engine.segments.bytes())
+    }
+
+    /// Whether segments that are not needed any more are archived:
+    /// [`Options::wal_archive`](crate::Options::wal_archive).
+    #[must_use]
+    pub fn is_archived(&self) -> bool {
+        self.engine.archive.is_on()
+    }
+
+    /// The segments in the archive, oldest first, whether or not the log is archived now. Read-only
+    /// databases list them too.
+    ///
+    /// # Errors
+    /// `Io` where the directory cannot be listed; `Closed`.
+    pub fn archived(&self) -> Result<Vec<ArchivedSegment>> {
+        self.engine.check_open()?;
+        archive::list(&*self.engine.fs, &self.engine.archive.directory)
+    }
+
+    /// Reads a segment of the archive from end to end and compares it with its checksums and its name.
+    ///
+    /// # Errors
+    /// `Corruption` with the place of what is wrong; `Io` where it cannot be read.
+    pub fn verify_archived(&self, segment: &ArchivedSegment) -> Result<()> {
+        self.engine.check_open()?;
+        archive::verify(&*self.engine.fs, segment)
     }
 
     /// The size at which memtables are flushed for the log's sake, bytes.

@@ -57,6 +57,8 @@ pub enum RecordType {
     Watermark = 2,
     /// Nothing follows; the payload names the next segment and the synced offset.
     End = 3,
+    /// What the caller notes between its payloads: older readers skip it.
+    Mark = 128,
 }
 
 /// The header page, decoded.

@@ -41,6 +41,7 @@ pub mod segment;
 pub mod tail;
 pub mod writer;
 
+pub use format::RecordType;
 pub use reader::SegmentReader;
 pub use segment::{SegmentHeader, SegmentOptions};
 pub use tail::SegmentEnd;

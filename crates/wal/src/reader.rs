@@ -44,6 +44,8 @@ pub struct SegmentReader {
     /// The offset after the last whole record.
     end_offset: u64,
     synced_bytes: u64,
+    /// The record to be returned, which the buffer holds.
+    found: Option<(u64, RecordHeader)>,
     outcome: Option<SegmentEnd>,
 }
 
@@ -92,6 +94,7 @@ impl SegmentReader {
             offset: first,
             end_offset: first,
             synced_bytes: noted_bytes.max(first),
+            found: None,
             outcome: None,
         })
     }
@@ -137,6 +140,7 @@ impl SegmentReader {
             offset: before_first,
             end_offset: before_first,
             synced_bytes: noted_bytes,
+            found: None,
             outcome: Some(SegmentEnd::Damaged {
                 offset: 0,
                 synced_bytes: noted_bytes,
@@ -226,6 +230,23 @@ impl SegmentReader {
         reason = "a lending iterator is no Iterator"
     )]
     pub fn next(&mut self) -> Result<Option<&[u8]>> {
+        while self.step()?.is_some_and(|kind| kind != RecordType::Data) {}
+        Ok(self.found.map(|(at, header)| self.payload(at, &header)))
+    }
+
+    /// As [`SegmentReader::next`], with the marks between the payloads; says which of the two it is.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::next`].
+    pub fn next_or_mark(&mut self) -> Result<Option<(RecordType, &[u8])>> {
+        let kind = self.step()?;
+        let payload = self.found.map(|(at, header)| self.payload(at, &header));
+        Ok(kind.zip(payload))
+    }
+
+    /// Goes to the next record of the caller's, or the next mark.
+    fn step(&mut self) -> Result<Option<RecordType>> {
+        self.found = None;
         while self.outcome.is_none() {
             let at = self.end_offset;
             let Found::Record(header) = self.find(at)? else {
@@ -234,9 +255,14 @@ impl SegmentReader {
             };
             let end_offset = at + header.record_bytes();
             self.offset = at;
-            if header.record_type == RecordType::Data as u8 {
+            let callers = [RecordType::Data, RecordType::Mark];
+            let kind = callers
+                .into_iter()
+                .find(|&kind| kind as u8 == header.record_type);
+            if kind.is_some() {
                 self.end_offset = end_offset;
-                return Ok(Some(self.payload(at, &header)));
+                self.found = Some((at, header));
+                return Ok(kind);
             }
             match SyncedRecord::decode(header.record_type, self.payload(at, &header)) {
                 Some(record) => {

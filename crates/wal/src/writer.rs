@@ -195,6 +195,33 @@ impl SegmentWriter {
         self.or_poison(outcome)
     }
 
+    /// As [`SegmentWriter::append`], with a mark in front of the records, in the same write: what the
+    /// caller notes between its payloads, which [`SegmentReader::next`](crate::SegmentReader::next)
+    /// passes over.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::append`].
+    pub fn append_marked(&mut self, mark: &[u8], payloads: &[&[u8]], mode: SyncMode) -> Result<()> {
+        self.check_appendable(payloads)?;
+        let sizes = payloads
+            .iter()
+            .map(|payload| format::record_bytes(payload.len()));
+        let bytes = sizes.sum::<u64>() + format::record_bytes(mark.len());
+        if bytes > self.remaining_bytes() || mark.len() > MAX_PAYLOAD_BYTES {
+            return Err(self.refusal(bytes));
+        }
+        self.dirty = true;
+        let outcome = match mode {
+            SyncMode::Buffered if self.window.is_some() => self
+                .copy_record(RecordType::Mark, mark)
+                .and_then(|()| self.copy(payloads)),
+            _ => self
+                .assemble(RecordType::Mark, mark)
+                .and_then(|()| self.write(payloads, mode)),
+        };
+        self.or_poison(outcome)
+    }
+
     #[inline]
     fn check_appendable(&self, payloads: &[&[u8]]) -> Result<u64> {
         if let Some(error) = &self.poison {
@@ -236,19 +263,19 @@ impl SegmentWriter {
     #[inline]
     fn copy(&mut self, payloads: &[&[u8]]) -> Result<()> {
         for payload in payloads {
-            self.copy_record(payload)?;
+            self.copy_record(RecordType::Data, payload)?;
         }
         Ok(())
     }
 
     #[inline]
-    fn copy_record(&mut self, payload: &[u8]) -> Result<()> {
+    fn copy_record(&mut self, record_type: RecordType, payload: &[u8]) -> Result<()> {
         let Some(window) = self.window.as_mut() else {
             return Ok(());
         };
         let offset = self.bytes;
         let number = self.header.number;
-        let header = format::encode_record_header(number, offset, RecordType::Data, payload);
+        let header = format::encode_record_header(number, offset, record_type, payload);
         let payload_at = offset + header.len() as u64;
         let payload_end = payload_at + payload.len() as u64;
         let end = offset + format::record_bytes(payload.len());

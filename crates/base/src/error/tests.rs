@@ -4,7 +4,7 @@ use super::*;
 use std::collections::HashSet;
 
 /// Every kind. The match makes the compiler ask for a new one here.
-const KINDS: [ErrorKind; 17] = [
+const KINDS: [ErrorKind; 18] = [
     ErrorKind::InvalidArgument,
     ErrorKind::NotFound,
     ErrorKind::Corruption,
@@ -22,6 +22,7 @@ const KINDS: [ErrorKind; 17] = [
     ErrorKind::Background,
     ErrorKind::UniqueViolation,
     ErrorKind::NotReady,
+    ErrorKind::Gap,
 ];
 
 fn place(kind: ErrorKind) -> usize {
@@ -43,6 +44,7 @@ fn place(kind: ErrorKind) -> usize {
         ErrorKind::Background => 14,
         ErrorKind::UniqueViolation => 15,
         ErrorKind::NotReady => 16,
+        ErrorKind::Gap => 17,
     }
 }
 

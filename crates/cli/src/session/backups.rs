@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever takes the data of now, or a backup, away says by name and size what goes.
 
-use esker::BackupInfo;
+use esker::{BackupInfo, RestorePoint};
 use serde_json::{Value, json};
 
 use super::{Context, Session};
@@ -102,7 +102,10 @@ impl Session {
         context: &mut Context<'_>,
     ) -> Result<Reply> {
         let db = self.db()?;
-        let info = db.backup_info(&verb.name)?;
+        let Some(name) = &verb.name else {
+            return self.restore_point(verb, context);
+        };
+        let info = db.backup_info(name)?;
         let name = info.name();
         if let Some(target) = &verb.into {
             let progress = Progress::spinner("restoring");
@@ -128,6 +131,53 @@ impl Session {
         db.restore_backup(name)?;
         drop(progress);
         Ok(Reply::text(format!("{name} restored\n")).field("backup", name))
+    }
+
+    /// Restores a moment out of the archive of the log.
+    fn restore_point(&mut self, verb: &Restore, context: &mut Context<'_>) -> Result<Reply> {
+        let (point, words) = match (verb.sequence, verb.time) {
+            (Some(sequence), _) => {
+                let words = format!("what was there after sequence number {sequence}");
+                (RestorePoint::Sequence(sequence), words)
+            }
+            (None, Some(millis)) => {
+                let words = format!("what was there {millis} ms after 1970");
+                (RestorePoint::Time(millis), words)
+            }
+            (None, None) => (RestorePoint::Latest, "the end of the log".to_owned()),
+        };
+        let db = self.db()?;
+        let restored = if let Some(target) = &verb.into {
+            let _progress = Progress::spinner("restoring");
+            db.restore_into(&point, target)?
+        } else {
+            self.outside_transaction("backup-restore")?;
+            let place = self.connected()?.place();
+            context.confirm(&format!(
+                "This replaces everything in {place}, all keyspaces, by {words}."
+            ))?;
+            let _progress = Progress::spinner("restoring");
+            db.restore_to_point(&point)?
+        };
+        let from = restored.backup().unwrap_or("the beginning of the log");
+        let batches = counted(restored.batches(), "batch", "batches");
+        let sequence = restored.sequence();
+        let mut note = format!("restored to sequence number {sequence}: {from} and {batches}");
+        let target = verb
+            .into
+            .as_ref()
+            .map(|target| target.display().to_string());
+        if let Some(target) = &target {
+            note = format!("{note}, into {target}");
+        }
+        let reply = Reply::text(format!("{note}\n"))
+            .field("backup", restored.backup())
+            .field("sequence", sequence)
+            .field("batches", restored.batches());
+        Ok(match target {
+            Some(target) => reply.field("into", target),
+            None => reply,
+        })
     }
 
     /// For questions: whether what was written since `info` is in a later backup.

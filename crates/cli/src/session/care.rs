@@ -181,6 +181,7 @@ impl Session {
             ("wal", usage.wal_bytes()),
             ("manifest", usage.manifest_bytes()),
             ("backup", usage.backup_bytes()),
+            ("archived", usage.archived_bytes()),
             ("pinned", usage.pinned_bytes()),
         ];
         let mut lines: Vec<(String, String)> = parts
@@ -242,8 +243,30 @@ impl Session {
             return Ok(Reply::text("there is no write-ahead log\n").field("enabled", false));
         }
         let (bytes, limit) = (wal.size_bytes()?, wal.size_limit_bytes());
-        let text = display::pairs(&[("size", size(bytes)), ("limit", size(limit))]);
+        let archived = wal.archived()?;
+        let archived_bytes: u64 = archived.iter().map(|segment| segment.bytes()).sum();
+        let mut lines = vec![("size", size(bytes)), ("limit", size(limit))];
+        if wal.is_archived() || !archived.is_empty() {
+            let segments = counted(archived.len() as u64, "segment", "segments");
+            let is_on = if wal.is_archived() {
+                ""
+            } else {
+                ", not archived now"
+            };
+            lines.push((
+                "archive",
+                format!("{} in {segments}{is_on}", size(archived_bytes)),
+            ));
+        }
+        let first = archived.first().map(esker::ArchivedSegment::first_sequence);
+        let last = archived.last().map(esker::ArchivedSegment::last_sequence);
+        let text = display::pairs(&lines);
         Ok(Reply::text(text)
+            .field("is_archived", wal.is_archived())
+            .field("archived_segments", archived.len())
+            .field("archived_bytes", archived_bytes)
+            .field("archived_from", first)
+            .field("archived_to", last)
             .field("enabled", true)
             .field("size_bytes", bytes)
             .field("size_limit_bytes", limit))

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use esker::{ErrorKind, RestorePoint};
 use esker_testkit::{Action, Crash, Durability, Oracle};
 
 use crate::deed::KEYSPACES;
-use crate::session::{Failure, Session, everything};
+use crate::session::{Failure, Session, everything, read};
 
 /// What is known of the backups, across all lives of a database.
 #[derive(Clone, Debug, Default)]
@@ -123,6 +124,22 @@ impl Session {
         self.write(actions, Durability::Sync, |session| {
             session.db.restore_backup(&name)
         })
+    }
+
+    /// The end of the log is what the database holds, unless something went past the log.
+    pub(crate) fn restore_latest(&mut self) -> Result<(), Failure> {
+        if !self.db.wal().is_archived() {
+            return Ok(());
+        }
+        let before = read(&self.db)?;
+        match self.db.restore_to_point(&RestorePoint::Latest) {
+            Err(error) if error.kind() == ErrorKind::Gap => return Ok(()),
+            restored => drop(restored?),
+        }
+        if read(&self.db)? != before {
+            return Err(Failure::Wrong("the end of the log is another state".into()));
+        }
+        self.made_durable()
     }
 
     pub(crate) fn delete_backup(&mut self, index: usize) -> Result<(), Failure> {

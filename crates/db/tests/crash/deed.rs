@@ -29,6 +29,8 @@ pub(crate) enum Deed {
     Restore(usize),
     /// Delete it.
     DeleteBackup(usize),
+    /// Restore the end of the log, where that is archived: nothing changes.
+    RestoreLatest,
     /// Remove what has expired.
     CleanUp,
     /// Read a key and commit these actions in a transaction; with a write to that key by another in
@@ -63,6 +65,7 @@ impl fmt::Display for Deed {
             }
             Self::Restore(index) => write!(f, "restore backup at {index}"),
             Self::DeleteBackup(index) => write!(f, "delete backup at {index}"),
+            Self::RestoreLatest => f.write_str("restore the end of the log"),
             Self::CleanUp => f.write_str("clean up what has expired"),
             Self::Transaction { actions, disturbed } => {
                 let actions: Vec<_> = actions.iter().map(ToString::to_string).collect();
@@ -142,7 +145,7 @@ fn transaction(random: &mut Random, actions: Vec<Action>) -> Deed {
 
 fn special(random: &mut Random, number: &mut u64) -> Deed {
     let keyspace = random.below(u64::from(KEYSPACES)) as u32;
-    match random.below(18) {
+    match random.below(20) {
         0 | 1 => {
             let mut entries: Vec<_> = (0..1 + random.index(8))
                 .map(|_| {
@@ -170,6 +173,7 @@ fn special(random: &mut Random, number: &mut u64) -> Deed {
         }
         13 | 14 => Deed::Restore(random.index(4)),
         15 | 16 => Deed::DeleteBackup(random.index(4)),
+        17 | 18 => Deed::RestoreLatest,
         _ => Deed::CleanUp,
     }
 }

@@ -74,6 +74,7 @@ impl World {
             .wal_segment_bytes(16 << 10)
             .manifest_bytes(4 << 10)
             .cache_bytes(8 << 10)
+            .wal_archive(self.seed % 2 == 1)
             .max_open_files(4)
             .value_separation_threshold_bytes([0, 16, 300][random.index(3)])
             .value_garbage_ratio([0.1, 0.5][random.index(2)]);
@@ -160,6 +161,7 @@ impl Session {
             Deed::BackUp { number, is_point } => self.back_up(*number, *is_point),
             Deed::Restore(index) => self.restore(*index),
             Deed::DeleteBackup(index) => self.delete_backup(*index),
+            Deed::RestoreLatest => self.restore_latest(),
             Deed::CleanUp => Ok(self.db.cleanup_expired().map(drop)?),
             Deed::Transaction { actions, disturbed } => self.transaction(actions, *disturbed),
             Deed::Work(jobs) => {
@@ -358,7 +360,9 @@ impl Session {
             .count();
         let segments = self.db.recovery_state().wal_segments_read();
         let backups = usize::from(names.iter().any(|name| name == "backups"));
-        let known = 2 + 1 + ending(".wal") as usize + ending(".sst") as usize + backups;
+        let archives = usize::from(names.iter().any(|name| name == "archive"));
+        let files = ending(".wal") as usize + ending(".sst") as usize;
+        let known = 2 + 1 + files + backups + archives;
         if manifests != 1 || ending(".wal") != segments || names.len() != known {
             return Err(Failure::Wrong(format!(
                 "strays among {names:?}, {segments} segments"

@@ -1,0 +1,430 @@
+//! The archive of the log: copies of segments that the database itself needs no more, for restores to
+//! a moment between backups and for feeds of changes.
+//!
+//! Invariants: a segment is in the archive, whole and on stable storage, before the manifest forgets
+//! it, so that a crash loses no part of the history; an archived file is written once, under another
+//! name, and never again, whatever becomes of the segment's own file (it may be recycled). Files go
+//! from the oldest on. What is missing is noticed by whoever reads (`log_history`), from what the marks
+//! in the log say. Layout and names: docs/format/archive.md.
+
+use crate::db::Db;
+use crate::engine::Engine;
+use crate::table_files::remove_if_there;
+use esker_base::filename::{FileNumber, wal_path};
+use esker_base::sync::Mutex;
+use esker_base::write_batch::BatchView;
+use esker_base::{Error, ErrorKind, Result, SequenceNumber};
+use esker_manifest::KeyspaceEdit;
+use esker_vfs::FileSystem;
+use esker_wal::{RecordType, SegmentEnd, SegmentOptions, SegmentReader, SegmentWriter, SyncMode};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The directory of the archive inside that of the database.
+pub(crate) const DEFAULT_DIRECTORY: &str = "archive";
+const EXTENSION: &str = ".wal";
+/// Records are written together up to so many bytes.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Where the log is archived, if it is.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    is_on: bool,
+    pub(crate) directory: PathBuf,
+    /// Held while files come and go, and while they are read.
+    pub(crate) lock: Mutex<()>,
+    /// What changed of keyspaces and no mark says yet.
+    changes: Mutex<Vec<KeyspaceEdit>>,
+    has_changes: AtomicBool,
+}
+
+impl Archive {
+    pub(crate) fn new(database: &Path, wanted: Option<PathBuf>, is_on: bool) -> Self {
+        Self {
+            is_on,
+            directory: wanted.unwrap_or_else(|| database.join(DEFAULT_DIRECTORY)),
+            lock: Mutex::new(()),
+            changes: Mutex::default(),
+            has_changes: AtomicBool::new(false),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// A keyspace came, went or changed its options, durably: the next mark in the log says so.
+    pub(crate) fn note_change(&self, change: KeyspaceEdit) {
+        if self.is_on {
+            let mut changes = self.changes.lock();
+            changes.push(change);
+            self.has_changes.store(true, Ordering::Release);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has_changes(&self) -> bool {
+        self.has_changes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take_changes(&self) -> Vec<KeyspaceEdit> {
+        let mut changes = self.changes.lock();
+        self.has_changes.store(false, Ordering::Release);
+        std::mem::take(&mut *changes)
+    }
+}
+
+/// A file of the archive: [`Wal::archived`](crate::Wal::archived).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedSegment {
+    number: FileNumber,
+    first_sequence: SequenceNumber,
+    last_sequence: SequenceNumber,
+    archived_millis: u64,
+    bytes: u64,
+    path: PathBuf,
+}
+
+impl ArchivedSegment {
+    /// The number that the segment had in the log.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The sequence number of its first write.
+    #[must_use]
+    pub fn first_sequence(&self) -> u64 {
+        self.first_sequence
+    }
+
+    /// The sequence number of its last write; one less than the first where it holds none.
+    #[must_use]
+    pub fn last_sequence(&self) -> u64 {
+        self.last_sequence
+    }
+
+    /// When it was archived, milliseconds since 1970: everything in it was written before.
+    #[must_use]
+    pub fn archived_millis(&self) -> u64 {
+        self.archived_millis
+    }
+
+    /// The length of the file.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn name(&self) -> String {
+        let (number, first, last) = (self.number, self.first_sequence, self.last_sequence);
+        format!(
+            "{number:06}-{first}-{last}-{}{EXTENSION}",
+            self.archived_millis
+        )
+    }
+
+    fn parse(directory: &Path, name: &str, bytes: u64) -> Option<Self> {
+        let mut parts = name.strip_suffix(EXTENSION)?.split('-');
+        let mut number = || parts.next()?.parse().ok();
+        let segment = Self {
+            number: number()?,
+            first_sequence: number()?,
+            last_sequence: number()?,
+            archived_millis: number()?,
+            bytes,
+            path: directory.join(name),
+        };
+        (segment.name() == name).then_some(segment)
+    }
+}
+
+/// The files of an archive, oldest first.
+pub(crate) fn list(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<ArchivedSegment>> {
+    let entries = match fs.read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(Error::io("list the archive", directory, error)),
+    };
+    let mut segments: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| ArchivedSegment::parse(directory, &entry.name, entry.bytes))
+        .collect();
+    segments.sort_by_key(|segment| segment.number);
+    Ok(segments)
+}
+
+/// Reads a file of an archive from end to end.
+pub(crate) fn verify(fs: &dyn FileSystem, segment: &ArchivedSegment) -> Result<()> {
+    let damaged = |sentence| Error::corruption(sentence).with_file(&segment.path);
+    let mut reader = SegmentReader::open(fs, &segment.path, segment.number)?;
+    let (mut first, mut last) = (None, None);
+    while let Some((kind, payload)) = reader.next_or_mark()? {
+        if kind == RecordType::Data {
+            let batch = BatchView::parse(payload).map_err(|e| e.with_file(&segment.path))?;
+            first.get_or_insert(batch.sequence());
+            last = Some(end_of(&batch) - 1);
+        }
+    }
+    if !matches!(reader.outcome(), Some(SegmentEnd::Sealed { .. })) {
+        return Err(
+            damaged("an archived log segment is cut short").with_offset(reader.end_offset())
+        );
+    }
+    if first.is_some_and(|first| first != segment.first_sequence)
+        || last.is_some_and(|last| last != segment.last_sequence)
+    {
+        return Err(damaged("an archived log segment is not what its name says"));
+    }
+    Ok(())
+}
+
+/// The number after the last record of a batch.
+pub(crate) fn end_of(batch: &BatchView<'_>) -> SequenceNumber {
+    batch.sequence() + u64::from(batch.count())
+}
+
+impl Engine {
+    /// Copies segments that take no more records into the archive, durably, and lets go of what the
+    /// limits of the archive do not keep. Does nothing where the log is not archived.
+    ///
+    /// # Errors
+    /// Of the file system: the segments must stay in the log then.
+    pub(crate) fn archive_segments(&self, numbers: &[FileNumber]) -> Result<()> {
+        if !self.archive.is_on() || numbers.is_empty() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.archive.lock.lock();
+        let known = self.prepare_archive()?;
+        let mut added = false;
+        for &number in numbers {
+            if !known.iter().any(|segment| segment.number == number) {
+                added |= self.archive_segment(number)?;
+            }
+        }
+        if added {
+            self.sync_archive_directory()?;
+            self.prune_archive()?;
+        }
+        Ok(())
+    }
+
+    fn sync_archive_directory(&self) -> Result<()> {
+        let directory = &self.archive.directory;
+        let synced = self.fs.sync_dir(directory);
+        synced.map_err(|error| Error::io("sync the archive", directory, error))
+    }
+
+    /// Makes the directory, durably, and removes what was never finished in it.
+    fn prepare_archive(&self) -> Result<Vec<ArchivedSegment>> {
+        let directory = &self.archive.directory;
+        let io = |error| Error::io("create the archive", directory, error);
+        match self.fs.read_dir(directory) {
+            Ok(entries) => {
+                let mut names = entries.iter().map(|entry| &entry.name);
+                let unfinished = names.try_for_each(|name| match name.ends_with(".tmp") {
+                    true => remove_if_there(&*self.fs, &directory.join(name)),
+                    false => Ok(()),
+                });
+                unfinished?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.fs.create_dir_all(directory).map_err(io)?;
+            }
+            Err(error) => return Err(io(error)),
+        }
+        let known = list(&*self.fs, directory)?;
+        if known.is_empty() {
+            // Until the first file is there it is not known that the directory itself would stay.
+            let above = directory.ancestors().skip(1).take(1);
+            for parent in above {
+                self.fs.sync_dir(parent).map_err(io)?;
+            }
+        }
+        Ok(known)
+    }
+
+    /// Copies one segment; says whether there was anything in it. The caller syncs the directory.
+    fn archive_segment(&self, number: FileNumber) -> Result<bool> {
+        let from = wal_path(&self.directory, number);
+        let temporary = self.archive.directory.join(format!("{number:06}.tmp"));
+        let copied = self.copy_segment(number, &from, &temporary);
+        let segment = match copied {
+            Ok(Some(segment)) => segment,
+            Ok(None) => return remove_if_there(&*self.fs, &temporary).map(|()| false),
+            Err(error) => {
+                let _ = self.fs.remove_file(&temporary);
+                // What cannot be read any more would hold up the log, and with it all writes, for
+                // ever. Whoever reads the archive is told what is missing.
+                let is_lost = error.file() == Some(&from)
+                    && (error.kind() == ErrorKind::Corruption || self.health.has_failed());
+                if is_lost {
+                    tracing::error!(number, %error, "a log segment cannot be archived");
+                    return Ok(false);
+                }
+                return Err(error);
+            }
+        };
+        let renamed = self.fs.rename(&temporary, &segment.path);
+        renamed.map_err(|error| Error::io("name the archived segment", &segment.path, error))?;
+        Ok(true)
+    }
+
+    fn copy_segment(
+        &self,
+        number: FileNumber,
+        from: &Path,
+        to: &Path,
+    ) -> Result<Option<ArchivedSegment>> {
+        let mut reader = SegmentReader::open(&*self.fs, from, number)?;
+        // Without a length given: it takes as little room as its records, and its end record tells
+        // whether it is whole.
+        let options = SegmentOptions::default();
+        let mut writer = SegmentWriter::create(&*self.fs, to, *reader.header(), options)?;
+        let mut piece = Piece::default();
+        let (mut first, mut next) = (None, None);
+        while let Some((kind, payload)) = reader.next_or_mark()? {
+            if kind == RecordType::Mark {
+                piece.write_to(&mut writer)?;
+                piece.mark = Some(payload.to_vec());
+                let mark = crate::log_mark::Mark::decode(payload).map_err(|e| e.with_file(from))?;
+                first.get_or_insert(mark.next);
+                next.get_or_insert(mark.next);
+                continue;
+            }
+            let batch = BatchView::parse(payload).map_err(|error| error.with_file(from))?;
+            first.get_or_insert(batch.sequence());
+            next = Some(end_of(&batch));
+            piece.add(payload);
+            if piece.bytes >= PIECE_BYTES {
+                piece.write_to(&mut writer)?;
+            }
+        }
+        piece.write_to(&mut writer)?;
+        if let Some(SegmentEnd::Damaged { reason, .. }) = reader.outcome() {
+            tracing::error!(number, reason, "the end of a log segment is not archived");
+        }
+        let (Some(first_sequence), Some(next)) = (first, next) else {
+            return Ok(None);
+        };
+        writer.seal(0)?;
+        writer.sync()?;
+        let mut segment = ArchivedSegment {
+            number,
+            first_sequence,
+            last_sequence: next.saturating_sub(1),
+            archived_millis: self.clock().now_millis(),
+            bytes: writer.bytes(),
+            path: PathBuf::new(),
+        };
+        segment.path = self.archive.directory.join(segment.name());
+        Ok(Some(segment))
+    }
+
+    /// Removes what is beyond the limits, the oldest first.
+    fn prune_archive(&self) -> Result<()> {
+        let most_bytes = self.settings.wal_archive_limit_bytes();
+        let most_millis = self.settings.wal_archive_max_age();
+        let now = self.clock().now_millis();
+        let segments = list(&*self.fs, &self.archive.directory)?;
+        let mut bytes: u64 = segments.iter().map(ArchivedSegment::bytes).sum();
+        for segment in &segments {
+            let age = u128::from(now.saturating_sub(segment.archived_millis));
+            let too_old = most_millis.is_some_and(|most| age > most.as_millis());
+            if !too_old && most_bytes.is_none_or(|most| bytes <= most) {
+                break;
+            }
+            remove_if_there(&*self.fs, &segment.path)?;
+            bytes -= segment.bytes;
+        }
+        Ok(())
+    }
+
+    /// Bytes in the archive.
+    pub(crate) fn archived_bytes(&self) -> Result<u64> {
+        let segments = list(&*self.fs, &self.archive.directory)?;
+        Ok(segments.iter().map(ArchivedSegment::bytes).sum())
+    }
+}
+
+/// Records on their way into the archive: a mark, and the batches behind it.
+#[derive(Default)]
+struct Piece {
+    mark: Option<Vec<u8>>,
+    payloads: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Piece {
+    fn add(&mut self, payload: &[u8]) {
+        self.bytes += payload.len();
+        self.payloads.push(payload.to_vec());
+    }
+
+    fn write_to(&mut self, writer: &mut SegmentWriter) -> Result<()> {
+        let payloads: Vec<&[u8]> = self.payloads.iter().map(Vec::as_slice).collect();
+        match &self.mark {
+            Some(mark) => writer.append_marked(mark, &payloads, SyncMode::Buffered)?,
+            None if payloads.is_empty() => {}
+            None => writer.append(&payloads, SyncMode::Buffered)?,
+        }
+        *self = Self::default();
+        Ok(())
+    }
+}
+
+impl Db {
+    /// Brings everything that was written into the archive, by way of a flush.
+    pub(crate) fn archive_everything(&self) -> Result<()> {
+        let engine = self.engine();
+        let mut writer = engine.commit_queue.lock();
+        engine.flush_and_cure(&mut writer)?;
+        let next = writer.next_sequence;
+        writer.log.write_marks(engine, next)?;
+        let forgotten = engine.forget_log(&mut writer.log);
+        if let Err(error) = &forgotten {
+            // Whether the manifest still names the log is unknown: nothing may be written to it.
+            engine.health.latch_log_failure(error);
+        }
+        forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_strangers_are_left_alone() {
+        let directory = Path::new("archive");
+        let mut segment = ArchivedSegment {
+            number: 12,
+            first_sequence: 1,
+            last_sequence: 340,
+            archived_millis: 1_700_000_000_000,
+            bytes: 9000,
+            path: PathBuf::new(),
+        };
+        assert_eq!(segment.name(), "000012-1-340-1700000000000.wal");
+        segment.path = directory.join(segment.name());
+        let parsed = ArchivedSegment::parse(directory, &segment.name(), 9000);
+        assert_eq!(parsed, Some(segment));
+        for name in [
+            "000012.wal",
+            "12-1-2-3.wal",
+            "000012-1-2-3.tmp",
+            "000012-1-2-3-4.wal",
+            "a",
+        ] {
+            assert_eq!(ArchivedSegment::parse(directory, name, 1), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Marks in the log: what stands between batches so that the log can be replayed as a history, to a
+//! moment or to a sequence number (docs/format/wal.md, marks).
+//!
+//! Invariants: a mark is written only where the log is archived, in the same write as the records
+//! behind it, at most one for each stretch of consecutive sequence numbers in a group, and without
+//! need not more often than every [`INTERVAL_MILLIS`]; every segment begins with one. Whoever reads
+//! batches and marks in order learns of each sequence number whether its write is there, never
+//! happened, or is missing. The commit leader makes them; `log_history` reads them.
+
+use crate::engine::Engine;
+use esker_base::coding::{Decoder, put_bytes, put_varint};
+use esker_base::{Error, ErrorKind, Result, SequenceNumber};
+use esker_manifest::{KeyspaceEdit, VersionEdit};
+
+/// How exactly the time of a write is known, milliseconds.
+pub(crate) const INTERVAL_MILLIS: u64 = 100;
+/// A mark that names no keyspace takes no more than this.
+pub(crate) const PLAIN_BYTES: usize = 64;
+
+const MILLIS: u64 = 1;
+const NEXT: u64 = 2;
+const UNLOGGED_FROM: u64 = 3;
+const REASONS: u64 = 4;
+const KEYSPACES: u64 = 5;
+const ALL_KEYSPACES: u64 = 6;
+/// Set in a key: a reader that does not know the number may go on without it.
+const SKIPPABLE: u64 = 1;
+
+/// Why sequence numbers stand in no record: bits that add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reasons(u64);
+
+impl Reasons {
+    /// They were drawn for writes that failed: nobody ever saw them.
+    pub(crate) const FAILED: Self = Self(1);
+    /// They were written with `Durability::Volatile`.
+    pub(crate) const VOLATILE: Self = Self(2);
+    /// They were loaded in bulk.
+    pub(crate) const LOADED: Self = Self(4);
+    /// A backup was restored.
+    pub(crate) const RESTORED: Self = Self(8);
+
+    fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether nothing is missing.
+    pub(crate) fn are_void(self) -> bool {
+        self == Self::FAILED
+    }
+
+    /// The reason as a part of a sentence.
+    pub(crate) fn sentence(self) -> &'static str {
+        let has = |reason: Self| self.0 & reason.0 != 0;
+        if has(Self::RESTORED) {
+            "a backup was restored there"
+        } else if has(Self::LOADED) {
+            "they were loaded in bulk, past the log"
+        } else if has(Self::VOLATILE) {
+            "they were written with Durability::Volatile, past the log"
+        } else {
+            "their log is not there"
+        }
+    }
+}
+
+/// What stands between two batches.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Mark {
+    /// Everything behind it was committed at this time or later, milliseconds since 1970.
+    pub(crate) millis: u64,
+    /// The sequence number of the next batch.
+    pub(crate) next: SequenceNumber,
+    /// From this one up to `next` (excluded) none stands in a record that counts: what earlier
+    /// segments say of them never happened.
+    pub(crate) unlogged_from: SequenceNumber,
+    /// Why.
+    pub(crate) reasons: Reasons,
+    /// Keyspaces that came, went or changed their options since the last mark.
+    pub(crate) keyspaces: Vec<KeyspaceEdit>,
+    /// Where given, there are no other keyspaces than those, up to this number.
+    pub(crate) all_up_to: Option<u32>,
+}
+
+impl Mark {
+    fn encode(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(PLAIN_BYTES);
+        put_number(&mut out, MILLIS, self.millis);
+        put_number(&mut out, NEXT, self.next);
+        if self.unlogged_from < self.next {
+            put_number(&mut out, UNLOGGED_FROM, self.unlogged_from);
+            put_number(&mut out, REASONS, self.reasons.0);
+        }
+        if !self.keyspaces.is_empty() {
+            let edit = VersionEdit {
+                keyspaces: self.keyspaces.clone(),
+                ..VersionEdit::default()
+            };
+            put_varint(&mut out, KEYSPACES << 1);
+            put_bytes(&mut out, &edit.encode()?);
+        }
+        if let Some(largest) = self.all_up_to {
+            put_number(&mut out, ALL_KEYSPACES, u64::from(largest));
+        }
+        Ok(out)
+    }
+
+    /// Reads a mark.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut mark = Self::default();
+        let mut unlogged_from = None;
+        let mut decoder = Decoder::new(bytes);
+        while !decoder.is_empty() {
+            let key = decoder.varint()?;
+            let mut payload = Decoder::new(decoder.bytes()?);
+            match key >> 1 {
+                MILLIS => mark.millis = payload.varint()?,
+                NEXT => mark.next = payload.varint()?,
+                UNLOGGED_FROM => unlogged_from = Some(payload.varint()?),
+                REASONS => mark.reasons = Reasons(payload.varint()?),
+                KEYSPACES => mark.keyspaces = VersionEdit::decode(payload.rest())?.keyspaces,
+                ALL_KEYSPACES => mark.all_up_to = Some(payload.varint_u32()?),
+                _ if key & SKIPPABLE != 0 => {}
+                number => {
+                    let sentence =
+                        format!("field {number} of a mark in the log needs a later version");
+                    return Err(Error::new(ErrorKind::Unsupported, sentence));
+                }
+            }
+        }
+        mark.unlogged_from = unlogged_from.unwrap_or(mark.next);
+        if mark.unlogged_from > mark.next {
+            return Err(Error::corruption("a mark in the log contradicts itself"));
+        }
+        Ok(mark)
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
+    let mut payload = Vec::with_capacity(10);
+    put_varint(&mut payload, value);
+    put_varint(out, number << 1);
+    put_bytes(out, &payload);
+}
+
+/// What the commit leader knows for the next mark.
+#[derive(Debug, Default)]
+pub(crate) struct Marker {
+    /// The number after the last write that the log holds, or after all writes where it begins anew.
+    expected: SequenceNumber,
+    reasons: Reasons,
+    /// When the next mark is due.
+    next_millis: u64,
+    /// Whether keyspaces are to be named all: nothing before is certain to have been logged.
+    wants_all: bool,
+}
+
+impl Marker {
+    /// For a database whose next write has the number `next`.
+    pub(crate) fn new(next: SequenceNumber) -> Self {
+        Self {
+            expected: next,
+            wants_all: true,
+            ..Self::default()
+        }
+    }
+
+    /// Numbers were, or are about to be, given to something that does not stand in the log.
+    pub(crate) fn note(&mut self, reason: Reasons) {
+        self.reasons.add(reason);
+    }
+
+    /// The group that begins at `sequence` has failed, though the log may hold it.
+    pub(crate) fn note_failed(&mut self, sequence: SequenceNumber) {
+        self.expected = self.expected.min(sequence);
+        self.reasons.add(Reasons::FAILED);
+    }
+
+    /// The log goes on elsewhere: what was noted of keyspaces may be lost with it.
+    pub(crate) fn begin_chain(&mut self) {
+        self.wants_all = true;
+    }
+
+    /// The batches up to `next` (excluded) are logged.
+    pub(crate) fn note_logged(&mut self, next: SequenceNumber) {
+        self.expected = next;
+    }
+
+    /// What was noted of numbers that are not logged has been said.
+    pub(crate) fn forget_reasons(&mut self) {
+        self.reasons = Reasons::default();
+    }
+
+    /// The mark that has to stand before the batch at `next`, if one has to.
+    pub(crate) fn due(
+        &mut self,
+        engine: &Engine,
+        next: SequenceNumber,
+        begins_segment: bool,
+    ) -> Result<Option<Vec<u8>>> {
+        let now = engine.clock().now_millis();
+        let nothing_new = self.expected == next && !self.wants_all && now < self.next_millis;
+        if nothing_new && !begins_segment && !engine.archive.has_changes() {
+            return Ok(None);
+        }
+        let mut mark = Mark {
+            millis: now,
+            next,
+            unlogged_from: self.expected.min(next),
+            reasons: self.reasons,
+            keyspaces: engine.archive.take_changes(),
+            all_up_to: None,
+        };
+        if self.wants_all {
+            (mark.keyspaces, mark.all_up_to) = engine.keyspaces_as_edits();
+        }
+        // Until it is written, what it says of keyspaces is noted nowhere else.
+        self.wants_all = true;
+        mark.encode().map(Some)
+    }
+
+    /// The mark that was due is in the log.
+    pub(crate) fn note_marked(&mut self, engine: &Engine) {
+        self.wants_all = false;
+        self.next_millis = engine.clock().now_millis() + INTERVAL_MILLIS;
+    }
+}
+
+impl Engine {
+    /// All keyspaces as edits that make them, and the largest number that was ever given to one.
+    fn keyspaces_as_edits(&self) -> (Vec<KeyspaceEdit>, Option<u32>) {
+        let keyspaces = self.keyspaces.read();
+        let made = keyspaces.by_id.values().map(|state| KeyspaceEdit {
+            id: state.id,
+            create: Some((state.name.clone(), state.own_options().encode())),
+            ..KeyspaceEdit::default()
+        });
+        // Not the largest that is there: the last one that came may have gone.
+        let largest = self.versions.next_keyspace_id().saturating_sub(1);
+        (made.collect(), Some(largest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_back_and_a_plain_one_is_short() {
+        let plain = Mark {
+            millis: u64::MAX >> 16,
+            next: 1 << 56,
+            unlogged_from: 1 << 55,
+            reasons: Reasons::FAILED,
+            ..Mark::default()
+        };
+        let bytes = plain.encode().unwrap();
+        assert!(bytes.len() <= PLAIN_BYTES);
+        assert_eq!(Mark::decode(&bytes).unwrap(), plain);
+        let named = Mark {
+            millis: 5,
+            next: 9,
+            unlogged_from: 9,
+            keyspaces: vec![KeyspaceEdit {
+                id: 3,
+                create: Some(("users".into(), Vec::new())),
+                ..KeyspaceEdit::default()
+            }],
+            all_up_to: Some(3),
+            ..Mark::default()
+        };
+        let bytes = named.encode().unwrap();
+        assert_eq!(Mark::decode(&bytes).unwrap(), named);
+        for end in 0..bytes.len() {
+            let _ = Mark::decode(&bytes[..end]);
+        }
+    }
+
+    #[test]
+    fn reasons_add_up_and_only_failed_writes_are_no_loss() {
+        let mut reasons = Reasons::FAILED;
+        assert!(reasons.are_void());
+        reasons.add(Reasons::LOADED);
+        assert!(!reasons.are_void() && reasons.sentence().contains("bulk"));
+        assert!(!Reasons::default().are_void());
+    }
+}
