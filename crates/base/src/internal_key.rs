@@ -185,6 +185,20 @@ pub fn key_prefix(key: &[u8]) -> u64 {
     }
 }
 
+/// As [`key_prefix`], of the first sixteen bytes.
+#[must_use]
+#[inline]
+pub fn long_key_prefix(key: &[u8]) -> u128 {
+    match key.first_chunk::<16>() {
+        Some(bytes) => u128::from_be_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 16];
+            bytes[..key.len()].copy_from_slice(key);
+            u128::from_be_bytes(bytes)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +222,10 @@ mod tests {
         let keys: [&[u8]; 6] = [b"", b"a", b"a\0", b"abcdefgh", b"abcdefghi", b"b"];
         for pair in keys.windows(2) {
             assert!(key_prefix(pair[0]) <= key_prefix(pair[1]), "{pair:?}");
+            assert!(
+                long_key_prefix(pair[0]) <= long_key_prefix(pair[1]),
+                "{pair:?}"
+            );
         }
     }
 

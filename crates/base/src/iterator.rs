@@ -48,6 +48,43 @@ pub trait InternalIterator: Send {
     fn trailer(&self) -> Trailer;
     /// The value of the record as stored (a value with expiry begins with its expiry).
     fn value(&self) -> &[u8];
+    /// The record: as the three calls above, at once.
+    #[inline]
+    fn record(&self) -> RecordView<'_> {
+        RecordView {
+            user_key: self.user_key(),
+            trailer: self.trailer(),
+            value: self.value(),
+        }
+    }
+    /// Whether the next record that way is known to have another user key, or not to exist, so that
+    /// whoever has seen the current one has seen all of its key that way. `false` where that is not
+    /// known without moving. Call only while valid.
+    #[inline]
+    fn neighbour_differs(&self, direction: Direction) -> bool {
+        let _ = direction;
+        false
+    }
+}
+
+/// A way to go through sorted records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To larger keys; of one key, from the newest record to the oldest.
+    Forward,
+    /// The other way.
+    Backward,
+}
+
+/// A record where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordView<'a> {
+    /// The user key.
+    pub user_key: &'a [u8],
+    /// Sequence number and kind.
+    pub trailer: Trailer,
+    /// The value as stored.
+    pub value: &'a [u8],
 }
 
 impl<I: InternalIterator + ?Sized> InternalIterator for Box<I> {
@@ -86,5 +123,13 @@ impl<I: InternalIterator + ?Sized> InternalIterator for Box<I> {
     #[inline]
     fn value(&self) -> &[u8] {
         (**self).value()
+    }
+    #[inline]
+    fn record(&self) -> RecordView<'_> {
+        (**self).record()
+    }
+    #[inline]
+    fn neighbour_differs(&self, direction: Direction) -> bool {
+        (**self).neighbour_differs(direction)
     }
 }

@@ -21,14 +21,8 @@
 use std::cmp::Ordering;
 
 use crate::error::Result;
-use crate::internal_key::{self, Trailer};
-use crate::iterator::InternalIterator;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    Forward,
-    Backward,
-}
+use crate::internal_key::{self, Trailer, long_key_prefix};
+use crate::iterator::{Direction, InternalIterator, RecordView};
 
 /// A child and its key's prefix, as a rank: the smaller rank comes first in the direction of
 /// travel. Exhausted children have the largest rank.
@@ -39,19 +33,6 @@ struct Node {
 }
 
 const EXHAUSTED: u128 = u128::MAX;
-
-/// The first sixteen bytes of `key`, padded with zeros, as a number that orders as the bytes do.
-#[inline]
-fn long_prefix(key: &[u8]) -> u128 {
-    match key.first_chunk::<16>() {
-        Some(bytes) => u128::from_be_bytes(*bytes),
-        None => {
-            let mut bytes = [0; 16];
-            bytes[..key.len()].copy_from_slice(key);
-            u128::from_be_bytes(bytes)
-        }
-    }
-}
 
 /// Merges children that are sorted in internal-key order.
 ///
@@ -110,6 +91,37 @@ impl<I: InternalIterator> MergingIterator<I> {
         &self.children[self.nodes[0].child]
     }
 
+    /// Whether the next record in the direction of travel is known to have another user key, or not
+    /// to exist. `false` says nothing. Call only while valid.
+    ///
+    /// The runner-up is one of the losers on the winner's path, so that only these are looked at.
+    #[inline]
+    #[must_use]
+    pub fn next_differs(&self) -> bool {
+        let winner = self.nodes[0];
+        let child = &self.children[winner.child];
+        if !child.neighbour_differs(self.direction) {
+            return false;
+        }
+        if self.live == 1 {
+            return true;
+        }
+        let mut parent = (self.children.len() + winner.child) / 2;
+        while parent > 0 {
+            let loser = self.nodes[parent];
+            if loser.rank == winner.rank && self.has_same_key(loser.child, winner.child) {
+                return false;
+            }
+            parent /= 2;
+        }
+        true
+    }
+
+    fn has_same_key(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (&self.children[a], &self.children[b]);
+        a.valid() && b.valid() && a.user_key() == b.user_key()
+    }
+
     /// Moves every child with `position` and rebuilds the tree for `direction`.
     fn position_all(
         &mut self,
@@ -155,9 +167,9 @@ impl<I: InternalIterator> MergingIterator<I> {
         let rank = if !iterator.valid() {
             EXHAUSTED
         } else if self.direction == Direction::Forward {
-            long_prefix(iterator.user_key())
+            long_key_prefix(iterator.user_key())
         } else {
-            !long_prefix(iterator.user_key())
+            !long_key_prefix(iterator.user_key())
         };
         Node { rank, child }
     }
@@ -307,6 +319,16 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     #[inline]
     fn value(&self) -> &[u8] {
         self.current_child().value()
+    }
+
+    #[inline]
+    fn record(&self) -> RecordView<'_> {
+        self.current_child().record()
+    }
+
+    #[inline]
+    fn neighbour_differs(&self, direction: Direction) -> bool {
+        direction == self.direction && self.next_differs()
     }
 }
 

@@ -2,8 +2,8 @@
 //! sequence number.
 //!
 //! Invariants: a cursor never moves in time (it holds its super-version and its sequence); forwards
-//! and backwards visit the same entries; key and value are slices of what the sources hold (going
-//! forwards) or of two reused buffers (going backwards, where the newest visible version of a key is
+//! and backwards visit the same entries; key and value are slices of what the sources hold, or, going
+//! backwards over a key that may have several records, of two reused buffers (the newest visible one is
 //! the last one met).
 
 use crate::keyspace::Keyspace;
@@ -15,91 +15,23 @@ use crate::snapshot::Snapshot;
 use crate::super_version::SuperVersion;
 use crate::transaction::OVERLAY_BASE;
 use esker_base::internal_key::{MAX_SEQUENCE, Trailer};
-use esker_base::iterator::InternalIterator;
+use esker_base::iterator::{Direction as Way, InternalIterator, RecordView};
 use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::operand_chain::OperandChain;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::{Error, Result, SequenceNumber, ValueKind};
-use esker_memtable::{Memtable, MemtableIter};
-use esker_sstable::{FillCache, LevelIter, SkipBlocks};
+use esker_memtable::Memtable;
+use esker_sstable::SkipBlocks;
 use std::fmt;
 use std::sync::Arc;
 
 mod apart;
 mod covers;
+mod sources;
 
 use covers::{Cover, Covers};
-
-/// One source of records: dispatched without a virtual call.
-// A merge holds a few, in one vector: a box for the larger would cost a jump on every step.
-#[allow(clippy::large_enum_variant)]
-pub(crate) enum Source {
-    Memtable(MemtableIter),
-    Run(LevelIter),
-}
-
-macro_rules! dispatch {
-    ($self:ident, $source:ident => $call:expr) => {
-        match $self {
-            Source::Memtable($source) => $call,
-            Source::Run($source) => $call,
-        }
-    };
-}
-
-impl InternalIterator for Source {
-    #[inline]
-    fn valid(&self) -> bool {
-        dispatch!(self, source => source.valid())
-    }
-    fn seek_to_first(&mut self) -> Result<()> {
-        dispatch!(self, source => source.seek_to_first())
-    }
-    fn seek_to_last(&mut self) -> Result<()> {
-        dispatch!(self, source => source.seek_to_last())
-    }
-    fn seek(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
-        dispatch!(self, source => source.seek(user_key, trailer))
-    }
-    fn seek_for_prev(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
-        dispatch!(self, source => source.seek_for_prev(user_key, trailer))
-    }
-    #[inline]
-    fn next(&mut self) -> Result<()> {
-        dispatch!(self, source => source.next())
-    }
-    #[inline]
-    fn prev(&mut self) -> Result<()> {
-        dispatch!(self, source => source.prev())
-    }
-    #[inline]
-    fn user_key(&self) -> &[u8] {
-        dispatch!(self, source => source.user_key())
-    }
-    #[inline]
-    fn trailer(&self) -> Trailer {
-        dispatch!(self, source => source.trailer())
-    }
-    #[inline]
-    fn value(&self) -> &[u8] {
-        dispatch!(self, source => source.value())
-    }
-}
-
-/// The sources of a super-version that may hold a point record of `sequence` or newer, newest first.
-pub(crate) fn sources(view: &SuperVersion, sequence: SequenceNumber) -> Vec<Source> {
-    let newer = |memtable: &&Arc<Memtable>| memtable.largest_sequence() >= Some(sequence);
-    let memtables = view.memtables().filter(|memtable| memtable.entries() > 0);
-    let memtables = memtables.filter(newer);
-    let memtables = memtables.map(|memtable| Source::Memtable(memtable.iter()));
-    let runs = view
-        .runs
-        .iter()
-        .filter(|run| run.largest_sequence >= sequence);
-    let runs = runs.map(|run| Source::Run(LevelIter::new(Arc::clone(&run.tables), FillCache::Yes)));
-    memtables.chain(runs).collect()
-}
+pub(crate) use sources::{Source, sources};
 
 /// All range tombstones of a super-version.
 pub(crate) fn all_range_tombstones(view: &SuperVersion) -> Result<FragmentedTombstones> {
@@ -200,6 +132,22 @@ impl View {
             .is_some_and(|overlay| sequence <= overlay.visible)
     }
 
+    /// What a visible record means, range tombstones and the time considered.
+    #[inline]
+    fn judge(&self, covers: &mut Covers, record: &RecordView<'_>) -> Result<Visibility> {
+        if covers.hide(self, record.user_key, record.trailer.sequence()) {
+            return Ok(Visibility::Hidden);
+        }
+        if record.trailer.kind() == Some(ValueKind::Value) {
+            // Without a look at the clock, which lies some way off.
+            return Ok(Visibility::Visible {
+                skip: 0,
+                expiry_millis: None,
+            });
+        }
+        judge(record.trailer, record.value, self.keyspace.engine().clock())
+    }
+
     fn merge(&self) -> MergingIterator<Source> {
         let overlay = self
             .overlay
@@ -238,10 +186,13 @@ impl View {
 enum Position {
     /// On no entry.
     Nowhere,
-    /// On the record the merge stands on; the user's value begins `skip` bytes in.
+    /// On the record the merge stands on, having come forwards; the user's value begins `skip` bytes
+    /// in.
     Forwards { skip: usize },
+    /// The same, having come backwards: the record is the only one of its key.
+    Backwards { skip: usize },
     /// On the entry in the buffers; the merge stands before all of its versions.
-    Backwards,
+    Buffered,
     /// On the record the merge stands on, whose value is kept apart; it is in the buffer, unless only
     /// keys are wanted.
     Apart,
@@ -318,8 +269,10 @@ impl Cursor {
     #[inline]
     pub fn key(&self) -> &[u8] {
         match self.position {
-            Position::Forwards { .. } | Position::Apart => self.merge.user_key(),
-            Position::Backwards | Position::Merged => &self.key,
+            Position::Forwards { .. } | Position::Backwards { .. } | Position::Apart => {
+                self.merge.user_key()
+            }
+            Position::Buffered | Position::Merged => &self.key,
             Position::Nowhere => panic!("Cursor::key on a cursor that is not valid"),
         }
     }
@@ -332,8 +285,10 @@ impl Cursor {
     #[inline]
     pub fn value(&self) -> &[u8] {
         match self.position {
-            Position::Forwards { skip } => &self.merge.value()[skip..],
-            Position::Backwards | Position::Merged | Position::Apart => &self.value,
+            Position::Forwards { skip } | Position::Backwards { skip } => {
+                &self.merge.value()[skip..]
+            }
+            Position::Buffered | Position::Merged | Position::Apart => &self.value,
             Position::Nowhere => panic!("Cursor::value on a cursor that is not valid"),
         }
     }
@@ -423,22 +378,25 @@ impl Cursor {
     #[inline]
     #[allow(clippy::should_implement_trait)] // The name that every cursor of the field has.
     pub fn next(&mut self) -> Result<()> {
+        let mut skip_key = true;
         match self.position {
             Position::Nowhere => return Ok(()),
-            Position::Forwards { .. } | Position::Apart => {
-                self.key.clear();
-                self.key.extend_from_slice(self.merge.user_key());
+            Position::Forwards { .. } | Position::Backwards { .. } | Position::Apart => {
+                skip_key = !self.merge.neighbour_differs(Way::Forward);
+                if skip_key {
+                    self.buffer_key();
+                }
                 self.position = Position::Nowhere;
                 self.merge.next()?;
             }
-            Position::Backwards => {
+            Position::Buffered => {
                 // The merge stands before the key: go past all of its versions.
                 self.position = Position::Nowhere;
                 self.merge.seek(&self.key, Trailer::OLDEST)?;
             }
             Position::Merged => self.position = Position::Nowhere,
         }
-        self.settle_forwards(true)?;
+        self.settle_forwards(skip_key)?;
         if self.reads.is_some() {
             self.note_stepped(Direction::Forwards);
         }
@@ -453,7 +411,11 @@ impl Cursor {
     pub fn prev(&mut self) -> Result<()> {
         match self.position {
             Position::Nowhere => return Ok(()),
-            Position::Backwards => {}
+            Position::Buffered => {}
+            Position::Backwards { .. } => {
+                self.position = Position::Nowhere;
+                self.merge.prev()?;
+            }
             Position::Merged => {
                 self.position = Position::Nowhere;
                 let before = Trailer::seek(MAX_SEQUENCE);
@@ -461,8 +423,7 @@ impl Cursor {
             }
             Position::Forwards { .. } | Position::Apart => {
                 // Newer versions that the cursor may not see can stand before the current one.
-                self.key.clear();
-                self.key.extend_from_slice(self.merge.user_key());
+                self.buffer_key();
                 self.position = Position::Nowhere;
                 while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
                     self.merge.prev()?;
@@ -528,40 +489,43 @@ impl Cursor {
         }
     }
 
+    /// Remembers the key that the merge stands on.
+    #[inline]
+    fn buffer_key(&mut self) {
+        self.key.clear();
+        self.key.extend_from_slice(self.merge.user_key());
+    }
+
     /// From where the merge stands, forwards to the first visible entry. With `skip_key`, versions of
     /// the key in the buffer are passed over.
     #[inline]
     fn settle_forwards(&mut self, mut skip_key: bool) -> Result<()> {
         while self.merge.valid() {
-            let trailer = self.merge.trailer();
-            let key = self.merge.user_key();
-            if !self.view.sees(trailer.sequence()) || (skip_key && key == self.key.as_slice()) {
+            let record = self.merge.record();
+            let is_skipped = skip_key && record.user_key == self.key.as_slice();
+            if is_skipped || !self.view.sees(record.trailer.sequence()) {
                 self.merge.next()?;
                 continue;
             }
-            if !end_is_above(self.range.end(), key) {
+            if !end_is_above(self.range.end(), record.user_key) {
                 return Ok(());
             }
             let covers = self.covers.get_or_insert_default();
-            if !covers.hide(&self.view, key, trailer.sequence()) {
-                let clock = self.view.keyspace.engine().clock();
-                match judge(trailer, self.merge.value(), clock)? {
-                    Visibility::Visible { skip, .. } => {
-                        self.position = Position::Forwards { skip };
+            match self.view.judge(covers, &record)? {
+                Visibility::Visible { skip, .. } => {
+                    self.position = Position::Forwards { skip };
+                    return Ok(());
+                }
+                Visibility::Apart { .. } => {
+                    if self.fetch_forwards()? {
                         return Ok(());
                     }
-                    Visibility::Apart { .. } => {
-                        if self.fetch_forwards()? {
-                            return Ok(());
-                        }
-                    }
-                    Visibility::Operand => return self.merge_forwards(),
-                    Visibility::Hidden => {}
                 }
+                Visibility::Operand => return self.merge_forwards(),
+                Visibility::Hidden => {}
             }
             // The key's newest visible record hides it: none of its older ones counts.
-            self.key.clear();
-            self.key.extend_from_slice(self.merge.user_key());
+            self.buffer_key();
             skip_key = true;
             self.merge.next()?;
         }
@@ -571,8 +535,7 @@ impl Cursor {
     /// Makes the entry of the operand that the merge stands on and of what lies under it.
     #[cold]
     fn merge_forwards(&mut self) -> Result<()> {
-        self.key.clear();
-        self.key.extend_from_slice(self.merge.user_key());
+        self.buffer_key();
         let mut chain = OperandChain::default();
         while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
             let trailer = self.merge.trailer();
@@ -597,39 +560,67 @@ impl Cursor {
         Ok(())
     }
 
-    /// From where the merge stands, backwards to the first visible entry. Versions of a key are met
-    /// oldest first, so the last visible one met is the one that counts.
+    /// From where the merge stands, backwards to the first visible entry.
     #[inline]
     fn settle_backwards(&mut self) -> Result<()> {
         self.position = Position::Nowhere;
         while self.merge.valid() {
-            if self.merge.user_key() < self.range.start() {
+            let record = self.merge.record();
+            let start = self.range.start();
+            if !start.is_empty() && record.user_key < start {
                 return Ok(());
             }
-            self.key.clear();
-            self.key.extend_from_slice(self.merge.user_key());
-            let mut met = OldestFirst::default();
-            let mut apart = None;
-            while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
-                let trailer = self.merge.trailer();
-                if self.view.sees(trailer.sequence()) {
-                    self.meet(&mut met, &mut apart, trailer)?;
+            // The usual case: a key with one record, which is the newest one.
+            if self.merge.neighbour_differs(Way::Backward) {
+                let is_seen = self.view.sees(record.trailer.sequence());
+                let covers = self.covers.get_or_insert_default();
+                let judged = match is_seen {
+                    true => self.view.judge(covers, &record)?,
+                    false => Visibility::Hidden,
+                };
+                match judged {
+                    Visibility::Visible { skip, .. } => {
+                        self.position = Position::Backwards { skip };
+                        return Ok(());
+                    }
+                    Visibility::Hidden => {
+                        self.merge.prev()?;
+                        continue;
+                    }
+                    Visibility::Operand | Visibility::Apart { .. } => {}
                 }
-                self.merge.prev()?;
             }
-            if let Some(kind) = apart
-                && !self.fetch_backwards(kind)?
-            {
-                continue;
-            }
-            let operator = self.view.keyspace.state().operator();
-            if met.settle(&mut self.value, operator, &self.key)? {
-                self.position = Position::Backwards;
+            if self.gather_backwards()? {
+                self.position = Position::Buffered;
                 return Ok(());
             }
         }
         Ok(())
     }
+
+    /// Goes backwards past all records of the key that the merge stands on. They are met oldest
+    /// first, so that the last visible one met is the one that counts. Says whether that leaves a
+    /// value, which is in the buffer then.
+    fn gather_backwards(&mut self) -> Result<bool> {
+        self.buffer_key();
+        let mut met = OldestFirst::default();
+        let mut apart = None;
+        while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+            let trailer = self.merge.trailer();
+            if self.view.sees(trailer.sequence()) {
+                self.meet(&mut met, &mut apart, trailer)?;
+            }
+            self.merge.prev()?;
+        }
+        if let Some(kind) = apart
+            && !self.fetch_backwards(kind)?
+        {
+            return Ok(false);
+        }
+        let operator = self.view.keyspace.state().operator();
+        met.settle(&mut self.value, operator, &self.key)
+    }
+
     /// Takes the record that the merge stands on into account; those of its key are met oldest first.
     #[inline]
     fn meet(

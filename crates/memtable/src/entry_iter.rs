@@ -10,6 +10,7 @@ use crate::arena::{Record, RecordRef};
 use crate::b_tree::SLOTS;
 use crate::probe::Probe;
 use esker_base::Trailer;
+use esker_base::iterator::Direction;
 use std::sync::Arc;
 
 /// Records of one batch; also the entries of a B+tree leaf.
@@ -124,16 +125,34 @@ impl<S: EntrySource> EntryIter<S> {
     /// The record that the iterator stands on; an empty one where it stands on none.
     #[inline]
     pub(crate) fn record(&self) -> Record<'_> {
-        match self.batch.records.get(self.position) {
-            // SAFETY: `records` holds only what the source pushed, which lives as long as
-            // `self.source` (the contract of `EntrySource`).
-            Some(Some(record)) if self.valid() => unsafe { record.view() },
-            _ => Record {
-                key: &[],
-                trailer: Trailer::OLDEST,
-                value: &[],
-            },
+        self.record_at(self.position).unwrap_or(Record {
+            key: &[],
+            trailer: Trailer::OLDEST,
+            value: &[],
+        })
+    }
+
+    /// The record in place `position` of the batch.
+    #[inline]
+    fn record_at(&self, position: usize) -> Option<Record<'_>> {
+        if position < self.batch.start || position >= self.batch.end {
+            return None;
         }
+        // SAFETY: `records` holds only what the source pushed, which lives as long as
+        // `self.source` (the contract of `EntrySource`).
+        self.batch.records[position].map(|record| unsafe { record.view() })
+    }
+
+    /// Whether the neighbour that way is in the batch and has another key. What is inserted between
+    /// the two later is newer than what any reader of the batch may see.
+    #[inline]
+    pub(crate) fn neighbour_differs(&self, direction: Direction) -> bool {
+        let position = match direction {
+            Direction::Forward => self.position + 1,
+            Direction::Backward => self.position.wrapping_sub(1),
+        };
+        let neighbour = self.record_at(position);
+        neighbour.is_some_and(|neighbour| neighbour.key != self.record().key)
     }
 
     pub(crate) fn seek_to_first(&mut self) {

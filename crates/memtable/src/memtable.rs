@@ -12,7 +12,7 @@ use crate::probe::Probe;
 use crate::range_tombstones::RangeTombstones;
 use crate::skip_list::SkipList;
 use esker_base::internal_key::MAX_SEQUENCE;
-use esker_base::iterator::InternalIterator;
+use esker_base::iterator::{Direction, InternalIterator, RecordView};
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::write_batch::split_expiry;
 use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
@@ -308,16 +308,31 @@ impl InternalIterator for MemtableIter {
 
     #[inline]
     fn user_key(&self) -> &[u8] {
-        self.record().key
+        MemtableIter::record(self).key
     }
 
     #[inline]
     fn trailer(&self) -> Trailer {
-        self.record().trailer
+        MemtableIter::record(self).trailer
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
-        self.record().value
+        MemtableIter::record(self).value
+    }
+
+    #[inline]
+    fn record(&self) -> RecordView<'_> {
+        let record = MemtableIter::record(self);
+        RecordView {
+            user_key: record.key,
+            trailer: record.trailer,
+            value: record.value,
+        }
+    }
+
+    #[inline]
+    fn neighbour_differs(&self, direction: Direction) -> bool {
+        dispatch!(&self.0, iter => iter.neighbour_differs(direction))
     }
 }

@@ -87,6 +87,12 @@ pub(crate) trait BlockParts {
         }
     }
 
+    /// Begins to load what a search of the block looks at first.
+    #[inline]
+    fn touch(&self) {
+        touch_first_lines(self.bytes());
+    }
+
     /// Tells the cache that the block is in use.
     #[inline]
     fn mark_referenced(&self) {

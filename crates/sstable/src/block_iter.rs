@@ -9,8 +9,12 @@ use std::cmp::Ordering;
 
 use esker_base::Trailer;
 use esker_base::internal_key::compare;
+use esker_base::iterator::Direction;
 
 use crate::block::{Block, BlockParts, PinnedValue, Shape};
+
+/// How many entries before the current one a walk backwards begins to load.
+const TOUCHED_AHEAD: usize = 4;
 
 /// An entry of the decoded interval of a restart block.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +151,18 @@ impl BlockIter {
     #[inline]
     pub(crate) fn prev(&mut self) {
         self.load(self.index.wrapping_sub(1));
+        self.touch(self.index.wrapping_sub(TOUCHED_AHEAD));
+    }
+
+    /// Begins to load entry `index` of a slot block: processors foresee a walk forwards, but not one
+    /// backwards over entries of more than a line.
+    #[inline]
+    fn touch(&self, index: usize) {
+        if let Some(block) = self.block.as_ref().filter(|_| index < self.entries)
+            && let Shape::Slot(shape) = block.shape()
+        {
+            std::hint::black_box(shape.first_byte(block.bytes(), index));
+        }
     }
 
     /// Moves to the first entry at or after (`key`, `trailer`); invalid where there is none.
@@ -165,6 +181,27 @@ impl BlockIter {
                 while self.valid() && self.compare(key, trailer) == Ordering::Less {
                     self.next();
                 }
+            }
+        }
+    }
+
+    /// Whether the neighbour that way is in the block and has another user key.
+    #[inline]
+    pub(crate) fn neighbour_differs(&self, direction: Direction) -> bool {
+        let neighbour = match direction {
+            Direction::Forward => self.index + 1,
+            Direction::Backward => self.index.wrapping_sub(1),
+        };
+        let Some(block) = self.block.as_ref().filter(|_| neighbour < self.entries) else {
+            return false;
+        };
+        match block.shape() {
+            Shape::Slot(shape) => shape.keys_differ(block.bytes(), self.index, neighbour),
+            Shape::Restart(_) => {
+                let decoded = neighbour
+                    .checked_sub(self.interval_first)
+                    .and_then(|place| self.interval.get(place));
+                decoded.is_some_and(|it| self.keys[it.key_start..it.key_end] != *self.user_key())
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use esker_base::iterator::InternalIterator;
+use esker_base::iterator::{Direction, InternalIterator, RecordView};
 use esker_base::{Result, Trailer};
 
 use crate::block::PinnedValue;
@@ -245,5 +245,21 @@ impl InternalIterator for LevelIter {
     #[inline]
     fn value(&self) -> &[u8] {
         self.current.as_ref().map_or(&[], TableIter::value)
+    }
+
+    #[inline]
+    fn record(&self) -> RecordView<'_> {
+        let nothing = RecordView {
+            user_key: &[],
+            trailer: Trailer::OLDEST,
+            value: &[],
+        };
+        self.current.as_ref().map_or(nothing, TableIter::record)
+    }
+
+    #[inline]
+    fn neighbour_differs(&self, direction: Direction) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|current| current.neighbour_differs(direction))
     }
 }

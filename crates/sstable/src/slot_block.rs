@@ -301,6 +301,22 @@ impl SlotShape {
         }
     }
 
+    /// The first byte of entry `index`, which is below [`SlotShape::entries`].
+    #[inline]
+    pub(crate) fn first_byte(&self, bytes: &[u8], index: usize) -> u8 {
+        bytes[self.offset(bytes, index)]
+    }
+
+    /// Whether the entries `a` and `b` have different user keys.
+    #[inline]
+    pub(crate) fn keys_differ(&self, bytes: &[u8], a: usize, b: usize) -> bool {
+        if self.prefix(bytes, a) != self.prefix(bytes, b) {
+            return true;
+        }
+        let (a, b) = (self.entry(bytes, a), self.entry(bytes, b));
+        a.suffix_bytes != b.suffix_bytes || a.tail(bytes) != b.tail(bytes)
+    }
+
     /// The newest record of `key` that sorts at or after `trailer`: its trailer, and where its
     /// value lies.
     #[inline]

@@ -7,10 +7,10 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use esker_base::iterator::InternalIterator;
+use esker_base::iterator::{Direction, InternalIterator};
 use esker_base::{Result, Trailer};
 
-use crate::block::{Block, PinnedValue};
+use crate::block::{Block, BlockParts, PinnedValue};
 use crate::block_expiries::SkipBlocks;
 use crate::block_iter::BlockIter;
 use crate::read_ahead::ReadAhead;
@@ -131,6 +131,19 @@ impl TableIter {
         })
     }
 
+    /// Begins to load the block that a walk comes to next, if it is cached: blocks lie anywhere in
+    /// memory, so that nothing else foresees it.
+    #[inline]
+    fn touch(&self, leaf: usize, block: usize) -> Result<()> {
+        let leaf = self.table.leaf(leaf)?;
+        if block < leaf.index.len()
+            && let Some(block) = &*leaf.slots.peek(block)
+        {
+            block.touch();
+        }
+        Ok(())
+    }
+
     /// Goes to the first record of the block after the current one.
     #[cold]
     fn next_block(&mut self) -> Result<()> {
@@ -147,6 +160,7 @@ impl TableIter {
                 block += 1;
             } else {
                 self.enter(leaf, block)?;
+                self.touch(leaf, block + 1)?;
                 self.entries.seek_to_first();
                 return Ok(());
             }
@@ -170,6 +184,7 @@ impl TableIter {
                     continue;
                 }
                 self.enter(leaf, previous)?;
+                self.touch(leaf, previous.wrapping_sub(1))?;
                 self.entries.seek_to_last();
                 return Ok(());
             }
@@ -302,5 +317,10 @@ impl InternalIterator for TableIter {
     #[inline]
     fn value(&self) -> &[u8] {
         self.entries.value()
+    }
+
+    #[inline]
+    fn neighbour_differs(&self, direction: Direction) -> bool {
+        self.entries.neighbour_differs(direction)
     }
 }

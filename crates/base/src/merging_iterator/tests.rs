@@ -93,6 +93,14 @@ impl InternalIterator for VectorIterator {
     fn value(&self) -> &[u8] {
         &self.values[self.at]
     }
+    fn neighbour_differs(&self, direction: Direction) -> bool {
+        let neighbour = match direction {
+            Direction::Forward => self.at + 1,
+            Direction::Backward => self.at.wrapping_sub(1),
+        };
+        let neighbour = self.records.get(neighbour);
+        neighbour.is_none_or(|neighbour| neighbour.0 != self.user_key())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -194,6 +202,12 @@ proptest! {
                 let child = &merged.children[merged.child_index()];
                 prop_assert_eq!(merged.current_child().at, child.at);
                 prop_assert_eq!(child.user_key(), model.user_key());
+                // Where every child knows its neighbour, the merge knows its own.
+                let direction = merged.direction;
+                prop_assert_eq!(
+                    merged.neighbour_differs(direction),
+                    model.neighbour_differs(direction)
+                );
             }
         }
     }
