@@ -5,6 +5,8 @@
 //! have dropped what the older sequence still sees. Expiry is judged by the clock at the moment of
 //! the read.
 
+mod verdicts;
+
 use crate::merged::{self, Operator};
 use crate::super_version::SuperVersion;
 use crate::value::Value;
@@ -14,6 +16,7 @@ use esker_base::value_pointer::ValuePointer;
 use esker_base::write_batch::split_expiry;
 use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
 use esker_sstable::{Table, TableHit};
+use verdicts::{Verdict, Verdicts};
 
 /// Where a stored value begins to be the user's, and when it ends to be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +153,9 @@ fn find_in_memtables<'a>(
 ) -> InMemtables<'a> {
     let mut covering = 0;
     for memtable in view.memtables() {
+        if memtable.is_empty() {
+            continue;
+        }
         if memtable.has_range_tombstones() {
             covering = covering.max(memtable.covering_sequence(key, visible).unwrap_or(0));
         }
@@ -208,42 +214,75 @@ fn find_in_tables<'a>(
     visible: SequenceNumber,
     covering: SequenceNumber,
 ) -> Result<Option<Found<'a>>> {
-    let hash = key_hash(key);
-    search_tables(view, key, visible, covering, |table| {
-        let hit = table.get(key, hash, visible)?;
+    let search = Search::begin(view, key, visible);
+    search.tables(covering, |table| {
+        let hit = table.find(key, visible)?;
         Ok(hit.map(|hit| (hit.trailer.sequence(), Found::InTable(hit))))
     })
 }
 
-/// Asks the tables that may hold `key`, newest first, until one has a record; nothing where a range
-/// tombstone newer than the record hides it. `look` says the record's sequence number and what the
-/// caller makes of it.
-#[inline]
-fn search_tables<T>(
-    view: &SuperVersion,
-    key: &[u8],
+/// A search for a key in the tables of a view.
+struct Search<'a> {
+    view: &'a SuperVersion,
+    key: &'a [u8],
     visible: SequenceNumber,
-    mut covering: SequenceNumber,
-    look: impl Fn(&Table) -> Result<Option<(SequenceNumber, T)>>,
-) -> Result<Option<T>> {
-    for run in view.runs.iter() {
-        if covering > run.largest_sequence {
-            // A tombstone newer than everything below: what follows is older still.
-            return Ok(None);
-        }
-        let Some(handle) = run.find(key) else {
-            continue;
-        };
-        let table = handle.table()?;
-        if run.has_range_tombstones {
-            let here = table.range_tombstones().covering_sequence(key, visible);
-            covering = covering.max(here.unwrap_or(0));
-        }
-        if let Some((sequence, found)) = look(&table)? {
-            return Ok((sequence >= covering).then_some(found));
+    hash: u64,
+    verdicts: Verdicts,
+}
+
+impl<'a> Search<'a> {
+    /// Asks filters already: begun before other sources are searched, it waits for memory together
+    /// with them.
+    #[inline]
+    fn begin(view: &'a SuperVersion, key: &'a [u8], visible: SequenceNumber) -> Self {
+        let hash = key_hash(key);
+        let verdicts = Verdicts::ask(view, key, hash);
+        Self {
+            view,
+            key,
+            visible,
+            hash,
+            verdicts,
         }
     }
-    Ok(None)
+
+    /// Asks the tables that may hold the key, newest first, until one has a record; nothing where a
+    /// range tombstone newer than the record hides it. `look` says the record's sequence number and
+    /// what the caller makes of it.
+    #[inline]
+    fn tables<T>(
+        &self,
+        mut covering: SequenceNumber,
+        look: impl Fn(&Table) -> Result<Option<(SequenceNumber, T)>>,
+    ) -> Result<Option<T>> {
+        for (index, run) in self.view.runs.iter().enumerate() {
+            if covering > run.largest_sequence {
+                // A tombstone newer than everything below: what follows is older still.
+                return Ok(None);
+            }
+            let opened;
+            let (table, may_contain) = match self.verdicts.on(index) {
+                Verdict::OutOfBounds => continue,
+                Verdict::Table(table, may_contain) => (table, may_contain),
+                Verdict::Unknown => {
+                    let Some(handle) = run.find(self.key) else {
+                        continue;
+                    };
+                    opened = handle.table()?;
+                    (&opened, opened.may_contain(self.hash))
+                }
+            };
+            if run.has_range_tombstones {
+                let tombstones = table.range_tombstones();
+                let here = tombstones.covering_sequence(self.key, self.visible);
+                covering = covering.max(here.unwrap_or(0));
+            }
+            if may_contain && let Some((sequence, found)) = look(table)? {
+                return Ok((sequence >= covering).then_some(found));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// As [`find_stored`], for who asks for the expiry alone: that of a value there is.
@@ -292,16 +331,14 @@ fn judge_in_place(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Result<
 /// As [`get`] for what no memtable holds. Short values are copied out of their block without a
 /// share in it: that saves a write to memory which other readers of the block write as well.
 fn get_from_tables(
-    view: &SuperVersion,
-    key: &[u8],
-    visible: SequenceNumber,
+    search: &Search<'_>,
     covering: SequenceNumber,
     clock: &dyn Clock,
     operator: Operator<'_>,
 ) -> Result<Option<Value>> {
-    let hash = key_hash(key);
-    let judged = search_tables(view, key, visible, covering, |table| {
-        let judged = table.get_with(key, hash, visible, |trailer, stored| {
+    let (view, key, visible) = (search.view, search.key, search.visible);
+    let judged = search.tables(covering, |table| {
+        let judged = table.find_with(key, visible, |trailer, stored| {
             judge_in_place(trailer, stored, clock).map(|judged| (trailer.sequence(), judged))
         })?;
         judged.transpose()
@@ -327,6 +364,7 @@ pub(crate) fn get(
     clock: &dyn Clock,
     operator: Operator<'_>,
 ) -> Result<Option<Value>> {
+    let search = Search::begin(view, key, visible);
     match find_in_memtables(view, key, visible) {
         InMemtables::Found(trailer, stored) => {
             let found = Found::InMemtable(trailer, stored);
@@ -336,10 +374,7 @@ pub(crate) fn get(
             found.value(clock)
         }
         InMemtables::Hidden => Ok(None),
-        InMemtables::Absent { .. } if view.runs.is_empty() => Ok(None),
-        InMemtables::Absent { covering } => {
-            get_from_tables(view, key, visible, covering, clock, operator)
-        }
+        InMemtables::Absent { covering } => get_from_tables(&search, covering, clock, operator),
     }
 }
 

@@ -10,14 +10,17 @@ use crate::merged::Operator;
 use crate::obsolete_files::{LiveTable, LiveTables};
 use crate::operator_slot::OperatorSlot;
 use esker_base::filename::FileNumber;
-use esker_base::internal_key::key_prefix;
+use esker_base::internal_key::long_key_prefix;
+use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::Record;
 use esker_base::{SequenceNumber, Trailer, ValueKind};
 use esker_manifest::Version;
 use esker_memtable::Memtable;
 use esker_sstable::TableHandle;
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// A memtable and what it pins of the log.
 #[derive(Debug)]
@@ -44,8 +47,8 @@ impl WriteBuffer {
 
     /// Notes that a record of `segment` goes into the memtable. Called by the commit leader only.
     pub(crate) fn pin_segment(&self, segment: FileNumber) {
-        if self.first_segment.load(Ordering::Relaxed) == 0 {
-            self.first_segment.store(segment, Ordering::Release);
+        if self.first_segment.load(Relaxed) == 0 {
+            self.first_segment.store(segment, Release);
         }
     }
 
@@ -66,19 +69,19 @@ impl WriteBuffer {
     /// Notes that a value with an expiry goes into the memtable. Called by the commit leader only.
     #[inline]
     pub(crate) fn note_expiring(&self) {
-        self.has_expiring.store(true, Ordering::Relaxed);
+        self.has_expiring.store(true, Relaxed);
     }
 
     pub(crate) fn first_segment(&self) -> Option<FileNumber> {
-        Some(self.first_segment.load(Ordering::Acquire)).filter(|&segment| segment != 0)
+        Some(self.first_segment.load(Acquire)).filter(|&segment| segment != 0)
     }
 
     pub(crate) fn seal(&self, sequence: SequenceNumber) {
-        self.sealed_at.store(sequence, Ordering::Release);
+        self.sealed_at.store(sequence, Release);
     }
 
     pub(crate) fn sealed_at(&self) -> SequenceNumber {
-        self.sealed_at.load(Ordering::Acquire)
+        self.sealed_at.load(Acquire)
     }
 }
 
@@ -90,8 +93,9 @@ pub(crate) struct SortedRun {
     /// Whether a record of it expires.
     pub(crate) has_expiring_entries: bool,
     pub(crate) largest_sequence: SequenceNumber,
-    /// Prefixes of the tables' largest keys: most of a search touches nothing else.
-    largest_prefixes: Vec<u64>,
+    /// Prefixes of the tables' smallest and largest keys: most of a search touches nothing else.
+    smallest_prefixes: Vec<u128>,
+    largest_prefixes: Vec<u128>,
     /// Keeps the files.
     _live: Vec<Arc<LiveTable>>,
 }
@@ -100,18 +104,21 @@ impl SortedRun {
     /// The table whose bounds hold `key`.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<TableHandle>> {
-        let index = if let [only] = &*self.tables {
-            usize::from(only.meta().bounds.ends_before(key))
-        } else {
-            let prefix = key_prefix(key);
-            let first = self
-                .largest_prefixes
-                .partition_point(|&largest| largest < prefix);
-            let rest = &self.tables[first..];
-            first + rest.partition_point(|table| table.meta().bounds.ends_before(key))
-        };
+        let prefix = long_key_prefix(key);
+        let mut index = self
+            .largest_prefixes
+            .partition_point(|&largest| largest < prefix);
+        if self.largest_prefixes.get(index) == Some(&prefix) {
+            let rest = &self.tables[index..];
+            index += rest.partition_point(|table| table.meta().bounds.ends_before(key));
+        }
         let table = self.tables.get(index)?;
-        (table.meta().bounds.smallest.as_slice() <= key).then_some(table)
+        let begins = match self.smallest_prefixes[index].cmp(&prefix) {
+            Ordering::Less => true,
+            Ordering::Equal => table.meta().bounds.smallest.as_slice() <= key,
+            Ordering::Greater => false,
+        };
+        begins.then_some(table)
     }
 }
 
@@ -182,7 +189,7 @@ impl SuperVersion {
     /// Whether any value may have an expiry. For the commit leader, who alone adds some.
     pub(crate) fn may_hold_expiring(&self) -> bool {
         let mut buffers = std::iter::once(&self.active).chain(&self.sealed);
-        buffers.any(|buffer| buffer.has_expiring.load(Ordering::Relaxed))
+        buffers.any(|buffer| buffer.has_expiring.load(Relaxed))
             || self.runs.iter().any(|run| run.has_expiring_entries)
     }
 
@@ -205,10 +212,11 @@ fn resolve_runs(version: &Version, tables: &LiveTables) -> Arc<[SortedRun]> {
                 .tables
                 .iter()
                 .map(|meta| match meta.bounds.largest.as_slice() {
-                    [] if meta.bounds.largest_is_exclusive => u64::MAX,
-                    largest => key_prefix(largest),
+                    [] if meta.bounds.largest_is_exclusive => u128::MAX,
+                    largest => long_key_prefix(largest),
                 })
                 .collect();
+            let smallest = |meta: &Arc<TableMeta>| long_key_prefix(&meta.bounds.smallest);
             SortedRun {
                 tables: live.iter().map(|table| Arc::clone(&table.handle)).collect(),
                 has_range_tombstones: run.tables.iter().any(|meta| meta.range_tombstones > 0),
@@ -219,6 +227,7 @@ fn resolve_runs(version: &Version, tables: &LiveTables) -> Arc<[SortedRun]> {
                     .map(|meta| meta.largest_sequence.max(meta.ingested_sequence))
                     .max()
                     .unwrap_or(0),
+                smallest_prefixes: run.tables.iter().map(smallest).collect(),
                 largest_prefixes,
                 _live: live,
             }

@@ -169,8 +169,7 @@ impl Table {
     }
 
     /// The newest point record of `key` with a sequence of at most `visible`; `hash` is
-    /// [`key_hash`](esker_base::checksum::key_hash) of the key. Where the value is only to be
-    /// copied or compared, [`Table::get_with`] is faster.
+    /// [`key_hash`](esker_base::checksum::key_hash) of the key.
     ///
     /// # Errors
     /// I/O errors and damage of what is read.
@@ -178,6 +177,15 @@ impl Table {
         if !self.filter.may_contain(hash) {
             return Ok(None);
         }
+        self.find(key, visible)
+    }
+
+    /// As [`Table::get`], for whoever has asked the filter already. Where the value is only to be
+    /// copied or compared, [`Table::find_with`] is faster.
+    ///
+    /// # Errors
+    /// As [`Table::get`].
+    pub fn find(&self, key: &[u8], visible: SequenceNumber) -> Result<Option<TableHit>> {
         let trailer = self.to_stored(Trailer::seek(visible));
         let Some((leaf, index)) = self.locate(key, trailer)? else {
             return Ok(None);
@@ -194,21 +202,17 @@ impl Table {
         }))
     }
 
-    /// As [`Table::get`], but hands the record to `read` where it lies.
+    /// As [`Table::find`], but hands the record to `read` where it lies.
     ///
     /// # Errors
     /// As [`Table::get`].
     #[inline]
-    pub fn get_with<R>(
+    pub fn find_with<R>(
         &self,
         key: &[u8],
-        hash: u64,
         visible: SequenceNumber,
         read: impl FnOnce(Trailer, &[u8]) -> R,
     ) -> Result<Option<R>> {
-        if !self.filter.may_contain(hash) {
-            return Ok(None);
-        }
         let trailer = self.to_stored(Trailer::seek(visible));
         let Some((leaf, index)) = self.locate(key, trailer)? else {
             return Ok(None);

@@ -199,15 +199,30 @@ impl TableHandle {
     /// Those of [`Table::open_checked`].
     #[inline]
     pub fn table(&self) -> Result<TableRef> {
-        let guard = self.table.load();
-        if guard.is_some() {
-            if !self.referenced.load(Ordering::Relaxed) {
-                self.referenced.store(true, Ordering::Relaxed);
-            }
-            return Ok(TableRef(Pin::Guard(guard)));
+        match self.open_table() {
+            Some(table) => Ok(table),
+            None => Ok(TableRef(Pin::Owned(self.open()?))),
         }
-        drop(guard);
-        Ok(TableRef(Pin::Owned(self.open()?)))
+    }
+
+    /// The table if it is open. For the length of a lookup, as [`TableHandle::table`].
+    #[must_use]
+    #[inline]
+    pub fn open_table(&self) -> Option<TableRef> {
+        let guard = self.table.load();
+        if guard.is_none() {
+            return None;
+        }
+        self.mark_referenced();
+        Some(TableRef(Pin::Guard(guard)))
+    }
+
+    /// Written only where it changes, so that readers share the line.
+    #[inline]
+    fn mark_referenced(&self) {
+        if !self.referenced.load(Ordering::Relaxed) {
+            self.referenced.store(true, Ordering::Relaxed);
+        }
     }
 
     /// As [`TableHandle::table`], to be kept.

@@ -135,9 +135,11 @@ fn current(iter: &impl InternalIterator) -> Option<Record> {
 
 fn get(table: &Table, key: &[u8], visible: u64) -> Option<(Trailer, Vec<u8>)> {
     let hash = key_hash(key);
-    let copied = table
-        .get_with(key, hash, visible, |t, value| (t, value.to_vec()))
-        .unwrap();
+    let copied = table.may_contain(hash).then(|| {
+        let read = |t, value: &[u8]| (t, value.to_vec());
+        table.find_with(key, visible, read).unwrap()
+    });
+    let copied = copied.flatten();
     let pinned = table.get(key, hash, visible).unwrap();
     assert_eq!(copied, pinned.map(|hit| (hit.trailer, hit.value.to_vec())));
     copied

@@ -1,0 +1,70 @@
+//! What the filters of the newest runs say of a key, asked before anybody needs to know.
+//!
+//! A filter is a cache miss, and the run it is of is searched only if it lets the key through. Asked
+//! one run after the other, the misses would follow each other, and those of the memtables. Nothing
+//! here depends on an answer, so that the processor waits for all of them at once.
+//!
+//! Invariant: a hint alone. It never opens a table, so that one that cannot be opened fails a read
+//! only where the search comes to it. Used by `read`.
+
+use crate::super_version::SuperVersion;
+use esker_sstable::TableRef;
+
+/// So many runs are asked together: a thread can hold a few tables at once cheaply.
+const ASKED_RUNS: usize = 4;
+
+/// What is known of a run before it is searched.
+#[derive(Clone, Copy)]
+pub(super) enum Verdict<'a> {
+    /// Nothing.
+    Unknown,
+    /// No table of it has the key within its bounds.
+    OutOfBounds,
+    /// This one has, and whether its filter lets the key through.
+    Table(&'a TableRef, bool),
+}
+
+enum Answer {
+    Unknown,
+    OutOfBounds,
+    Table(TableRef, bool),
+}
+
+/// The verdicts on one key.
+pub(super) struct Verdicts {
+    answers: [Answer; ASKED_RUNS],
+}
+
+impl Verdicts {
+    /// Asks the newest runs of `view` for `key`, whose hash is `hash`.
+    #[inline]
+    pub(super) fn ask(view: &SuperVersion, key: &[u8], hash: u64) -> Self {
+        let mut answers = [const { Answer::Unknown }; ASKED_RUNS];
+        // Taking a table waits for loads that were begun before, so all are taken first.
+        for (answer, run) in answers.iter_mut().zip(view.runs.iter()) {
+            *answer = match run.find(key) {
+                None => Answer::OutOfBounds,
+                Some(handle) => match handle.open_table() {
+                    Some(table) => Answer::Table(table, true),
+                    None => Answer::Unknown,
+                },
+            };
+        }
+        for answer in &mut answers {
+            if let Answer::Table(table, may_contain) = answer {
+                *may_contain = table.may_contain(hash);
+            }
+        }
+        Self { answers }
+    }
+
+    /// What is known of the run `index`, counted from the newest.
+    #[inline]
+    pub(super) fn on(&self, index: usize) -> Verdict<'_> {
+        match self.answers.get(index) {
+            None | Some(Answer::Unknown) => Verdict::Unknown,
+            Some(Answer::OutOfBounds) => Verdict::OutOfBounds,
+            Some(Answer::Table(table, may_contain)) => Verdict::Table(table, *may_contain),
+        }
+    }
+}
