@@ -166,7 +166,7 @@ fn replay_segment(
                 replayed.batches += 1;
             }
             replayed.last_sequence = replayed.last_sequence.max(last);
-            records_end = reader.offset();
+            records_end = reader.end_offset();
         }
         match pass_over(engine, &path, &mut reader, replayed)? {
             Passed::ToRecord => {}
@@ -174,6 +174,11 @@ fn replay_segment(
             Passed::Nothing => break false,
         }
     };
+    // The end record counts: without it the log ends here, and whoever syncs what comes after does not
+    // look at this segment again.
+    if matches!(reader.outcome(), Some(SegmentEnd::Sealed { .. })) {
+        records_end = reader.end_offset();
+    }
     if records_end > reader.synced_bytes() {
         make_durable(engine, &path)?;
         replayed.unproven = true;
