@@ -213,6 +213,8 @@ fn stored(store: &BackupStore<'_>) -> Result<Vec<BackupInfo>> {
     for name in store.names()? {
         match store.read(&name) {
             Ok(info) => infos.push(info),
+            // A device that cannot read now is not damage: the list would be wrong without a word.
+            Err(error) if error.kind() == ErrorKind::Io => return Err(error),
             Err(error) => tracing::warn!(name, %error, "a backup cannot be read"),
         }
     }
@@ -332,7 +334,7 @@ impl Db {
     /// [`Db::verify_backup`] tells what is wrong with it.
     ///
     /// # Errors
-    /// `Io` where the directory cannot be listed; `Closed`.
+    /// `Io` where the directory or a backup's metadata cannot be read; `Closed`.
     pub fn list_backups(&self) -> Result<Vec<BackupInfo>> {
         let engine = self.engine();
         engine.check_open()?;

@@ -191,6 +191,13 @@ impl<'a> BackupStore<'a> {
                 }
             }
         }
+        // A removal that failed may have happened, and not for good: a table must not go before it has.
+        match self.fs.sync_dir(self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            synced => {
+                synced.map_err(|error| Error::io("sync the directory", self.directory, error))?;
+            }
+        }
         for (path, is_stray) in [
             (
                 self.directory.to_path_buf(),
