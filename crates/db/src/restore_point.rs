@@ -565,6 +565,10 @@ fn contents_of(state: &ManifestState) -> VersionEdit {
             flushed_sequence: Some(keyspace.meta.flushed_sequence),
             ..KeyspaceEdit::default()
         };
+        // Values are of no run, and come before what points to them.
+        let values = keyspace.version.values.tables.iter().cloned();
+        edit.added.extend(values.map(AddedTable::of_values));
+        edit.lost_values.extend(&keyspace.version.values.lost);
         // Oldest first, because each run that an edit creates becomes the newest of its level.
         for (level, run) in keyspace.version.runs_newest_first().rev() {
             let placed = run.tables.iter().map(|meta| AddedTable {

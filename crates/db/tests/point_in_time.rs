@@ -478,3 +478,27 @@ fn the_archive_and_the_backups_are_enough() {
     assert!(restored.backup().is_some() && restored.batches() == 1);
     assert_eq!(world.look_at_copy(), all);
 }
+
+/// The description of what a restore in place installs once left out tables of values, so that pointers
+/// would have led nowhere.
+#[test]
+fn values_that_are_kept_apart_come_back_with_a_restore_in_place() {
+    let world = World::new();
+    let options = world.options().wal_archive(true);
+    let options = options.value_separation_threshold_bytes(64);
+    let db = options.open(HOME).unwrap();
+    db.put("long", "value".repeat(1000)).unwrap();
+    db.compact().unwrap();
+    db.create_backup("with a table of values").unwrap();
+    db.put("later", "value".repeat(900)).unwrap();
+    let point = RestorePoint::Sequence(db.snapshot().sequence());
+    let before = contents(&db);
+    db.clear().unwrap();
+    db.compact().unwrap();
+    db.restore_to_point(&point).unwrap();
+    assert_eq!(contents(&db), before);
+    let report = db.validate().unwrap();
+    assert!(report.issues().is_empty(), "{:?}", report.issues());
+    db.close().unwrap();
+    assert_eq!(contents(&world.open()), before);
+}
