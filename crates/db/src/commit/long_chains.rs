@@ -34,7 +34,7 @@ fn is_looked_at(sequence: SequenceNumber) -> bool {
     // The finalizer of splitmix64.
     let mixed = (sequence ^ (sequence >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (mixed ^ (mixed >> 31)) % ONE_OF == 0
+    (mixed ^ (mixed >> 31)).is_multiple_of(ONE_OF)
 }
 
 /// The chains of the keys that are looked at; `None` where a chain cannot be followed.
