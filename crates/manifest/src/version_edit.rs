@@ -72,7 +72,7 @@ pub struct KeyspaceEdit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedTable {
     /// The level, below [`MAX_LEVELS`](esker_base::limits::MAX_LEVELS); or
-    /// [`VALUE_LEVEL`](esker_base::limits::VALUE_LEVEL) for a table of values.
+    /// [`VALUE_LEVEL`] for a table of values.
     pub level: usize,
     /// The run within the level.
     pub run: RunPlacement,
