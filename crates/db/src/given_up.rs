@@ -4,12 +4,13 @@
 //! that the tables or the segment it was to add must stay until then. From then on nothing names them
 //! and nothing ever will, since whoever failed makes other files for its next attempt; kept until the
 //! next open, each failure would cost its bytes on a disk that is full already. Jobs note such files
-//! here; what ends a job removes those whose fate is known.
+//! here; what ends a job removes those whose fate is known, in the order of their numbers, so that a
+//! simulated run repeats itself.
 
 use crate::engine::Engine;
 use esker_base::filename::{FileNumber, wal_path};
 use esker_base::sync::Mutex;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Files that nobody will name any more, if the manifest does not.
@@ -21,8 +22,8 @@ pub(crate) struct GivenUp {
 
 #[derive(Debug, Default)]
 struct Files {
-    tables: HashSet<FileNumber>,
-    segments: HashSet<FileNumber>,
+    tables: BTreeSet<FileNumber>,
+    segments: BTreeSet<FileNumber>,
 }
 
 impl GivenUp {
@@ -61,7 +62,7 @@ impl Engine {
         let named = self.versions.live_files();
         let (kept, gone) = files.tables.iter().partition(|it| named.contains(it));
         files.tables = kept;
-        let gone: HashSet<FileNumber> = gone;
+        let gone: BTreeSet<FileNumber> = gone;
         self.tables.retire(gone);
         files.segments.retain(|&number| {
             if named.contains(&number) {

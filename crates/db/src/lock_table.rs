@@ -24,7 +24,7 @@ use esker_base::limits::MAX_TRANSACTION_LOCKS;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, sync};
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
@@ -222,7 +222,7 @@ impl LockTable {
 pub(crate) struct HeldLocks {
     table: Arc<LockTable>,
     transaction: TransactionId,
-    names: HashSet<LockName>,
+    names: BTreeSet<LockName>,
 }
 
 impl HeldLocks {
@@ -230,7 +230,7 @@ impl HeldLocks {
         Self {
             table: Arc::clone(table),
             transaction: table.next_transaction.fetch_add(1, Ordering::Relaxed),
-            names: HashSet::new(),
+            names: BTreeSet::new(),
         }
     }
 

@@ -18,7 +18,7 @@ use esker_base::key_bounds::end_is_above;
 use esker_base::operand_chain::OperandChain;
 use esker_base::write_batch::{BatchEncoder, KeyspaceId, Record, split_expiry};
 use esker_base::{Result, SequenceNumber, ValueKind};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Keyspace {
@@ -133,7 +133,7 @@ pub(crate) type Replacement = (usize, ValueKind, Vec<u8>);
 struct MemberOperands<'a> {
     engine: &'a Engine,
     now_millis: u64,
-    keys: HashMap<(KeyspaceId, Vec<u8>), Pending>,
+    keys: BTreeMap<(KeyspaceId, Vec<u8>), Pending>,
 }
 
 impl Engine {
@@ -223,7 +223,7 @@ impl Pending {
 impl<'a> MemberOperands<'a> {
     fn new(engine: &'a Engine, member: &Member<'_>) -> Result<Self> {
         let now_millis = engine.clock().now_millis();
-        let mut keys = HashMap::new();
+        let mut keys = BTreeMap::new();
         for record in member.batch().records() {
             let record = record?;
             let place = (record.keyspace, record.key.to_vec());

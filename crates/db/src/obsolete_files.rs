@@ -9,7 +9,7 @@ use esker_base::filename::{FileNumber, table_path};
 use esker_base::sync::Mutex;
 use esker_sstable::{TableCache, TableHandle};
 use esker_vfs::FileSystem;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -42,9 +42,9 @@ pub(crate) struct LiveTables {
     by_number: Mutex<HashMap<FileNumber, Weak<LiveTable>>>,
     removals: Arc<Mutex<Vec<FileNumber>>>,
     /// Retired, and the file still there.
-    retired: Mutex<HashSet<FileNumber>>,
+    retired: Mutex<BTreeSet<FileNumber>>,
     /// Removed, and not known to stay so: no sync of the directory is known to have come after.
-    removed: Mutex<HashSet<FileNumber>>,
+    removed: Mutex<BTreeSet<FileNumber>>,
     /// Held while files are removed, and while a restore takes hold of a table: a file is either
     /// removed before that, or not at all.
     removing: Mutex<()>,

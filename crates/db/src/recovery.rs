@@ -17,7 +17,7 @@ use esker_base::filename::{FileKind, FileNumber, wal_path};
 use esker_base::write_batch::{BatchView, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_wal::{SegmentEnd, SegmentReader};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
         last_sequence: engine.versions.last_sequence(),
         ..Replayed::default()
     };
-    let mut targets = HashMap::new();
+    let mut targets = BTreeMap::new();
     for meta in engine.versions.keyspaces() {
         let state = engine.keyspaces.read().by_id.get(&meta.id).cloned();
         if let Some(state) = state {
@@ -121,7 +121,7 @@ fn was_passed_over(engine: &Engine, number: FileNumber, follower: Option<&FileNu
 }
 
 /// Seals memtables that are full, so that their flush can begin as soon as the database is open.
-fn seal_full(engine: &Engine, targets: &HashMap<KeyspaceId, Target>, sequence: SequenceNumber) {
+fn seal_full(engine: &Engine, targets: &BTreeMap<KeyspaceId, Target>, sequence: SequenceNumber) {
     for target in targets.values() {
         let limit = target.state.write_buffer_bytes(&engine.settings);
         if target.state.load().active.memtable.bytes() >= limit {
@@ -133,7 +133,7 @@ fn seal_full(engine: &Engine, targets: &HashMap<KeyspaceId, Target>, sequence: S
 fn replay_segment(
     engine: &Engine,
     number: FileNumber,
-    targets: &HashMap<KeyspaceId, Target>,
+    targets: &BTreeMap<KeyspaceId, Target>,
     previous_sequence: &mut SequenceNumber,
     replayed: &mut Replayed,
 ) -> Result<Ended> {
@@ -358,7 +358,7 @@ fn check_unsynced(engine: &Engine, number: FileNumber, replayed: &mut Replayed) 
 /// Inserts what tables do not hold yet. Says whether there was anything.
 fn apply(
     batch: &BatchView<'_>,
-    targets: &HashMap<KeyspaceId, Target>,
+    targets: &BTreeMap<KeyspaceId, Target>,
     segment: FileNumber,
 ) -> Result<bool> {
     let mut applied = false;

@@ -13,7 +13,7 @@ use esker_base::Result;
 use esker_base::filename::FileNumber;
 use esker_base::sync::Mutex;
 use esker_manifest::{ManifestState, RecoveryPointEdit, VersionEdit};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The tables that each point holds.
@@ -38,13 +38,13 @@ impl RecoveryPoints {
                 );
             }
         }
-        let live: HashSet<FileNumber> = state
+        let live: BTreeSet<FileNumber> = state
             .keyspaces
             .iter()
             .flat_map(|keyspace| keyspace.version.tables().map(|(_, _, meta)| meta.number))
             .collect();
         let all = held.values().flatten();
-        let only_held: HashSet<_> = all
+        let only_held: BTreeSet<_> = all
             .map(|table: &Arc<LiveTable>| table.handle.meta().number)
             .filter(|number| !live.contains(number))
             .collect();
@@ -55,7 +55,7 @@ impl RecoveryPoints {
     }
 
     /// The numbers of all tables that points hold.
-    pub(crate) fn numbers(&self) -> HashSet<FileNumber> {
+    pub(crate) fn numbers(&self) -> BTreeSet<FileNumber> {
         let held = self.held.lock();
         let tables = held.values().flatten();
         tables.map(|table| table.handle.meta().number).collect()
@@ -63,7 +63,7 @@ impl RecoveryPoints {
 }
 
 /// The tables of all points.
-pub(crate) fn numbers(state: &ManifestState) -> HashSet<FileNumber> {
+pub(crate) fn numbers(state: &ManifestState) -> BTreeSet<FileNumber> {
     let points = list(state);
     points.iter().flat_map(BackupInfo::numbers).collect()
 }
@@ -123,7 +123,7 @@ pub(crate) fn remove(engine: &Engine, name: &str) -> Result<()> {
 
 /// What each point holds that nothing else needs.
 pub(crate) fn pinned_bytes(state: &ManifestState) -> Vec<(String, u64)> {
-    let live: HashSet<FileNumber> = state
+    let live: BTreeSet<FileNumber> = state
         .keyspaces
         .iter()
         .flat_map(|keyspace| keyspace.version.tables().map(|(_, _, meta)| meta.number))

@@ -4,7 +4,7 @@
 //! a salvage gave up; how much of a value table is needed is the sum of what the tables of the levels
 //! say of it, so that no counter can be wrong. Pure data, as all of a version.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use esker_base::filename::FileNumber;
@@ -101,7 +101,7 @@ impl Values {
     }
 
     /// As [`Values::check`], of what an edit may break.
-    pub(crate) fn check_named(&self, needed: &HashMap<FileNumber, (u64, u64)>) -> Result<()> {
+    pub(crate) fn check_named(&self, needed: &BTreeMap<FileNumber, (u64, u64)>) -> Result<()> {
         let unnamed = needed
             .keys()
             .find(|number| !self.has(**number) && !self.lost.contains(number));
@@ -117,8 +117,8 @@ impl Values {
 impl Version {
     /// What pointers need of each value table: records and bytes.
     #[must_use]
-    pub fn values_needed(&self) -> HashMap<FileNumber, (u64, u64)> {
-        let mut needed: HashMap<FileNumber, (u64, u64)> = HashMap::new();
+    pub fn values_needed(&self) -> BTreeMap<FileNumber, (u64, u64)> {
+        let mut needed: BTreeMap<FileNumber, (u64, u64)> = BTreeMap::new();
         let tables = self.runs_newest_first().flat_map(|(_, run)| &run.tables);
         for one in tables.flat_map(|table| &table.value_refs) {
             let (records, bytes) = needed.entry(one.number).or_default();

@@ -6,7 +6,7 @@
 //! was; whether the edit is on disk is unknown until a later one has begun a new MANIFEST, and until
 //! then [`VersionSet::live_files`] keeps everything that either outcome needs. Called by db alone.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,7 +66,7 @@ struct Inner {
     log: Option<ManifestLog>,
     read_only_number: FileNumber,
     /// Files of edits that failed and may be on disk nevertheless.
-    uncertain: HashSet<FileNumber>,
+    uncertain: BTreeSet<FileNumber>,
 }
 
 impl VersionSet {
@@ -238,7 +238,7 @@ impl VersionSet {
             index,
             log,
             read_only_number,
-            uncertain: HashSet::new(),
+            uncertain: BTreeSet::new(),
         };
         Self {
             next_file_number: AtomicU64::new(state.next_file_number),
@@ -400,9 +400,9 @@ impl VersionSet {
     /// the MANIFEST itself, and whatever an edit of uncertain fate may need. Versions that readers
     /// still hold may need more.
     #[must_use]
-    pub fn live_files(&self) -> HashSet<FileNumber> {
+    pub fn live_files(&self) -> BTreeSet<FileNumber> {
         let inner = self.inner.lock();
-        let mut files: HashSet<FileNumber> = inner.index.tables().collect();
+        let mut files: BTreeSet<FileNumber> = inner.index.tables().collect();
         files.extend(&self.state.load().segments);
         files.extend(&inner.uncertain);
         match &inner.log {

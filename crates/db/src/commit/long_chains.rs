@@ -18,7 +18,7 @@ use esker_base::key_bounds::end_is_above;
 use esker_base::operand_chain::OperandChain;
 use esker_base::write_batch::{KeyspaceId, Record};
 use esker_base::{Result, SequenceNumber, ValueKind};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The part of all operands that the leader looks beneath.
 const ONE_OF: u64 = 32;
@@ -38,7 +38,7 @@ fn is_looked_at(sequence: SequenceNumber) -> bool {
 }
 
 /// The chains of the keys that are looked at; `None` where a chain cannot be followed.
-type Chains = HashMap<(KeyspaceId, Vec<u8>), Option<OperandChain>>;
+type Chains = BTreeMap<(KeyspaceId, Vec<u8>), Option<OperandChain>>;
 
 impl Engine {
     /// Replaces some of a member's operands by the values that their chains make, where these are

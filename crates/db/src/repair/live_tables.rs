@@ -43,7 +43,7 @@ pub(crate) struct Found {
 /// Those that count.
 #[derive(Debug, Default)]
 pub(crate) struct Counting {
-    pub(crate) numbers: HashSet<FileNumber>,
+    pub(crate) numbers: BTreeSet<FileNumber>,
     /// Bulk-loaded tables that the manifest had named, and the sequence number of each.
     loads: HashMap<FileNumber, SequenceNumber>,
 }
@@ -232,7 +232,7 @@ pub(crate) fn default_part() -> Part {
 /// The number of each keyspace, by name: the one that its newest table has, unless a manifest says.
 fn keyspace_ids<'a>(
     found: &'a BTreeMap<FileNumber, Found>,
-    counting: &HashSet<FileNumber>,
+    counting: &BTreeSet<FileNumber>,
     contents: &Contents,
 ) -> HashMap<&'a str, KeyspaceId> {
     let mut ids = HashMap::new();

@@ -3,7 +3,7 @@
 //! Invariant: each element is appended to a list at most once in a history, which makes every read
 //! say exactly which writes it has seen, and in which order they happened.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::graph::{Edge, Graph};
@@ -146,11 +146,11 @@ pub fn check(history: &[Transaction], level: Level) -> Result<(), Anomaly> {
 
 struct Checked<'a> {
     transactions: &'a [Transaction],
-    writers: HashMap<(ListId, Element), usize>,
+    writers: BTreeMap<(ListId, Element), usize>,
 }
 
 /// The longest read of each list, and who saw it.
-type Orders<'a> = HashMap<ListId, (&'a [Element], usize)>;
+type Orders<'a> = BTreeMap<ListId, (&'a [Element], usize)>;
 
 fn anomaly(kind: Kind, transactions: Vec<usize>, message: String) -> Anomaly {
     Anomaly {
@@ -162,7 +162,7 @@ fn anomaly(kind: Kind, transactions: Vec<usize>, message: String) -> Anomaly {
 
 impl<'a> Checked<'a> {
     fn new(transactions: &'a [Transaction]) -> Result<Self, Anomaly> {
-        let mut writers = HashMap::new();
+        let mut writers = BTreeMap::new();
         for (number, transaction) in transactions.iter().enumerate() {
             for operation in &transaction.operations {
                 if let Operation::Append(list, element) = operation
@@ -204,8 +204,8 @@ impl<'a> Checked<'a> {
     /// Every transaction sees its own writes, and a list that does not change otherwise.
     fn internal(&self) -> Result<(), Anomaly> {
         for (number, transaction) in self.transactions.iter().enumerate() {
-            let mut known: HashMap<ListId, Vec<Element>> = HashMap::new();
-            let mut appended: HashMap<ListId, Vec<Element>> = HashMap::new();
+            let mut known: BTreeMap<ListId, Vec<Element>> = BTreeMap::new();
+            let mut appended: BTreeMap<ListId, Vec<Element>> = BTreeMap::new();
             for operation in &transaction.operations {
                 match operation {
                     Operation::Append(list, element) => {
@@ -231,7 +231,7 @@ impl<'a> Checked<'a> {
 
     /// The order of each list's elements: the longest read, of which every other one is a prefix.
     fn orders(&self) -> Result<Orders<'a>, Anomaly> {
-        let mut orders: Orders<'a> = HashMap::new();
+        let mut orders: Orders<'a> = BTreeMap::new();
         for (number, transaction) in self.transactions.iter().enumerate() {
             if transaction.ending == Ending::Aborted {
                 continue;
