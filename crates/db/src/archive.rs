@@ -3,7 +3,8 @@
 //!
 //! Invariants: a segment is in the archive, whole and on stable storage, before the manifest forgets
 //! it, so that a crash loses no part of the history; an archived file is written once, under another
-//! name, and never again, whatever becomes of the segment's own file (it may be recycled). Files go
+//! name, and never again, whatever becomes of the segment's own file (it may be recycled); writes that
+//! failed are not in it. Files go
 //! from the oldest on. What is missing is noticed by whoever reads (`log_history`), from what the marks
 //! in the log say. Layout and names: docs/format/archive.md.
 
@@ -158,7 +159,7 @@ pub(crate) fn list(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<Archived
         .iter()
         .filter_map(|entry| ArchivedSegment::parse(directory, &entry.name, entry.bytes))
         .collect();
-    segments.sort_by_key(|segment| segment.number);
+    segments.sort_by_key(|segment| (segment.number, segment.last_sequence));
     Ok(segments)
 }
 
@@ -194,27 +195,32 @@ pub(crate) fn end_of(batch: &BatchView<'_>) -> SequenceNumber {
 
 impl Engine {
     /// Copies segments that take no more records into the archive, durably, and lets go of what the
-    /// limits of the archive do not keep. Does nothing where the log is not archived.
+    /// limits of the archive do not keep. Does nothing where the log is not archived. Batches from
+    /// `end` on never happened: they failed, and their numbers will be given to others.
     ///
     /// # Errors
     /// Of the file system: the segments must stay in the log then.
-    pub(crate) fn archive_segments(&self, numbers: &[FileNumber]) -> Result<()> {
+    pub(crate) fn archive_segments(
+        &self,
+        numbers: &[FileNumber],
+        end: SequenceNumber,
+    ) -> Result<()> {
         if !self.archive.is_on() || numbers.is_empty() {
             return Ok(());
         }
         let _one_at_a_time = self.archive.lock.lock();
         let known = self.prepare_archive()?;
-        let mut added = false;
+        let mut outdated = Vec::new();
         for &number in numbers {
-            if !known.iter().any(|segment| segment.number == number) {
-                added |= self.archive_segment(number)?;
-            }
+            let mut before = known.iter().filter(|segment| segment.number == number);
+            outdated.extend(self.archive_segment(number, end, before.next_back())?);
         }
-        if added {
-            self.sync_archive_directory()?;
-            self.prune_archive()?;
+        // Also where all were there: an attempt before may have come no further than their names.
+        self.sync_archive_directory()?;
+        for path in outdated {
+            remove_if_there(&*self.fs, &path)?;
         }
-        Ok(())
+        self.prune_archive()
     }
 
     fn sync_archive_directory(&self) -> Result<()> {
@@ -252,14 +258,24 @@ impl Engine {
         Ok(known)
     }
 
-    /// Copies one segment; says whether there was anything in it. The caller syncs the directory.
-    fn archive_segment(&self, number: FileNumber) -> Result<bool> {
+    /// Copies one segment, unless all of it is in the archive `before`: a crash after a copy may have
+    /// been survived by more records than the copy holds. Returns the file that is outdated then. The
+    /// caller syncs the directory.
+    fn archive_segment(
+        &self,
+        number: FileNumber,
+        end: SequenceNumber,
+        before: Option<&ArchivedSegment>,
+    ) -> Result<Option<PathBuf>> {
         let from = wal_path(&self.directory, number);
         let temporary = self.archive.directory.join(format!("{number:06}.tmp"));
-        let copied = self.copy_segment(number, &from, &temporary);
+        let copied = self.copy_segment(number, end, &from, &temporary);
+        let holds_more = |segment: &ArchivedSegment| {
+            before.is_none_or(|before| before.last_sequence < segment.last_sequence)
+        };
         let segment = match copied {
-            Ok(Some(segment)) => segment,
-            Ok(None) => return remove_if_there(&*self.fs, &temporary).map(|()| false),
+            Ok(Some(segment)) if holds_more(&segment) => segment,
+            Ok(_) => return remove_if_there(&*self.fs, &temporary).map(|()| None),
             Err(error) => {
                 let _ = self.fs.remove_file(&temporary);
                 // What cannot be read any more would hold up the log, and with it all writes, for
@@ -268,19 +284,20 @@ impl Engine {
                     && (error.kind() == ErrorKind::Corruption || self.health.has_failed());
                 if is_lost {
                     tracing::error!(number, %error, "a log segment cannot be archived");
-                    return Ok(false);
+                    return Ok(None);
                 }
                 return Err(error);
             }
         };
         let renamed = self.fs.rename(&temporary, &segment.path);
         renamed.map_err(|error| Error::io("name the archived segment", &segment.path, error))?;
-        Ok(true)
+        Ok(before.map(|before| before.path.clone()))
     }
 
     fn copy_segment(
         &self,
         number: FileNumber,
+        end: SequenceNumber,
         from: &Path,
         to: &Path,
     ) -> Result<Option<ArchivedSegment>> {
@@ -294,13 +311,19 @@ impl Engine {
         while let Some((kind, payload)) = reader.next_or_mark()? {
             if kind == RecordType::Mark {
                 piece.write_to(&mut writer)?;
-                piece.mark = Some(payload.to_vec());
                 let mark = crate::log_mark::Mark::decode(payload).map_err(|e| e.with_file(from))?;
+                if mark.next > end {
+                    break;
+                }
+                piece.mark = Some(payload.to_vec());
                 first.get_or_insert(mark.next);
                 next.get_or_insert(mark.next);
                 continue;
             }
             let batch = BatchView::parse(payload).map_err(|error| error.with_file(from))?;
+            if batch.sequence() >= end {
+                break;
+            }
             first.get_or_insert(batch.sequence());
             next = Some(end_of(&batch));
             piece.add(payload);

@@ -149,7 +149,7 @@ impl Engine {
         };
         writer.log.abandon(self);
         let segments = self.segments.below(u64::MAX);
-        if let Err(error) = self.archive_segments(&segments) {
+        if let Err(error) = self.archive_segments(&segments, sequence + 1) {
             let written = flushed.iter().flat_map(Flushed::numbers);
             self.tables.retire(written);
             return Err(error);

@@ -283,7 +283,7 @@ impl Engine {
     pub(crate) fn forget_log(&self, log: &mut crate::segments::Log) -> Result<()> {
         log.abandon(self);
         let segments = self.segments.below(u64::MAX);
-        self.archive_segments(&segments)?;
+        self.archive_segments(&segments, self.visible_sequence() + 1)?;
         if !segments.is_empty() || self.health.has_failed() {
             let edit = esker_manifest::VersionEdit {
                 removed_segments: segments.clone(),

@@ -249,7 +249,7 @@ impl Engine {
         if unneeded.is_empty() {
             return;
         }
-        if let Err(error) = self.archive_segments(&unneeded) {
+        if let Err(error) = self.archive_segments(&unneeded, SequenceNumber::MAX) {
             // They stay in the log, and are tried again with the next flush.
             tracing::warn!(%error, "could not archive log segments");
             return;

@@ -85,11 +85,11 @@ impl<'a> LogHistory<'a> {
         base: SequenceNumber,
     ) -> Result<Self> {
         // A segment that a crash left both in the log and in the archive is taken from the archive,
-        // where it is known to be whole.
+        // where it is known to be whole; of two copies the one that holds more.
         let mut by_number: BTreeMap<FileNumber, LogFile> = BTreeMap::new();
         for file in files {
             let known = by_number.get(&file.number);
-            if known.is_none_or(|known| known.last_sequence.is_none()) {
+            if known.is_none_or(|known| known.last_sequence < file.last_sequence) {
                 by_number.insert(file.number, file);
             }
         }
