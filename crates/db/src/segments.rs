@@ -328,7 +328,10 @@ impl Log {
     /// Brings everything logged so far to stable storage, oldest first.
     pub(crate) fn sync(&mut self, engine: &Engine) -> Result<()> {
         let synced = self.sync_all();
-        if let Err(error) = &synced {
+        // What was synced is safe also where the note of it failed, but the segment takes no more: the
+        // next write finds that out before it is refused, and goes on in another one.
+        let noted = self.current.as_ref().and_then(SegmentWriter::poison);
+        if let Some(error) = synced.as_ref().err().or(noted) {
             engine.health.latch_log_failure(error);
         }
         engine.counters.log_syncs.fetch_add(1, Ordering::Relaxed);

@@ -92,3 +92,48 @@ fn what_is_volatile_over_several_keyspaces_is_logged() {
         assert_eq!(number(&options(Arc::new(image)).open(HOME).unwrap()), 2);
     }
 }
+
+/// A sync that was done and could not be noted in the log is the business of the next write: it was told
+/// the error of the note, though the disk had been well again for long, and only the one after it was
+/// taken.
+#[test]
+fn a_sync_that_could_not_be_noted_is_told_to_no_write() {
+    let mut after_success = 0;
+    for failing in 0.. {
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let faulty = FaultFileSystem::new(Arc::new(disk.clone()));
+        let clock = Arc::new(ManualClock::at_millis(1_000_000));
+        let options = Options::new().file_system(Arc::new(faulty.clone()));
+        let db = options.clock(clock.clone()).open(HOME).unwrap();
+        let durability = WriteOptions::new().durability(Durability::Sync);
+        db.put_opt("a", "1", &durability).unwrap();
+        faulty.fail_at(
+            faulty.operations() + failing,
+            Fault::Refuse(DeviceError::Io),
+        );
+        // Buffered first, so that the sync is one of its own, with a note.
+        db.put_opt(
+            "b",
+            "2",
+            &WriteOptions::new().durability(Durability::Buffered),
+        )
+        .ok();
+        let synced = db.put_opt("c", "3", &durability);
+        let has_failed = faulty.faults() > 0;
+        faulty.clear();
+        if !has_failed {
+            synced.unwrap();
+            break;
+        }
+        after_success += u32::from(synced.is_ok());
+        clock.advance(Duration::from_secs(1));
+        db.put_opt("d", "4", &durability)
+            .unwrap_or_else(|error| panic!("operation {failing}: {error}"));
+        let image = disk.image(disk.operations(), &ImagePolicy::ONLY_SYNCED);
+        let recovered = Options::new().file_system(Arc::new(image));
+        let recovered = recovered.open(HOME).unwrap();
+        assert!(recovered.get("d").unwrap().is_some());
+        assert!(synced.is_err() || recovered.get("c").unwrap().is_some());
+    }
+    assert!(after_success > 0, "no note of a sync failed");
+}

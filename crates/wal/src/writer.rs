@@ -168,6 +168,13 @@ impl SegmentWriter {
         self.poison.is_some()
     }
 
+    /// The failure that every call returns from now on, if there was one: also that of the note of a
+    /// [`SegmentWriter::sync`] which was done itself.
+    #[must_use]
+    pub fn poison(&self) -> Option<&Error> {
+        self.poison.as_ref()
+    }
+
     /// Appends one record. Does not allocate once its buffer has grown to the records' size.
     ///
     /// # Errors
@@ -441,7 +448,8 @@ impl SegmentWriter {
             let payload = format::encode_watermark(synced_bytes);
             self.append_own(RecordType::Watermark, &payload)
         });
-        // What was asked for has happened; that the note of it failed is the next call's error.
+        // What was asked for has happened; that the note of it failed is the next call's error, and
+        // `poison` says so at once.
         let _ = self.or_poison(noted);
         Ok(())
     }
