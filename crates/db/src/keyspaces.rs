@@ -62,14 +62,17 @@ impl Db {
             return Err(Error::invalid_argument(sentence));
         }
         let state = match known {
-            Some(state) => state,
+            Some(state) if engine.has_its_indexes(&state) => state,
             None if engine.indexes.of(name).is_empty() => engine.create_keyspace(name, options)?,
-            None => {
-                // Its indexes are there before anybody can write to it.
+            _ => {
+                // Its indexes are there before anybody can write to it, also where the disk failed while
+                // they were made.
                 engine.check_writable()?;
                 let mut writer = engine.commit_queue.lock();
                 let state = engine.create_keyspace(name, options)?;
-                engine.attach_indexes(&mut writer, &state, 0)?;
+                if !engine.has_its_indexes(&state) {
+                    engine.attach_indexes(&mut writer, &state, 0)?;
+                }
                 state
             }
         };

@@ -2,8 +2,10 @@
 //! while a program that does not know it writes. Whatever is left, records and index agree.
 #![allow(clippy::unwrap_used)]
 
-use esker::vfs::{CrashFileSystem, ImagePolicy, MemFileSystem};
-use esker::{Db, Durability, IndexDefinition, Keyspace, Options, Query, WriteBatch};
+use esker::vfs::{
+    CrashFileSystem, DeviceError, Fault, FaultFileSystem, ImagePolicy, MemFileSystem,
+};
+use esker::{Db, Durability, IndexDefinition, Keyspace, ManualClock, Options, Query, WriteBatch};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,4 +146,34 @@ fn records_and_indexes_agree_after_a_loss_of_power_at_any_moment() {
     }
     println!("points tried: {points}");
     assert!(points >= 3 * MOMENTS);
+}
+
+/// Where the disk failed between a keyspace and its indexes, the keyspace was there without them: writes
+/// left them alone, and queries said that none was declared, until the next open.
+#[test]
+fn a_keyspace_whose_creation_failed_halfway_gets_its_indexes_with_the_next_try() {
+    let mut halfway = 0;
+    for failing in 0.. {
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let faulty = FaultFileSystem::new(Arc::new(disk.clone()));
+        let clock = Arc::new(ManualClock::at_millis(1_000_000));
+        let options = declared(&disk, 1).file_system(Arc::new(faulty.clone()));
+        let db = options.clock(clock.clone()).open("/db").unwrap();
+        let from = faulty.operations();
+        faulty.fail_at(from + failing, Fault::Refuse(DeviceError::Io));
+        let first_try = db.keyspace("notes");
+        let has_failed = faulty.faults() > 0;
+        faulty.clear();
+        if !has_failed {
+            first_try.unwrap();
+            break;
+        }
+        halfway += u32::from(first_try.is_err() && db.keyspace_names().unwrap().len() == 2);
+        clock.advance(Duration::from_secs(10));
+        let notes = db.keyspace("notes").unwrap();
+        notes.put("1", "blue moon").unwrap();
+        db.build_indexes().unwrap();
+        agree(&db, &notes, &format!("operation {failing}"));
+    }
+    assert!(halfway > 0, "no operation of the creation failed halfway");
 }

@@ -286,6 +286,15 @@ impl Engine {
         Ok(index)
     }
 
+    /// Whether the indexes that are declared on a keyspace are maintained: not so after its creation
+    /// where the disk failed before they were stored. One opened for reading has those that it finds.
+    pub(crate) fn has_its_indexes(&self, owner: &KeyspaceState) -> bool {
+        let declared = self.indexes.of(&owner.name).len();
+        declared == 0
+            || self.mode == Mode::ReadOnly
+            || owner.indexes.set().declared.len() == declared
+    }
+
     /// Brings declared and stored indexes of a keyspace together. The caller holds the writer lock;
     /// `since` is the sequence from which on what is stored is known to be true.
     pub(crate) fn attach_indexes(
