@@ -30,7 +30,8 @@ pub enum Durability {
     Volatile,
     /// In the operating system when the call returns: survives the process, not the power.
     Buffered,
-    /// On stable storage when the call returns. The default.
+    /// On stable storage when the call returns, and all that was written before as well: behind many
+    /// buffered writes the first such write waits for those. The default.
     #[default]
     Sync,
 }

@@ -24,6 +24,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// synced appends about a third cheaper than in new files.
 const RECYCLED_SEGMENTS: usize = 2;
 
+/// Complete segments that may wait for the first sync anybody asks for. Most never see one: a flush
+/// brings what they hold to stable storage, and lets them go. More are only where flushes are far
+/// behind, or where a keyspace that is seldom written to pins the log.
+const UNSYNCED_SEGMENTS: usize = 16;
+
 /// Where the last life's log ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogTail {
@@ -327,7 +332,7 @@ impl Log {
 
     /// Brings everything logged so far to stable storage, oldest first.
     pub(crate) fn sync(&mut self, engine: &Engine) -> Result<()> {
-        let synced = self.sync_all();
+        let synced = self.sync_all(engine);
         // What was synced is safe also where the note of it failed, but the segment takes no more: the
         // next write finds that out before it is refused, and goes on in another one.
         let noted = self.current.as_ref().and_then(SegmentWriter::poison);
@@ -363,12 +368,36 @@ impl Log {
         self.for_deletes
     }
 
-    fn sync_all(&mut self) -> Result<()> {
+    fn sync_all(&mut self, engine: &Engine) -> Result<()> {
+        self.forget_released(engine);
         for segment in &mut self.unsynced {
             segment.sync()?;
         }
         self.unsynced.clear();
         self.current.as_mut().map_or(Ok(()), SegmentWriter::sync)
+    }
+
+    /// What was in segments that the manifest does not name any more is durable in tables: no sync has
+    /// to cover them.
+    fn forget_released(&mut self, engine: &Engine) {
+        let segments = &engine.segments;
+        self.unsynced
+            .retain(|segment| segments.is_live(segment.number()));
+    }
+
+    /// Syncs the oldest of the complete segments where many have piled up, so that a write that asks for
+    /// a sync does not wait for any number of them.
+    fn bound_unsynced(&mut self, engine: &Engine) -> Result<()> {
+        self.forget_released(engine);
+        let above = self.unsynced.len().saturating_sub(UNSYNCED_SEGMENTS);
+        for mut segment in self.unsynced.drain(..above) {
+            engine.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = segment.sync() {
+                engine.health.latch_log_failure(&error);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Goes on in a new segment with room for at least `bytes`.
@@ -379,11 +408,7 @@ impl Log {
         bytes: u64,
         only_deletes: bool,
     ) -> Result<()> {
-        // Complete segments pile up unsynced where no write asks for a sync: that would make the
-        // next one that does wait for all of them.
-        if self.unsynced.len() > 1 {
-            self.sync(engine)?;
-        }
+        self.bound_unsynced(engine)?;
         let next = self.next_segment(engine, sequence, bytes, only_deletes)?;
         // The manifest names it from now on, so it must be the one that the end record names: it is
         // kept for the next attempt if closing the last life's log fails.

@@ -182,10 +182,14 @@ fn begin(
     // then has no block to convert.
     let mut pages = page.encode();
     pages.resize(FIRST_RECORD_OFFSET as usize, 0);
-    file.write_at(0, &pages)
-        .map_err(|e| Error::io("write the log header", path, e))?;
-    file.sync_data()
-        .map_err(|e| Error::io("sync the log header", path, e))?;
+    let stored = if flags & FLAG_RECYCLED != 0 && old_bytes == wanted {
+        // Nothing but these pages has to be stored: what an earlier life has left unwritten is
+        // disowned, and would take the device as long as a whole segment.
+        file.write_synced_at(0, &pages)
+    } else {
+        file.write_at(0, &pages).and_then(|()| file.sync_data())
+    };
+    stored.map_err(|e| Error::io("write and sync the log header", path, e))?;
     let window = map(&file, path, options)?;
     let prewritten_bytes = old_bytes.clamp(FIRST_RECORD_OFFSET, wanted.max(FIRST_RECORD_OFFSET));
     let mut writer = SegmentWriter::at(Begun {

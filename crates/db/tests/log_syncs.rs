@@ -1,0 +1,77 @@
+//! Which syncs a log of buffered writes needs: none of what flushes bring to stable storage, and all
+//! that lies before a write that asks for one.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem};
+use esker::{Db, Durability, Options, WriteOptions};
+
+fn open(disk: Arc<dyn FileSystem>, write_buffer_bytes: usize) -> Db {
+    Options::new()
+        .file_system(disk)
+        .wal_segment_bytes(32 << 10)
+        .wal_size_limit_bytes(8 << 20)
+        .write_buffer_bytes(write_buffer_bytes)
+        .max_sealed_memtables(1)
+        .open("/db")
+        .unwrap()
+}
+
+fn key(number: u32) -> [u8; 4] {
+    number.to_be_bytes()
+}
+
+/// Records of 1000 bytes that fit 32 KiB beside two pages of header, nearly.
+const KEYS_TO_A_SEGMENT: u32 = 22;
+
+/// Fills about `segments` segments of the log with keys from 0 on; how many keys.
+fn fill(db: &Db, segments: u32) -> u32 {
+    let keys = segments * KEYS_TO_A_SEGMENT;
+    let how = WriteOptions::new().durability(Durability::Buffered);
+    for number in 0..keys {
+        db.put_opt(key(number), [number as u8; 1000], &how).unwrap();
+    }
+    keys
+}
+
+/// A synced write makes everything before it durable, whatever was not synced until then.
+fn sync_and_lose_power(db: &Db, disk: &CrashFileSystem, keys: u32, write_buffer_bytes: usize) {
+    let how = WriteOptions::new().durability(Durability::Sync);
+    db.put_opt(key(keys), [keys as u8; 1000], &how).unwrap();
+    let image = disk.image(disk.operations(), &ImagePolicy::ONLY_SYNCED);
+    let left = open(Arc::new(image), write_buffer_bytes);
+    for number in 0..=keys {
+        let found = left.get(key(number)).unwrap();
+        assert_eq!(
+            found.as_deref(),
+            Some(&[number as u8; 1000][..]),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn what_flushes_bring_to_stable_storage_is_not_synced_in_the_log() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let buffer = 128 << 10;
+    let db = open(Arc::new(disk.clone()), buffer);
+    let keys = fill(&db, 60);
+    assert!(db.stats().flushes() > 5);
+    assert_eq!(db.stats().log_syncs(), 0);
+    sync_and_lose_power(&db, &disk, keys, buffer);
+}
+
+/// Nobody waits for more than that, however long nothing is flushed.
+#[test]
+fn few_segments_wait_for_a_sync() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let buffer = 4 << 20;
+    let db = open(Arc::new(disk.clone()), buffer);
+    let keys = fill(&db, 40);
+    assert_eq!(db.stats().flushes(), 0);
+    let syncs = db.stats().log_syncs();
+    assert!((15..30).contains(&syncs), "{syncs}");
+    sync_and_lose_power(&db, &disk, keys, buffer);
+}
