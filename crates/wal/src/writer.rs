@@ -475,6 +475,9 @@ impl SegmentWriter {
         self.check_appendable(&[])?;
         self.sealed = true;
         self.dirty = true;
+        // Nothing is copied any more. A map that stayed until the sync would count as memory of the
+        // process, and cost the sync an interrupt of every processor for each of its pages.
+        self.window = None;
         let outcome = self.append_own(
             RecordType::End,
             &format::encode_end(next, self.synced_bytes),
