@@ -34,6 +34,8 @@ pub struct WriteBatch {
     /// Milliseconds that values live which name no time themselves, or that they do not expire;
     /// nothing: the default of their keyspace.
     pub(crate) ttl: Option<Option<u64>>,
+    /// The puts that do not expire whatever the default is: their places among the operations, ascending.
+    lasting: Vec<u32>,
     /// The first operation that can be no good in any database.
     refused: Option<Error>,
 }
@@ -123,6 +125,7 @@ impl WriteBatch {
         self.keyspaces.clear();
         self.relative_expiries.clear();
         self.ttl = None;
+        self.lasting.clear();
         self.refused = None;
     }
 
@@ -135,6 +138,25 @@ impl WriteBatch {
 
     pub(crate) fn push(&mut self, keyspace: KeyspaceId, kind: ValueKind, key: &[u8], value: &[u8]) {
         self.encoder.push(keyspace, kind, key, value);
+    }
+
+    /// As [`WriteBatch::put_in`], for a value that does not expire whatever the keyspace's default is.
+    pub(crate) fn put_lasting_in(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) {
+        self.lasting.push(self.encoder.count());
+        self.put_in(keyspace, key, value);
+    }
+
+    /// Whether the put at `place` among the operations takes no default time to live.
+    pub(crate) fn is_lasting(&self, place: u32) -> bool {
+        self.lasting.binary_search(&place).is_ok()
+    }
+
+    /// Forgets everything after the first `operations`, which took `bytes` of the encoding. What
+    /// expires has been settled.
+    pub(crate) fn truncate(&mut self, operations: u32, bytes: usize) {
+        self.encoder.truncate(operations, bytes);
+        let kept = self.lasting.partition_point(|place| *place < operations);
+        self.lasting.truncate(kept);
     }
 
     pub(crate) fn push_expiring(
@@ -182,7 +204,7 @@ impl WriteBatch {
             return Ok(());
         }
         let mut encoder = BatchEncoder::new();
-        for record in self.encoder.records() {
+        for (place, record) in (0..).zip(self.encoder.records()) {
             let Record {
                 keyspace,
                 kind,
@@ -190,7 +212,7 @@ impl WriteBatch {
                 value,
             } = record?;
             let ttl = ttls.iter().find(|(id, _)| *id == keyspace);
-            match ttl.filter(|_| kind == ValueKind::Value) {
+            match ttl.filter(|_| kind == ValueKind::Value && !self.is_lasting(place)) {
                 Some((_, ttl_millis)) => {
                     let expiry = now_millis.saturating_add(*ttl_millis);
                     encoder.push_expiring(keyspace, key, value, expiry);

@@ -10,13 +10,14 @@
 //! The overlay is a memtable whose sequence numbers lie above every real one, in operation order, so
 //! that the same cursors and point reads serve it.
 //!
-//! Here a transaction begins and ends; `reads`, `writes` and `locking` are what it does meanwhile,
+//! Here a transaction begins and ends; `reads`, `writes`, `ttl` and `locking` are what it does meanwhile,
 //! `retry` runs it until it commits. `docs/guide/transactions.md` says it to users.
 
 mod locking;
 mod merges;
 mod reads;
 mod retry;
+mod ttl;
 mod writes;
 
 pub(crate) use retry::transact;
@@ -172,7 +173,7 @@ impl Transaction {
             return Ok(());
         }
         let (operations, bytes) = (savepoint.operations, savepoint.encoded_bytes);
-        self.batch.encoder.truncate(operations, bytes);
+        self.batch.truncate(operations, bytes);
         self.overlays.clear();
         self.overlay_from(0, HEADER_BYTES)
     }

@@ -18,7 +18,6 @@ use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result, Trailer, ValueKind};
 use std::ops::RangeBounds;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What a transaction's own writes say of a key.
 pub(super) enum OwnWrite<'a> {
@@ -88,44 +87,6 @@ impl Transaction {
     ) -> Result<Vec<Option<Value>>> {
         let keys = keys.into_iter();
         keys.map(|key| self.get_in(keyspace, key)).collect()
-    }
-
-    /// How long `key` has to live; `None` where there is no value or it does not expire.
-    ///
-    /// # Errors
-    /// As [`Keyspace::get`].
-    pub fn ttl(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Duration>> {
-        let default = (*self.db).clone();
-        self.ttl_in(&default, key)
-    }
-
-    /// As [`Transaction::ttl`], in `keyspace`.
-    ///
-    /// # Errors
-    /// As [`Transaction::get_in`].
-    pub fn ttl_in(
-        &mut self,
-        keyspace: &Keyspace,
-        key: impl AsRef<[u8]>,
-    ) -> Result<Option<Duration>> {
-        let key = key.as_ref();
-        self.check_keyspace(keyspace)?;
-        self.has_free_reads |= !self.is_serializable();
-        let engine = self.readable()?;
-        let clock = engine.clock();
-        let expiry = match self.own_write(keyspace.id(), key) {
-            OwnWrite::Found(trailer, stored) => Found::InMemtable(trailer, stored).expiry(clock)?,
-            OwnWrite::Hidden => None,
-            OwnWrite::Absent => {
-                self.note_key(keyspace, key);
-                let sequence = self.snapshot.sequence();
-                let view = keyspace.state().load_at(Some(sequence));
-                read::find_expiry(&view, key, sequence, clock)?
-            }
-        };
-        let now_millis = clock.now_millis();
-        let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now_millis));
-        Ok(expiry.flatten().map(left))
     }
 
     /// All entries of the default keyspace. What the iterator has passed is protected, from either
@@ -225,7 +186,7 @@ impl Transaction {
         Ok(cursor.valid().then(|| Value::copy_of(cursor.value())))
     }
 
-    fn readable(&self) -> Result<&Engine> {
+    pub(super) fn readable(&self) -> Result<&Engine> {
         let engine = self.db.engine();
         engine.check_open()?;
         Ok(engine)
@@ -245,7 +206,7 @@ impl Transaction {
         }
     }
 
-    fn note_key(&self, keyspace: &Keyspace, key: &[u8]) {
+    pub(super) fn note_key(&self, keyspace: &Keyspace, key: &[u8]) {
         if self.is_serializable() {
             self.protect_key(keyspace, key);
         }

@@ -153,7 +153,7 @@ impl Transaction {
         let overlaid = self.overlay_from(operations, bytes);
         if overlaid.is_err() {
             // What an index refuses was never written.
-            self.batch.encoder.truncate(operations, bytes);
+            self.batch.truncate(operations, bytes);
         }
         overlaid
     }
