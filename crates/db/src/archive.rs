@@ -133,7 +133,8 @@ impl ArchivedSegment {
         )
     }
 
-    fn parse(directory: &Path, name: &str, bytes: u64) -> Option<Self> {
+    /// The file of this name in an archive.
+    pub(crate) fn parse(directory: &Path, name: &str, bytes: u64) -> Option<Self> {
         let mut parts = name.strip_suffix(EXTENSION)?.split('-');
         let mut number = || parts.next()?.parse().ok();
         let segment = Self {
@@ -161,31 +162,6 @@ pub(crate) fn list(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<Archived
         .collect();
     segments.sort_by_key(|segment| (segment.number, segment.last_sequence));
     Ok(segments)
-}
-
-/// Reads a file of an archive from end to end.
-pub(crate) fn verify(fs: &dyn FileSystem, segment: &ArchivedSegment) -> Result<()> {
-    let damaged = |sentence| Error::corruption(sentence).with_file(&segment.path);
-    let mut reader = SegmentReader::open(fs, &segment.path, segment.number)?;
-    let (mut first, mut last) = (None, None);
-    while let Some((kind, payload)) = reader.next_or_mark()? {
-        if kind == RecordType::Data {
-            let batch = BatchView::parse(payload).map_err(|e| e.with_file(&segment.path))?;
-            first.get_or_insert(batch.sequence());
-            last = Some(end_of(&batch) - 1);
-        }
-    }
-    if !matches!(reader.outcome(), Some(SegmentEnd::Sealed { .. })) {
-        return Err(
-            damaged("an archived log segment is cut short").with_offset(reader.end_offset())
-        );
-    }
-    if first.is_some_and(|first| first != segment.first_sequence)
-        || last.is_some_and(|last| last != segment.last_sequence)
-    {
-        return Err(damaged("an archived log segment is not what its name says"));
-    }
-    Ok(())
 }
 
 /// The number after the last record of a batch.

@@ -5,6 +5,9 @@
 //! opened, and writes no file. Everything that is whole is printed before damage is reported. Keys
 //! are printed whole and values cut short, both with what is not plain ASCII escaped.
 
+mod mark;
+
+use crate::archive::ArchivedSegment;
 use esker_base::filename::{FileKind, FileNumber};
 use esker_base::internal_key::{SequenceNumber, ValueKind};
 use esker_base::iterator::InternalIterator as _;
@@ -15,7 +18,7 @@ use esker_base::{Error, ErrorKind, Result};
 use esker_manifest::{AddedTable, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit};
 use esker_sstable::{BlockCache, FillCache, Properties, Table, TableCache, TableIter};
 use esker_vfs::OsFileSystem;
-use esker_wal::{SegmentEnd, SegmentReader};
+use esker_wal::{RecordType, SegmentEnd, SegmentReader};
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
@@ -24,17 +27,26 @@ use std::sync::Arc;
 /// The longest part of a value that is printed, bytes.
 const SHOWN_VALUE_BYTES: usize = 64;
 
-/// Prints the batches of a write-ahead log segment, and how the segment ends.
+/// Prints the batches and marks of a write-ahead log segment, live or archived, and how the segment
+/// ends.
 ///
 /// # Errors
 /// `InvalidArgument` where the name is not that of a segment; `Corruption` where the header, a
 /// batch, or anything that had been synced is damaged; `Io` from the file or from `out`.
 pub fn dump_wal(path: &Path, out: &mut dyn Write) -> Result<()> {
-    let number = match kind_of(path) {
-        Some(FileKind::WalSegment(number)) => number,
-        _ => return Err(misnamed(path, "a log segment", "000001.wal")),
+    let archived = || {
+        let name = path.file_name()?.to_str()?;
+        ArchivedSegment::parse(Path::new(""), name, 0).map(|segment| segment.number())
     };
-    dump_segment(path, number, out, |payload, offset, out| {
+    let number = match kind_of(path) {
+        Some(FileKind::WalSegment(number)) => Some(number),
+        _ => archived(),
+    };
+    let number = number.ok_or_else(|| misnamed(path, "a log segment", "000001.wal"))?;
+    dump_segment(path, number, out, |kind, payload, offset, out| {
+        if kind == RecordType::Mark {
+            return mark::dump_mark(payload, offset, out);
+        }
         let batch = BatchView::parse(payload)?;
         let (first, count) = (batch.sequence(), u64::from(batch.count()));
         let last = first + count.saturating_sub(1);
@@ -67,7 +79,7 @@ pub fn dump_manifest(path: &Path, out: &mut dyn Write) -> Result<()> {
         Some(FileKind::Manifest(number)) => number,
         _ => return Err(misnamed(path, "a manifest", "MANIFEST-000001")),
     };
-    dump_segment(path, number, out, |payload, offset, out| {
+    dump_segment(path, number, out, |_, payload, offset, out| {
         let edit = VersionEdit::decode(payload)?;
         say(out, format_args!("at {offset}: edit"))?;
         dump_edit(&edit, out)
@@ -320,7 +332,7 @@ fn dump_segment(
     path: &Path,
     number: FileNumber,
     out: &mut dyn Write,
-    mut print: impl FnMut(&[u8], u64, &mut dyn Write) -> Result<()>,
+    mut print: impl FnMut(RecordType, &[u8], u64, &mut dyn Write) -> Result<()>,
 ) -> Result<()> {
     let fs = OsFileSystem::new();
     let mut segment = SegmentReader::open(&fs, path, number)?;
@@ -334,11 +346,12 @@ fn dump_segment(
     )?;
     loop {
         // The payload borrows the reader, which then cannot be asked where the payload lies.
-        let Some(payload) = segment.next()?.map(<[u8]>::to_vec) else {
+        let Some((kind, payload)) = segment.next_or_mark()? else {
             break;
         };
+        let payload = payload.to_vec();
         let offset = segment.offset();
-        let printed = print(&payload, offset, out);
+        let printed = print(kind, &payload, offset, out);
         printed.map_err(|error| match error.kind() {
             ErrorKind::Corruption => error.with_file(path).with_offset(offset),
             _ => error,

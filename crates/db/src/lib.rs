@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod archive_check;
 mod atomic_update;
 mod background;
 mod background_error;

@@ -179,6 +179,7 @@ impl RestoreSource {
             bases,
             files,
             known_last,
+            is_all_known: false,
             first_number: 0,
         };
         plan.make(point, target.as_ref())
@@ -207,6 +208,8 @@ struct Plan<'a> {
     files: Vec<LogFile>,
     /// The database is known to have had this write.
     known_last: SequenceNumber,
+    /// And no later one.
+    is_all_known: bool,
     /// Numbers of new files begin here.
     first_number: FileNumber,
 }
@@ -233,6 +236,9 @@ impl Plan<'_> {
 
     fn make(&self, point: &RestorePoint, target: &Path) -> Result<Restored> {
         let source = self.source;
+        if let (RestorePoint::Sequence(wanted), true) = (point, self.is_all_known) {
+            check_written(*wanted, self.known_last)?;
+        }
         let base = self.base(point)?;
         let nothing = nothing();
         let sequence = base.map_or(0, BackupInfo::sequence);
@@ -250,7 +256,8 @@ impl Plan<'_> {
         let mut finish = |directory: &Path| {
             if replays {
                 let history = LogHistory::after(&*source.fs, self.files.iter().cloned(), sequence)?;
-                self.replay(point, history, directory, &mut restored)?;
+                let replayed = self.replay(point, history, directory, &mut restored);
+                replayed.map_err(|error| before_the_gap(error, restored.sequence))?;
             }
             Ok(())
         };
@@ -342,16 +349,34 @@ impl Plan<'_> {
             return Err(gap(next, wanted, Reasons::default()));
         }
         match point {
-            RestorePoint::Sequence(wanted) => {
-                let sentence = format!(
-                    "nothing was written at sequence number {wanted} yet: the log ends with {}",
-                    next - 1
-                );
-                Err(Error::new(ErrorKind::NotFound, sentence))
-            }
+            RestorePoint::Sequence(wanted) => check_written(*wanted, next - 1),
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses a sequence number beyond the last one.
+fn check_written(wanted: SequenceNumber, last: SequenceNumber) -> Result<()> {
+    if wanted <= last {
+        return Ok(());
+    }
+    let sentence = format!(
+        "nothing was written at sequence number {wanted} yet: the last one is {last}; restore to that \
+         or an earlier one, or to the latest"
+    );
+    Err(Error::new(ErrorKind::NotFound, sentence))
+}
+
+/// Adds to an error about missing writes how far one can get.
+fn before_the_gap(error: Error, reached: SequenceNumber) -> Error {
+    if error.kind() != ErrorKind::Gap {
+        return error;
+    }
+    let how_far = match reached {
+        0 => "no moment before that can be restored".to_owned(),
+        _ => format!("what can be restored before that ends with sequence number {reached}"),
+    };
+    Error::new(ErrorKind::Gap, format!("{}; {how_far}", error.message()))
 }
 
 /// What a database is before its first write.
@@ -531,6 +556,7 @@ impl Db {
                 source.archived()?
             },
             known_last,
+            is_all_known: true,
             first_number,
         };
         plan.make(point, target)

@@ -3,9 +3,11 @@
 //! Invariant: changes nothing, holds nobody up, and finds every byte that is not what was written:
 //! the manifest and `CURRENT`, every block and file checksum of every table, key order, filters
 //! against keys, index agreement, counts, key and sequence ranges against the manifest, the
-//! disjointness of runs (I7), the records of the log, the files of backups and recovery points by
-//! presence and length, and strays. The parts: `tables`, `log`, `files`.
+//! disjointness of runs (I7), the records of the log and of its archive, the files of backups and
+//! recovery points by presence and length, and strays. The parts: `tables`, `values`, `log`, `archive`,
+//! `files`.
 
+mod archive;
 mod files;
 mod log;
 mod tables;
@@ -24,7 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// How bad an issue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Harmless: a file that nothing names.
+    /// Harmless to the data that is there: a file that nothing names, or a moment between backups that
+    /// cannot be restored.
     Note,
     /// Data is damaged or missing.
     Damage,
@@ -180,7 +183,7 @@ impl ValidationReport {
         self.tables
     }
 
-    /// Bytes of tables and of the log that were read.
+    /// Bytes of tables, of the log and of its archive that were read.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -251,7 +254,9 @@ pub(crate) fn validate(
         progress,
         issues: Mutex::default(),
         done_bytes: AtomicU64::new(0),
-        total_bytes: table_bytes + engine.segments.bytes(),
+        total_bytes: table_bytes
+            + engine.segments.bytes()
+            + engine.archived_bytes().unwrap_or_default(),
         cancelled: AtomicBool::new(false),
     };
     for view in &views {
@@ -263,6 +268,7 @@ pub(crate) fn validate(
     views.iter().for_each(|view| values::verify(view, &shared));
     if engine.mode != Mode::Memory {
         log::verify(engine, &shared);
+        archive::verify(engine, &shared);
         files::verify_manifest(engine, &shared);
         files::verify_backups(engine, &shared);
         files::find_strays(engine, &shared);

@@ -162,3 +162,25 @@ fn files_of_another_kind_are_refused_by_name() {
         fs::remove_file(dir.path().join(right)).unwrap();
     }
 }
+
+#[test]
+fn marks_are_shown_and_archived_segments_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = esker::Options::new().wal_archive(true);
+    let db = db.open(dir.path()).unwrap();
+    db.keyspace("users").unwrap().put("a", "b").unwrap();
+    let text = whole(dump_wal, &newest(&db, ".wal"));
+    assert!(text.contains("mark, from sequence 1 on"), "{text}");
+    db.wal().clear().unwrap();
+    let segment = db.wal().archived().unwrap().remove(0);
+    let text = whole(dump_wal, segment.path());
+    for expected in [
+        "mark, from sequence 1 on",
+        "created as \"users\"",
+        "there is no other keyspace up to 1",
+        "put \"a\" = \"b\"",
+        "complete at",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in {text}");
+    }
+}

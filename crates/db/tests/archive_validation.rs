@@ -1,0 +1,162 @@
+//! What `validate` says of the archive of the log: nothing of a whole one, the place of whatever is
+//! damaged, and which writes are missing where no backup makes up for them.
+
+use esker::vfs::{FileSystem, MemFileSystem};
+use esker::{ArchivedSegment, Db, ManualClock, Options, Severity};
+use std::path::Path;
+use std::sync::Arc;
+
+const HOME: &str = "/db";
+
+fn options(fs: &MemFileSystem) -> Options {
+    Options::new()
+        .file_system(Arc::new(fs.clone()))
+        .clock(Arc::new(ManualClock::at_millis(1_700_000_000_000)))
+        .wal_size_limit_bytes(64 << 10)
+        .wal_segment_bytes(16 << 10)
+        .ttl_cleanup_interval(None)
+        .wal_archive(true)
+}
+
+/// A database whose writes fill several files of the archive.
+fn database() -> (MemFileSystem, Db) {
+    let fs = MemFileSystem::new();
+    let db = options(&fs).open(HOME).unwrap();
+    for i in 0..200u32 {
+        db.put(i.to_be_bytes(), [i as u8; 500]).unwrap();
+    }
+    db.keyspace("other").unwrap().put("k", "v").unwrap();
+    db.wal().clear().unwrap();
+    (fs, db)
+}
+
+/// The findings: severity, file, offset, sentence.
+fn findings(db: &Db) -> Vec<(Severity, String, Option<u64>, String)> {
+    let report = db.validate().unwrap();
+    let told = report.issues().iter().map(|issue| {
+        assert!(!issue.advice().is_empty());
+        let file = issue
+            .file()
+            .map_or(String::new(), |file| file.display().to_string());
+        (
+            issue.severity(),
+            file,
+            issue.offset(),
+            issue.message().to_owned(),
+        )
+    });
+    told.collect()
+}
+
+fn name(segment: &ArchivedSegment) -> String {
+    segment.path().display().to_string()
+}
+
+#[test]
+fn a_whole_archive_is_read_and_nothing_is_found() {
+    let (_fs, db) = database();
+    assert!(db.wal().archived().unwrap().len() > 3);
+    let report = db.validate().unwrap();
+    assert!(report.issues().is_empty(), "{:?}", report.issues());
+    // More than all values: the rest of the archive's bytes are header pages and padding.
+    assert!(report.bytes() > 200 * 500, "{}", report.bytes());
+}
+
+#[test]
+fn every_damaged_byte_of_a_record_is_found_and_placed() {
+    let (fs, db) = database();
+    let segment = db.wal().archived().unwrap().remove(1);
+    let file = fs.open_write(segment.path()).unwrap();
+    let read = fs.open_read(segment.path()).unwrap();
+    let mut bytes = vec![0; segment.bytes() as usize];
+    read.read_exact_at(&mut bytes, 0).unwrap();
+    // Records are padded with zeros, and so is the end of the file.
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    assert!(end > 10_000);
+    let used = (8192..end).step_by(97).filter(|at| bytes[*at] != 0);
+    for at in used {
+        file.write_at(at as u64, &[bytes[at] ^ 0x40]).unwrap();
+        let found = findings(&db);
+        assert_eq!(found.len(), 1, "byte {at}: {found:?}");
+        assert_eq!(
+            (found[0].0, &found[0].1),
+            (Severity::Damage, &name(&segment))
+        );
+        let offset = found[0].2.expect("it has a place");
+        assert!(
+            offset <= at as u64 && at as u64 <= offset + 4096,
+            "{at}: {found:?}"
+        );
+        file.write_at(at as u64, &[bytes[at]]).unwrap();
+    }
+    assert!(findings(&db).is_empty());
+    file.set_len(end as u64 - 300).unwrap();
+    let found = findings(&db);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].3.contains("cut short") || found[0].3.contains("damaged"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_what_its_name_says_is_damage() {
+    let (fs, db) = database();
+    let segment = db.wal().archived().unwrap().remove(2);
+    let renamed = segment.path().with_file_name(format!(
+        "{:06}-{}-{}-{}.wal",
+        segment.number(),
+        segment.first_sequence(),
+        segment.last_sequence() + 1,
+        segment.archived_millis()
+    ));
+    fs.rename(segment.path(), &renamed).unwrap();
+    let found = findings(&db);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].3.contains("not what its name says"), "{found:?}");
+}
+
+#[test]
+fn missing_writes_are_noted_until_a_backup_makes_up_for_them() {
+    let (fs, db) = database();
+    let segment = db.wal().archived().unwrap().remove(1);
+    fs.remove_file(segment.path()).unwrap();
+    let found = findings(&db);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, Severity::Note);
+    let (first, last) = (segment.first_sequence(), segment.last_sequence());
+    let missing = format!("writes {first} to {last} are in no log");
+    assert!(found[0].3.contains(&missing), "{found:?}");
+    assert!(db.validate().unwrap().is_ok());
+    db.create_backup("behind the hole").unwrap();
+    assert!(findings(&db).is_empty());
+    // Writes of a life in which the log was not archived are missing, too.
+    db.close().unwrap();
+    let plain = options(&fs).wal_archive(false).open(HOME).unwrap();
+    plain.put("not", "archived").unwrap();
+    plain.close().unwrap();
+    let db = options(&fs).open(HOME).unwrap();
+    db.put("archived", "again").unwrap();
+    db.wal().clear().unwrap();
+    let found = findings(&db);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].3.contains("is in no log"), "{found:?}");
+}
+
+/// Not even the files of a database that is opened for reading are left out, and its memory knows of none.
+#[test]
+fn the_archive_is_read_wherever_a_database_is_validated() {
+    let (fs, db) = database();
+    let segment = db.wal().archived().unwrap().remove(0);
+    db.close().unwrap();
+    fs.open_write(segment.path())
+        .unwrap()
+        .write_at(9000, &[0xff; 9])
+        .unwrap();
+    let db = options(&fs).open_read_only(Path::new(HOME)).unwrap();
+    let found = findings(&db);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].1, name(&segment));
+    let memory = Options::new().open_in_memory().unwrap();
+    assert!(memory.validate().unwrap().issues().is_empty());
+}
