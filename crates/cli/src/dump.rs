@@ -33,10 +33,17 @@ pub(crate) fn write(
     Ok(inspector(&located(db, &verb.file), output)?)
 }
 
-/// A bare name is meant within the database's directory; anything else is a path as it stands.
+/// A bare name is meant within the database's directory, or within its archive where that has such a
+/// file; anything else is a path as it stands.
 fn located(db: Option<&Path>, file: &Path) -> PathBuf {
     match db {
-        Some(directory) if file.components().count() == 1 => directory.join(file),
+        Some(directory) if file.components().count() == 1 => {
+            let archived = directory.join("archive").join(file);
+            match archived.is_file() {
+                true => archived,
+                false => directory.join(file),
+            }
+        }
         _ => file.to_path_buf(),
     }
 }

@@ -38,7 +38,10 @@ use session::{Pending, Session};
 use verbs::{Needs, Verb};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return not_understood(&error),
+    };
     if let Verb::Shell(verb) = &arguments.verb {
         return ExitCode::from(shell::run(&arguments, verb));
     }
@@ -52,6 +55,21 @@ fn main() -> ExitCode {
     };
     failure.report(style, None);
     ExitCode::from(failure.exit_code())
+}
+
+/// Says why a command line means nothing, or the help that it asks for; to programs as any failure.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let words = std::env::args_os().take_while(|word| word != "--");
+    if error.use_stderr() && words.into_iter().any(|word| word == "--json") {
+        let failure = Failure::Usage(shell::sentence(error));
+        let style = Style {
+            json: true,
+            ..Style::default()
+        };
+        failure.report(style, None);
+        return ExitCode::from(failure.exit_code());
+    }
+    error.exit()
 }
 
 /// Runs one command in a session of its own.

@@ -6,6 +6,7 @@
 
 mod backups;
 mod care;
+mod config;
 mod connection;
 mod exchange;
 mod records;
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) transaction: Option<OpenTransaction>,
     /// How answers are printed, where the command itself does not say.
     pub(crate) style: Style,
+    /// How the command that runs, or ran last, is answered, its failure included.
+    pub(crate) answering: Style,
     pub(crate) yes: bool,
     pub(crate) interrupt: Interrupt,
 }
@@ -115,7 +118,7 @@ impl Session {
             Verb::BackupDelete(verb) => self.backup_delete(verb, context),
             Verb::Status => self.status(),
             Verb::Stats => self.stats(),
-            Verb::Config => self.config(),
+            Verb::Config(verb) => self.config(verb, context),
             Verb::RecoveryState => self.recovery_state(),
             Verb::DiskUsage => self.disk_usage(),
             Verb::Validate => self.validate(),

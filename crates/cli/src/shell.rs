@@ -25,6 +25,8 @@ use crate::session::{Pending, Session};
 use crate::verbs::{Needs, Shell, Verb};
 use crate::words;
 
+pub(crate) use help::sentence;
+
 /// The longest line, bytes: the largest value in escapes, and a key.
 const MAX_LINE_BYTES: u64 = 5 << 30;
 
@@ -116,6 +118,7 @@ fn read_script(session: &mut Session, keep_going: bool) -> u8 {
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
+        session.answering = session.style;
         let read = io::Read::take(&mut input, MAX_LINE_BYTES).read_until(b'\n', &mut bytes);
         let ran = match read {
             Ok(0) => break,
@@ -137,7 +140,7 @@ fn read_script(session: &mut Session, keep_going: bool) -> u8 {
             // Nobody reads any more: there is nothing left to do.
             Err(Failure::ReaderGone) => break,
             Err(failure) => {
-                failure.report(session.style, Some(number));
+                failure.report(session.answering, Some(number));
                 code = code.max(failure.exit_code());
                 if !keep_going && !failure.is_answer() {
                     break;
@@ -150,12 +153,16 @@ fn read_script(session: &mut Session, keep_going: bool) -> u8 {
 
 /// Runs one line.
 fn run_line(session: &mut Session, line: &str, ask: &mut dyn Ask) -> Result<Next> {
+    session.answering = Style {
+        json: session.style.json || asks_for_json(line),
+        ..session.style
+    };
     match understand(line)? {
         Command::Nothing => Ok(Next::GoOn),
         Command::Text(text) => {
             crate::reply::Reply::text(text.clone())
                 .field("help", text)
-                .print(session.style)?;
+                .print(session.answering)?;
             Ok(Next::GoOn)
         }
         Command::Verb(line) => {
@@ -166,6 +173,13 @@ fn run_line(session: &mut Session, line: &str, ask: &mut dyn Ask) -> Result<Next
             })
         }
     }
+}
+
+/// Whether the line wants its answer for programs: also one that cannot be understood.
+fn asks_for_json(line: &str) -> bool {
+    let words = words::split(line).unwrap_or_default();
+    let mut options = words.iter().take_while(|word| *word != b"--");
+    options.any(|word| word == b"--json")
 }
 
 /// What `line` asks for, or why it cannot be understood.
@@ -206,7 +220,7 @@ fn as_argument(word: Vec<u8>) -> Result<OsString> {
 mod tests {
     use super::*;
 
-    fn sentence(line: &str) -> String {
+    fn said(line: &str) -> String {
         match understand(line) {
             Err(failure) => failure.sentence().unwrap(),
             Ok(_) => panic!("{line} was understood"),
@@ -247,7 +261,7 @@ mod tests {
             ("get 'a", &["has no end"]),
         ];
         for (line, parts) in cases {
-            let said = sentence(line);
+            let said = said(line);
             assert!(!said.contains('\n'), "{said}");
             for part in parts {
                 assert!(said.contains(part), "{line}: {part:?} is not in {said:?}");

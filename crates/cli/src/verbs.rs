@@ -77,8 +77,8 @@ pub(crate) enum Verb {
     Status,
     /// Print what the database is made of
     Stats,
-    /// Print the options that the database was opened with
-    Config,
+    /// Print the options in force, or one of them, or set it while the database is open
+    Config(Config),
     /// Print what the last open found and did
     RecoveryState,
     /// Print what the database takes on disk, and for what
@@ -216,12 +216,13 @@ impl Verb {
             | Self::BackupVerify(_)
             | Self::Status
             | Self::Stats
-            | Self::Config
+            | Self::Config(Config { value: None, .. })
             | Self::RecoveryState
             | Self::DiskUsage
             | Self::Validate
             | Self::Export(_) => Needs::ToRead,
             Self::WalStatus
+            | Self::Config(Config { value: Some(_), .. })
             | Self::Delete(_)
             | Self::SetTtl(_)
             | Self::Persist(_)
@@ -362,6 +363,17 @@ pub(crate) struct SetTtl {
     /// How long the key lives from now on: 90s, 15m, 1h30m, 7d
     #[arg(value_name = "DURATION")]
     pub(crate) ttl: String,
+}
+
+/// `config`.
+#[derive(Args, Debug)]
+pub(crate) struct Config {
+    /// The option
+    #[arg(value_name = "OPTION")]
+    pub(crate) name: Option<String>,
+    /// What to set it to: a number of bytes or milliseconds, a word, or none
+    #[arg(value_name = "VALUE", allow_negative_numbers = true)]
+    pub(crate) value: Option<String>,
 }
 
 /// `connect`.

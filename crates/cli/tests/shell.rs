@@ -33,7 +33,7 @@ fn only_backup(place: &Place) -> String {
 }
 
 /// Each verb with right input, what it prints (a part of it), on `a = 1`, `b = 2`.
-const RIGHT: [(&str, &str); 54] = [
+const RIGHT: [(&str, &str); 60] = [
     ("get a", "1\n"),
     ("get a --raw", "1"),
     ("get --hex 61", "1\n"),
@@ -83,13 +83,35 @@ const RIGHT: [(&str, &str); 54] = [
         "begin\nset -k other c 3\nget -k other c\ncommit\nscan -k other",
         "3\nc\t3\n",
     ),
+    (
+        "begin\nset c 3\nset-ttl c 90s\nttl c\npersist c\nttl c\ncommit\nttl c",
+        "never expires\nnever expires\n",
+    ),
+    (
+        "begin\nset-ttl a 90s\nttl a\nrollback\nttl a",
+        "never expires\n",
+    ),
+    (
+        "begin\nset -k other c 3 --ttl 1h\nset -k other d 4\ndelete -k other --from d --yes\ncommit\n\
+         ttl -k other c\nkeys -k other",
+        "c\n",
+    ),
     ("backup for a test", "backup "),
     ("recovery-point for a test", "recovery point "),
     ("backups", "there are no backups\n"),
     ("backup x y\nbackups", "x y\n"),
     ("status", "last sequence  2\n"),
     ("stats", "live_bytes"),
-    ("config", "write_buffer_bytes    64.00 MiB\n"),
+    (
+        "config",
+        "write_buffer_bytes                67108864 (64.00 MiB)    any time\n",
+    ),
+    ("config wal_archive", "wal_archive  false  at open\n"),
+    (
+        "config cache_bytes 1048576\nconfig cache_bytes",
+        "1048576 (1.00 MiB)",
+    ),
+    ("config default_ttl 90000\nset c 3\nttl c", "1m"),
     ("recovery-state", "created the database"),
     ("disk-usage", "total "),
     ("validate", "all is well\n"),
@@ -124,7 +146,7 @@ fn every_verb_does_what_it_says() {
 }
 
 /// Each verb with wrong input: its exit code and parts of the sentence.
-const WRONG: [(&str, i32, &[&str]); 63] = [
+const WRONG: [(&str, i32, &[&str]); 69] = [
     ("get", 2, &["<KEY>", "usage: get"]),
     ("get a b", 2, &["'b'", "usage: get"]),
     ("get x", 1, &["there is no key \"x\""]),
@@ -192,6 +214,12 @@ const WRONG: [(&str, i32, &[&str]); 63] = [
     ("backup-delete 19700101_000000", 1, &["19700101_000000"]),
     ("recovery-point --frob", 2, &["--frob"]),
     ("status x", 2, &["'x'"]),
+    ("config frob", 2, &["frob", "config alone"]),
+    ("config frob 1", 2, &["frob"]),
+    ("config cache_bytes many", 2, &["many", "cache_bytes"]),
+    ("config level0_runs 0", 2, &["level0_runs", "1 to 64"]),
+    ("config background_threads 4", 2, &["reopen it"]),
+    ("begin\nset-ttl x 5s", 1, &["there is no key \"x\""]),
     ("wal-rotate x", 2, &["'x'"]),
     ("import -", 2, &["commands from standard input"]),
     ("import nowhere-at-all", 3, &["nowhere-at-all"]),
@@ -312,14 +340,7 @@ fn a_transaction_that_is_left_open_is_rolled_back_with_a_word() {
     }
     assert_eq!(place.run(["count"]).text(), "0\n");
     // What transactions cannot take in is refused, and the transaction goes on.
-    for verb in [
-        "clear",
-        "ttl a",
-        "set-ttl a 5s",
-        "persist a",
-        "import x",
-        "export x",
-    ] {
+    for verb in ["clear", "import x", "export x"] {
         let input = format!("begin\nset a 1\n{verb}\ncommit\n");
         let outcome = place.feed(["shell", "--keep-going"], input.as_bytes());
         outcome.fails(2, &["line 3", "commit or rollback first"]);
@@ -408,7 +429,93 @@ fn a_moment_is_restored_out_of_the_archive_of_the_log() {
     );
     place
         .run(["backup-restore", "--sequence", "99", "--yes"])
-        .fails(1, &["in no log that is left"]);
+        .fails(1, &["number 99 yet", "the last one is 4"]);
+    // What is there of the log is said where a part of it is not.
+    place.run(["set", "a", "4"]).ok();
+    place
+        .run(["backup-restore", "--sequence", "5", "--yes"])
+        .fails(
+            1,
+            &["in no log that is left", "ends with sequence number 3"],
+        );
+    let segment = place.database_files("archive").remove(0);
+    let name = std::fs::read_dir(segment).unwrap().next().unwrap();
+    let name = name.unwrap().file_name();
+    let dump = place.run(["dump-wal".as_ref(), name.as_os_str()]).text();
+    assert!(dump.contains("mark, from sequence"), "{dump}");
+}
+
+#[test]
+fn only_what_outlives_a_single_command_is_set_by_one() {
+    let place = Place::new();
+    place.run(["set", "a", "1"]).ok();
+    place
+        .run(["config", "cache_bytes", "5"])
+        .fails(2, &["in a shell"]);
+    place.run(["config", "default_ttl", "60000"]).ok();
+    let shown = place.run(["config", "default_ttl", "--json"]).text();
+    assert_eq!(shown, "{\"ok\":true,\"options\":{\"default_ttl\":60000}}\n");
+    place.run(["set", "b", "1"]).ok();
+    assert!(place.run(["ttl", "b"]).text().starts_with("59s"));
+    assert_eq!(place.run(["ttl", "a"]).text(), "never expires\n");
+}
+
+/// One way to each exit code, as the guide lists them.
+#[test]
+fn each_documented_exit_code_is_met() {
+    let guide = include_str!("../../../docs/guide/shell.md");
+    let (_, table) = guide.split_once("## Exit codes").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| "));
+    let codes: Vec<i32> = rows
+        .filter_map(|row| row.split(' ').next()?.parse().ok())
+        .collect();
+    assert_eq!(codes, [0, 1, 2, 3, 4, 130]);
+    let place = Place::new();
+    let cases: [(&[&str], i32); 5] = [
+        (&["set", "a", "1"], 0),
+        (&["get", "x"], 1),
+        (&["get"], 2),
+        (&["--db", "/nowhere/at/all", "get", "a"], 3),
+        (&["clear"], 4),
+    ];
+    for (words, code) in cases {
+        let json = [words, &["--json"]].concat();
+        for words in [words, &json] {
+            // The last --db counts only where it is the only one.
+            let outcome = match words[0] {
+                "--db" => {
+                    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_esker"));
+                    command.args(words);
+                    place.feed_command(command, b"")
+                }
+                _ => place.run(words),
+            };
+            assert_eq!(outcome.code, code, "{words:?}: {outcome:?}");
+        }
+        if code != 0 {
+            let outcome = match words[0] {
+                "--db" => continue,
+                _ => place.run(&json),
+            };
+            assert_eq!(
+                objects(&outcome)[0]["error"]["exit_code"],
+                code,
+                "{words:?}"
+            );
+        }
+    }
+}
+
+/// The option stands on the line, not before the shell: the failure is for programs all the same.
+#[test]
+fn a_line_that_asks_for_json_fails_in_json() {
+    let place = Place::new();
+    let input = b"get x --json\nfrob --json\nset a 1\nget x\n";
+    let outcome = place.feed(["shell", "--keep-going"], input);
+    let objects = objects(&outcome);
+    assert_eq!(objects.len(), 2, "{outcome:?}");
+    assert_eq!(objects[0]["error"]["kind"], "missing");
+    assert_eq!(objects[1]["error"]["kind"], "usage");
 }
 
 #[test]

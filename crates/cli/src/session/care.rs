@@ -87,67 +87,6 @@ impl Session {
         Ok(reply)
     }
 
-    pub(super) fn config(&mut self) -> Result<Reply> {
-        let db = self.db()?;
-        let options = db.options();
-        let sizes = [
-            ("cache_bytes", options.cache_bytes() as u64),
-            ("write_buffer_bytes", options.write_buffer_bytes() as u64),
-            ("wal_size_limit_bytes", options.wal_size_limit_bytes()),
-            ("wal_segment_bytes", options.wal_segment_bytes()),
-            ("block_bytes", options.block_bytes() as u64),
-            ("target_file_bytes", options.target_file_bytes()),
-            ("manifest_bytes", options.manifest_bytes()),
-            ("max_key_bytes", options.max_key_bytes() as u64),
-            ("max_value_bytes", options.max_value_bytes() as u64),
-        ];
-        let numbers = [
-            ("max_sealed_memtables", options.max_sealed_memtables()),
-            ("background_threads", options.background_threads()),
-            ("max_subcompactions", options.max_subcompactions()),
-            ("level0_runs", options.level0_runs()),
-            ("size_ratio", options.size_ratio()),
-            ("tier_runs", options.tier_runs()),
-            ("max_open_files", options.max_open_files()),
-        ];
-        let words = [
-            (
-                "default_durability",
-                format!("{:?}", options.default_durability()),
-            ),
-            ("compression", format!("{:?}", options.compression())),
-            (
-                "upper_compression",
-                format!("{:?}", options.upper_compression()),
-            ),
-            (
-                "compaction_shape",
-                format!("{:?}", options.compaction_shape()),
-            ),
-            ("filter", format!("{:?}", options.filter())),
-            ("memtable", format!("{:?}", options.memtable())),
-            ("recovery", format!("{:?}", options.recovery())),
-        ];
-        let mut lines: Vec<(&str, String)> = Vec::new();
-        let mut object = serde_json::Map::new();
-        for (name, bytes) in sizes {
-            lines.push((name, size(bytes)));
-            object.insert(name.to_owned(), bytes.into());
-        }
-        for (name, number) in numbers {
-            lines.push((name, number.to_string()));
-            object.insert(name.to_owned(), number.into());
-        }
-        let bits = options.filter_bits_per_key();
-        lines.push(("filter_bits_per_key", bits.to_string()));
-        object.insert("filter_bits_per_key".to_owned(), bits.into());
-        for (name, word) in words {
-            object.insert(name.to_owned(), word.clone().into());
-            lines.push((name, word));
-        }
-        Ok(Reply::text(display::pairs(&lines)).field("options", object))
-    }
-
     pub(super) fn recovery_state(&mut self) -> Result<Reply> {
         let db = self.db()?;
         let state = db.recovery_state();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use esker::{Keyspace, Value};
 
-use super::{Context, DEFAULT_KEYSPACE, Session};
+use super::{Context, Session};
 use crate::display::{self, counted, size};
 use crate::failure::{Failure, Result};
 use crate::key_range::KeyRange;
@@ -67,8 +67,8 @@ impl Session {
         match (&mut self.transaction, ttl) {
             (Some(open), None) => open.transaction.put_in(&keyspace, &key, &value)?,
             (Some(open), Some(ttl)) => {
-                only_default(&keyspace, "--ttl")?;
-                open.transaction.put_with_ttl(&key, &value, ttl)?;
+                let transaction = &mut open.transaction;
+                transaction.put_with_ttl_in(&keyspace, &key, &value, ttl)?;
             }
             (None, None) => keyspace.put(&key, &value)?,
             (None, Some(ttl)) => keyspace.put_with_ttl(&key, &value, ttl)?,
@@ -89,9 +89,6 @@ impl Session {
             return Ok(Reply::done("ok").field("key", bytes_as_json(&key)));
         }
         let range = KeyRange::of(&verb.range)?;
-        if self.transaction.is_some() {
-            only_default(&keyspace, "a range delete")?;
-        }
         let extent = self.extent_if_asked(&keyspace, &range, context)?;
         if let Some(extent) = extent {
             if extent.keys == 0 {
@@ -102,7 +99,10 @@ impl Session {
             context.confirm(&format!("This deletes {lost}: {what}, in {place}."))?;
         }
         match &mut self.transaction {
-            Some(open) => open.transaction.delete_range::<&[u8]>(range.bounds())?,
+            Some(open) => {
+                let transaction = &mut open.transaction;
+                transaction.delete_range_in::<&[u8]>(&keyspace, range.bounds())?;
+            }
             None => keyspace.delete_range::<&[u8]>(range.bounds())?,
         }
         self.wrote();
@@ -123,10 +123,12 @@ impl Session {
 
     pub(super) fn ttl(&mut self, verb: &KeyArgument, context: &Context<'_>) -> Result<Reply> {
         let key = keys::bytes_of(verb)?;
-        self.outside_transaction("ttl")?;
         let keyspace = self.keyspace(context)?;
-        let ttl = keyspace.ttl(&key)?;
-        if ttl.is_none() && !keyspace.contains_key(&key)? {
+        let ttl = match &mut self.transaction {
+            Some(open) => open.transaction.ttl_in(&keyspace, &key)?,
+            None => keyspace.ttl(&key)?,
+        };
+        if ttl.is_none() && self.find(&keyspace, &key)?.is_none() {
             return Err(missing(&key));
         }
         let text = ttl.map_or("never expires".to_owned(), duration::shown);
@@ -139,10 +141,15 @@ impl Session {
     pub(super) fn set_ttl(&mut self, verb: &SetTtl, context: &Context<'_>) -> Result<Reply> {
         let key = keys::bytes_of(&verb.key)?;
         let ttl = parse_ttl(&verb.ttl)?;
-        self.outside_transaction("set-ttl")?;
-        if !self.keyspace(context)?.set_ttl(&key, ttl)? {
+        let keyspace = self.keyspace(context)?;
+        let was_there = match &mut self.transaction {
+            Some(open) => open.transaction.set_ttl_in(&keyspace, &key, ttl)?,
+            None => keyspace.set_ttl(&key, ttl)?,
+        };
+        if !was_there {
             return Err(missing(&key));
         }
+        self.wrote();
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         Ok(Reply::done(format!("expires in {}", duration::shown(ttl)))
             .field("key", bytes_as_json(&key))
@@ -151,11 +158,16 @@ impl Session {
 
     pub(super) fn persist(&mut self, verb: &KeyArgument, context: &Context<'_>) -> Result<Reply> {
         let key = keys::bytes_of(verb)?;
-        self.outside_transaction("persist")?;
         let keyspace = self.keyspace(context)?;
-        let had_ttl = keyspace.persist(&key)?;
-        if !had_ttl && !keyspace.contains_key(&key)? {
+        let had_ttl = match &mut self.transaction {
+            Some(open) => open.transaction.persist_in(&keyspace, &key)?,
+            None => keyspace.persist(&key)?,
+        };
+        if !had_ttl && self.find(&keyspace, &key)?.is_none() {
             return Err(missing(&key));
+        }
+        if had_ttl {
+            self.wrote();
         }
         let note = if had_ttl {
             "stays"
@@ -269,16 +281,6 @@ pub(super) fn missing(key: &[u8]) -> Failure {
 
 fn parse_ttl(text: &str) -> Result<Duration> {
     duration::parse(text).map_err(Failure::Usage)
-}
-
-/// Some calls on transactions know the default keyspace alone.
-fn only_default(keyspace: &Keyspace, what: &str) -> Result<()> {
-    if keyspace.name() == DEFAULT_KEYSPACE {
-        return Ok(());
-    }
-    Err(Failure::Usage(format!(
-        "in a transaction, {what} works on the default keyspace only; commit or rollback first"
-    )))
 }
 
 /// A value as somebody at a terminal sees it: text as it is, anything else escaped, and not all of

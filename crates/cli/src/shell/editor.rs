@@ -111,7 +111,7 @@ pub(super) fn converse(session: &mut Session, with_history: bool) -> Result<u8> 
         match run_line(session, &line, &mut console) {
             Ok(Next::GoOn) => {}
             Ok(Next::Exit) => break,
-            Err(failure) => failure.report(session.style, None),
+            Err(failure) => failure.report(session.answering, None),
         }
     }
     source.borrow_mut().db = None;
