@@ -11,9 +11,7 @@
 //! was ordered since (`validation` has the argument), in the order of its group.
 //!
 //! A thread that finds the writer lock free leads at once, with whoever waits. One that finds it
-//! taken queues its batch, and is either done by the leader or told to lead. No wake-up is lost:
-//! the thread tries the lock again after it has queued, and a leader looks at the queue again after
-//! it has unlocked, so that one of the two sees the other.
+//! taken queues its batch, and is either done by the leader or told to lead (`writer_line`).
 
 use crate::batch::WriteBatch;
 use crate::engine::{Engine, Mode};
@@ -28,23 +26,20 @@ use crate::settings::LiveSettings;
 use crate::settings::budget::Shares;
 use crate::ttl;
 use crate::validation::Validation;
-use esker_base::sync::{self, Mutex, MutexGuard};
+use crate::writer_line::{self, WriterLine};
+use esker_base::sync;
 use esker_base::write_batch::{BatchEncoder, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
 use esker_wal::SyncMode;
 use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::thread::{self, Thread};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod long_chains;
 mod settle;
 
 /// Bytes after which a leader takes no further batch into its group.
 const GROUP_BYTES: usize = 1 << 20;
-/// How often a queued thread looks before it parks: about two microseconds.
-const SPINS: usize = 60;
 
 /// One batch on its way.
 pub(crate) struct Member<'a> {
@@ -141,13 +136,7 @@ impl<'a> Member<'a> {
 }
 
 /// A batch whose thread found the writer lock taken.
-struct Waiter {
-    body: Mutex<Body>,
-    finished: AtomicBool,
-    thread: Thread,
-}
-
-struct Body {
+pub(crate) struct Body {
     batch: BatchEncoder,
     keyspaces: Vec<Arc<KeyspaceState>>,
     durability: Durability,
@@ -167,131 +156,64 @@ pub(crate) struct Writer {
     pub(crate) next_relief_micros: u64,
 }
 
+type Waiter = writer_line::Waiter<Body>;
+/// The held writer lock.
+pub(crate) type WriterGuard<'a> = writer_line::WriterGuard<'a, Writer, Body>;
+
 /// The writer lock and the batches that wait for it.
 pub(crate) struct CommitQueue {
-    writer: Mutex<Writer>,
-    waiting: Mutex<VecDeque<Arc<Waiter>>>,
-    waiting_count: AtomicUsize,
+    line: WriterLine<Writer, Body>,
     /// Transactions between their own search and their place in the order.
     pub(crate) validating: AtomicUsize,
 }
 
-/// The held writer lock. Giving it up wakes the first queued batch's thread, whoever held it: a
-/// thread that found the lock taken sleeps until somebody does.
-pub(crate) struct WriterGuard<'a> {
-    // Fields are dropped in their order: first the lock, then the look at the queue.
-    writer: MutexGuard<'a, Writer>,
-    _wake: WakeNext<'a>,
-}
-
-struct WakeNext<'a>(&'a CommitQueue);
-
-impl Drop for WakeNext<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.wake_next();
-    }
-}
-
-impl Deref for WriterGuard<'_> {
-    type Target = Writer;
-
-    #[inline]
-    fn deref(&self) -> &Writer {
-        &self.writer
-    }
-}
-
-impl DerefMut for WriterGuard<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Writer {
-        &mut self.writer
-    }
-}
-
 impl CommitQueue {
     pub(crate) fn new(next_sequence: SequenceNumber, log: Log) -> Self {
+        let writer = Writer {
+            next_sequence,
+            log,
+            recent: RecentWrites::default(),
+            next_cure_micros: 0,
+            next_relief_micros: 0,
+        };
         Self {
-            writer: Mutex::new(Writer {
-                next_sequence,
-                log,
-                recent: RecentWrites::default(),
-                next_cure_micros: 0,
-                next_relief_micros: 0,
-            }),
-            waiting: Mutex::default(),
-            waiting_count: AtomicUsize::new(0),
+            line: WriterLine::new(writer),
             validating: AtomicUsize::new(0),
         }
     }
 
     /// Waits for the writer lock: for flushes, log control and whatever else keeps writers out.
     pub(crate) fn lock(&self) -> WriterGuard<'_> {
-        WriterGuard {
-            writer: self.writer.lock(),
-            _wake: WakeNext(self),
-        }
+        self.line.lock()
     }
 
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<WriterGuard<'_>> {
-        let writer = self.writer.try_lock()?;
-        Some(WriterGuard {
-            writer,
-            _wake: WakeNext(self),
-        })
+        self.line.try_lock()
     }
 
     /// Whether nobody holds the writer lock now.
     pub(crate) fn is_free(&self) -> bool {
         self.try_lock().is_some()
     }
+}
 
-    fn take_waiting(&self) -> Vec<Arc<Waiter>> {
-        if self.waiting_count.load(Ordering::Acquire) == 0 {
-            return Vec::new();
+/// How many of those who wait make the next group.
+fn group_of(waiting: &VecDeque<Arc<Waiter>>) -> usize {
+    let (mut bytes, mut count) = (0, 0);
+    for waiter in waiting {
+        let body = waiter.body.lock();
+        bytes += body.batch.encoded_bytes();
+        if count > 0 && bytes > GROUP_BYTES {
+            break;
         }
-        let mut waiting = self.waiting.lock();
-        let (mut bytes, mut count) = (0, 0);
-        for waiter in waiting.iter() {
-            let body = waiter.body.lock();
-            bytes += body.batch.encoded_bytes();
-            if count > 0 && bytes > GROUP_BYTES {
-                break;
-            }
-            count += 1;
-            // What it changes in indexes is known only if it is not refused: nobody may build on it.
-            if body.validation.is_some() && body.keyspaces.iter().any(|state| state.indexes.any()) {
-                break;
-            }
-        }
-        let group: Vec<_> = waiting.drain(..count).collect();
-        self.waiting_count.store(waiting.len(), Ordering::Release);
-        group
-    }
-
-    fn queue(&self, waiter: &Arc<Waiter>) {
-        let mut waiting = self.waiting.lock();
-        waiting.push_back(Arc::clone(waiter));
-        self.waiting_count.store(waiting.len(), Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-    }
-
-    /// Tells the first waiting thread to lead, after the lock was given up.
-    fn wake_next(&self) {
-        // Orders the unlocking before the look: the other half of the queueing thread's store.
-        fence(Ordering::SeqCst);
-        if self.waiting_count.load(Ordering::SeqCst) > 0 {
-            let first = self
-                .waiting
-                .lock()
-                .front()
-                .map(|waiter| waiter.thread.clone());
-            if let Some(thread) = first {
-                thread.unpark();
-            }
+        count += 1;
+        // What it changes in indexes is known only if it is not refused: nobody may build on it.
+        if body.validation.is_some() && body.keyspaces.iter().any(|state| state.indexes.any()) {
+            break;
         }
     }
+    count
 }
 
 impl Engine {
@@ -304,7 +226,7 @@ impl Engine {
         }
         let queue = &self.commit_queue;
         if let Some(mut writer) = queue.try_lock()
-            && queue.waiting_count.load(Ordering::Acquire) == 0
+            && queue.line.waiting_count() == 0
         {
             self.commit_group(&mut writer, std::slice::from_mut(&mut member));
             drop(writer);
@@ -315,36 +237,15 @@ impl Engine {
 
     #[cold]
     fn commit_queued(self: &Arc<Self>, member: Member<'_>) -> Result<()> {
-        let queue = &self.commit_queue;
-        let waiter = Arc::new(Waiter {
-            body: Mutex::new(Body {
-                batch: std::mem::take(member.batch),
-                keyspaces: member.keyspaces.to_vec(),
-                durability: member.durability,
-                validation: member.validation.cloned(),
-                outcome: Ok(()),
-            }),
-            finished: AtomicBool::new(false),
-            thread: thread::current(),
-        });
-        queue.queue(&waiter);
-        let mut looks = 0;
-        while !waiter.finished.load(Ordering::Acquire) {
-            if let Some(mut writer) = queue.try_lock() {
-                let group = queue.take_waiting();
-                self.lead(&mut writer, &group);
-                drop(writer);
-                continue;
-            }
-            looks += 1;
-            if looks < SPINS {
-                std::hint::spin_loop();
-            } else {
-                // A leader that finishes this batch, or finds it at the head of the queue after it
-                // has unlocked, unparks this thread; an unpark that came earlier is remembered.
-                sync::park();
-            }
-        }
+        let line = &self.commit_queue.line;
+        let body = Body {
+            batch: std::mem::take(member.batch),
+            keyspaces: member.keyspaces.to_vec(),
+            durability: member.durability,
+            validation: member.validation.cloned(),
+            outcome: Ok(()),
+        };
+        let waiter = line.wait(body, |writer| self.lead(writer, &line.take(group_of)));
         let mut body = waiter.body.lock();
         *member.batch = std::mem::take(&mut body.batch);
         body.outcome.clone()
@@ -372,8 +273,7 @@ impl Engine {
         }
         drop(bodies);
         for waiter in group {
-            waiter.finished.store(true, Ordering::Release);
-            waiter.thread.unpark();
+            waiter.finish();
         }
     }
 
@@ -452,7 +352,7 @@ impl Engine {
         }
         debug_assert_eq!(writer.next_sequence, sequence);
         sync::point();
-        self.visible.store(sequence - 1, Ordering::Release);
+        self.visible.publish(sequence - 1);
         self.counters
             .user_bytes_written
             .fetch_add(payload_bytes as u64, Ordering::Relaxed);

@@ -77,10 +77,11 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(keyspace: &Keyspace, snapshot: Option<Snapshot>) -> Self {
-        let super_version = keyspace.super_version(snapshot.as_ref().map(Snapshot::sequence));
-        let sequence = match &snapshot {
-            Some(snapshot) => snapshot.sequence(),
-            None => keyspace.engine().visible_sequence(),
+        let at = snapshot.as_ref().map(Snapshot::sequence);
+        let load = || keyspace.super_version(at);
+        let (super_version, sequence) = match at {
+            Some(sequence) => (load(), sequence),
+            None => keyspace.engine().visible.after(load),
         };
         let (keyspace, overlay) = (keyspace.clone(), None);
         Self {

@@ -27,6 +27,7 @@ use crate::snapshot::SnapshotList;
 use crate::space_reserve::SpaceReserve;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
+use crate::visible::Visible;
 use esker_base::clock::Clock;
 use esker_base::filename::FileNumber;
 use esker_base::sync::{Mutex, RwLock};
@@ -41,7 +42,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the last open found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,7 +138,7 @@ pub(crate) struct Engine {
     pub(crate) keyspaces: RwLock<KeyspaceTable>,
     pub(crate) default_keyspace: Arc<KeyspaceState>,
     /// The last sequence number that readers may see (I5).
-    pub(crate) visible: AtomicU64,
+    pub(crate) visible: Visible,
     pub(crate) snapshots: SnapshotList,
     /// Keyspaces with states that only snapshots from before a restore read.
     pub(crate) replaced: Replaced,
@@ -172,7 +173,7 @@ impl Engine {
 
     #[inline]
     pub(crate) fn visible_sequence(&self) -> SequenceNumber {
-        self.visible.load(Ordering::Acquire)
+        self.visible.get()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -21,7 +21,6 @@ use esker_compaction::JobContext;
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
 use esker_sstable::{Making, Origin, TableWriter};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Builds the tables of one load.
 struct Loader<'a> {
@@ -234,7 +233,7 @@ impl Loader<'_> {
             let (active, sealed) = (Arc::clone(&view.active), view.sealed.clone());
             SuperVersion::new(active, sealed, version, &engine.tables)
         });
-        engine.visible.store(sequence, Ordering::Release);
+        engine.visible.publish(sequence);
         drop(writer);
         engine.schedule_compactions(Some(state.id));
         Ok(())

@@ -2,7 +2,7 @@
 //! reads or writes works on it; a [`Db`](crate::Db) is its default keyspace and what concerns all.
 //!
 //! Invariant: a handle is cheap, `'static` and `Send + Sync`; it keeps the database open. The
-//! readable state is one super-version, replaced only under the install lock.
+//! readable state is one super-version, replaced only by what changes the one before.
 
 use crate::batch::WriteBatch;
 use crate::commit::{self, Member};
@@ -11,6 +11,7 @@ use crate::engine::{Engine, EngineHandle};
 use crate::hooks::{KeyspaceHooks, RegisteredHooks};
 use crate::index::catalog::KeyspaceIndexes;
 use crate::ingest;
+use crate::interleaved::Loaded;
 use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
 use crate::merged::Operator;
 use crate::operator_slot::OperatorSlot;
@@ -18,6 +19,7 @@ use crate::option_word::millis_of;
 use crate::options::{Durability, WriteOptions};
 use crate::range_spec::KeyRange;
 use crate::read;
+use crate::replaceable::Replaceable;
 use crate::scan::Entries;
 use crate::settings::LiveSettings;
 use crate::super_version::SuperVersion;
@@ -44,8 +46,7 @@ pub(crate) struct KeyspaceState {
     operator: Arc<OperatorSlot>,
     /// Whether the operator's name is durable.
     operator_is_noted: AtomicBool,
-    super_version: ArcSwap<SuperVersion>,
-    install: Mutex<()>,
+    super_version: Replaceable<SuperVersion>,
     /// States that restores replaced, each with the sequence from which on it is not read any more;
     /// oldest first. Kept as long as snapshots need them.
     replaced: Mutex<Vec<(SequenceNumber, Arc<SuperVersion>)>>,
@@ -85,8 +86,7 @@ impl KeyspaceState {
             operator,
             operator_is_noted: AtomicBool::new(false),
             name,
-            super_version: ArcSwap::from_pointee(first),
-            install: Mutex::new(()),
+            super_version: Replaceable::new(first),
             replaced: Mutex::default(),
             edit: Mutex::new(()),
             dropped: AtomicBool::new(false),
@@ -165,16 +165,13 @@ impl KeyspaceState {
 
     /// The state to read, for as long as the guard is held.
     #[inline]
-    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<SuperVersion>> {
+    pub(crate) fn load(&self) -> Loaded<SuperVersion> {
         self.super_version.load()
     }
 
     /// The state for a reader at `sequence`, or for one that reads what is newest.
     #[inline]
-    pub(crate) fn load_at(
-        &self,
-        sequence: Option<SequenceNumber>,
-    ) -> arc_swap::Guard<Arc<SuperVersion>> {
+    pub(crate) fn load_at(&self, sequence: Option<SequenceNumber>) -> Loaded<SuperVersion> {
         let view = self.load();
         match sequence {
             Some(sequence) if sequence < view.since => self
@@ -194,14 +191,13 @@ impl KeyspaceState {
     /// Replaces the state by one that has nothing to do with it. Readers at sequences before `since`
     /// keep the old one.
     pub(crate) fn replace(&self, mut next: SuperVersion, since: SequenceNumber) {
-        let _one_at_a_time = self.install.lock();
         next.since = since;
         next.operator = Arc::clone(&self.operator);
-        // Listed before it is replaced, so that whoever finds the new state finds the old one too.
-        self.replaced
-            .lock()
-            .push((since, self.super_version.load_full()));
-        self.super_version.store(Arc::new(next));
+        self.super_version.replace(|current| {
+            // Listed before it is replaced, so that whoever finds the new state finds the old one too.
+            self.replaced.lock().push((since, Arc::clone(current)));
+            next
+        });
     }
 
     /// Forgets replaced states that nobody reads at `oldest` or later. Says whether any is left.
@@ -227,13 +223,12 @@ impl KeyspaceState {
         &self,
         change: impl FnOnce(&SuperVersion) -> SuperVersion,
     ) -> Arc<SuperVersion> {
-        let _one_at_a_time = self.install.lock();
-        let current = self.super_version.load();
-        let mut next = change(&current);
-        next.since = current.since;
-        next.operator = Arc::clone(&self.operator);
-        drop(current);
-        self.super_version.swap(Arc::new(next))
+        self.super_version.replace(|current| {
+            let mut next = change(current);
+            next.since = current.since;
+            next.operator = Arc::clone(&self.operator);
+            next
+        })
     }
 
     pub(crate) fn is_dropped(&self) -> bool {
@@ -349,6 +344,16 @@ impl Keyspace {
         self.ttl_at(key.as_ref(), None)
     }
 
+    /// What a read at `sequence`, or of what is newest, looks at, and the sequence that it sees.
+    #[inline]
+    fn moment(&self, sequence: Option<SequenceNumber>) -> (Loaded<SuperVersion>, SequenceNumber) {
+        let load = || self.state.load_at(sequence);
+        match sequence {
+            Some(sequence) => (load(), sequence),
+            None => self.engine().visible.after(load),
+        }
+    }
+
     #[inline]
     pub(crate) fn get_at(
         &self,
@@ -357,8 +362,7 @@ impl Keyspace {
     ) -> Result<Option<Value>> {
         let engine = self.engine();
         engine.check_open()?;
-        let view = self.state.load_at(sequence);
-        let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
+        let (view, visible) = self.moment(sequence);
         read::get(&view, key, visible, engine.clock(), self.state.operator())
     }
 
@@ -369,8 +373,7 @@ impl Keyspace {
     ) -> Result<Vec<Option<Value>>> {
         let engine = self.engine();
         engine.check_open()?;
-        let view = self.state.load_at(sequence);
-        let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
+        let (view, visible) = self.moment(sequence);
         // One moment for all of them, of the clock too.
         let now = Moment::now(engine.clock());
         let keys = keys.into_iter();
@@ -386,8 +389,7 @@ impl Keyspace {
     ) -> Result<Option<Duration>> {
         let engine = self.engine();
         engine.check_open()?;
-        let view = self.state.load_at(sequence);
-        let visible = sequence.unwrap_or_else(|| engine.visible_sequence());
+        let (view, visible) = self.moment(sequence);
         let now = Moment::now(engine.clock());
         let expiry = read::find_expiry(&view, key, visible, &now)?.flatten();
         let left = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now.now_millis()));

@@ -33,6 +33,7 @@ use crate::snapshot::SnapshotList;
 use crate::space_reserve::SpaceReserve;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
+use crate::visible::Visible;
 use esker_base::checksum::checksum;
 use esker_base::clock::{Clock, SteadyClock};
 use esker_base::filename::{FileKind, lock_path, manifest_path, table_path};
@@ -46,7 +47,7 @@ use esker_vfs::{FileLock, FileSystem, MemFileSystem, OsFileSystem};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 
 /// The deepest level: where the bulk of the data ends up.
 pub(crate) const LAST_LEVEL: usize = 6;
@@ -342,7 +343,7 @@ impl Parts {
         if replayed.unproven && mode == Mode::Disk {
             engine.health.distrust_log();
         }
-        engine.visible = AtomicU64::new(replayed.last_sequence);
+        engine.visible = Visible::new(replayed.last_sequence);
         engine.segments = SegmentTable::new(replayed.segments);
         engine.commit_queue = {
             let next = replayed.last_sequence + 1;
@@ -457,7 +458,7 @@ impl Parts {
             arenas,
             keyspaces: RwLock::new(keyspaces),
             default_keyspace,
-            visible: AtomicU64::new(0),
+            visible: Visible::new(0),
             snapshots: SnapshotList::default(),
             replaced: Replaced::default(),
             locks: Arc::default(),

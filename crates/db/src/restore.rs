@@ -26,7 +26,6 @@ use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Replaces everything in the database by what `name` holds. The caller holds the lock of the backups.
 pub(crate) fn restore(db: &Db, name: &str) -> Result<BackupInfo> {
@@ -166,7 +165,7 @@ fn install(
     engine.tables.revive(held);
     replace_states(engine, &mut keyspaces, info, since);
     writer.next_sequence = since + 1;
-    engine.visible.store(since, Ordering::Release);
+    engine.visible.publish(since);
     drop(keyspaces);
     drop(edits);
     if let Err(error) = engine.forget_log(&mut writer.log) {

@@ -31,7 +31,6 @@ use esker_vfs::{FileSystem, OsFileSystem};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// So far above the numbers of the open database are those of files that are made for it elsewhere.
 const NUMBER_GAP: FileNumber = 1 << 24;
@@ -458,7 +457,7 @@ fn insert(db: &Db, batch: &BatchView<'_>) -> Result<()> {
     }
     let end = archive::end_of(batch);
     writer.next_sequence = end;
-    engine.visible.store(end - 1, Ordering::Release);
+    engine.visible.publish(end - 1);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::keyspace::Keyspace;
 use crate::range_spec::KeyRange;
 use crate::scan::Entries;
 use crate::value::Value;
+use crate::visible::Visible;
 use crate::{Cursor, Db};
 use esker_base::{Error, Result, SequenceNumber};
 use parking_lot::Mutex;
@@ -17,7 +18,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The sequence numbers that open snapshots read at, each with how many do.
@@ -28,9 +28,9 @@ pub(crate) struct SnapshotList {
 
 impl SnapshotList {
     /// Lists the sequence that is visible now.
-    pub(crate) fn take(&self, visible: &AtomicU64) -> SequenceNumber {
+    pub(crate) fn take(&self, visible: &Visible) -> SequenceNumber {
         let mut open = self.open.lock();
-        let sequence = visible.load(Ordering::Acquire);
+        let sequence = visible.get();
         *open.entry(sequence).or_insert(0) += 1;
         sequence
     }
@@ -46,9 +46,9 @@ impl SnapshotList {
     }
 
     /// Every sequence that must stay readable, ascending: the open snapshots' and the visible one.
-    pub(crate) fn retained(&self, visible: &AtomicU64) -> Vec<SequenceNumber> {
+    pub(crate) fn retained(&self, visible: &Visible) -> Vec<SequenceNumber> {
         let open = self.open.lock();
-        let visible = visible.load(Ordering::Acquire);
+        let visible = visible.get();
         let mut sequences: Vec<_> = open.keys().copied().collect();
         if sequences.last() != Some(&visible) {
             sequences.push(visible);
@@ -314,10 +314,10 @@ mod tests {
 
     #[test]
     fn the_list_holds_each_sequence_until_its_last_reader_is_gone() {
-        let (list, visible) = (SnapshotList::default(), AtomicU64::new(5));
+        let (list, visible) = (SnapshotList::default(), Visible::new(5));
         assert_eq!(list.retained(&visible), [5]);
         let (a, b) = (list.take(&visible), list.take(&visible));
-        visible.store(9, Ordering::Release);
+        visible.publish(9);
         assert_eq!(list.retained(&visible), [5, 9]);
         list.release(a);
         assert_eq!(

@@ -3,7 +3,7 @@
 //!
 //! Invariant: immutable but for inserts into the active memtable, which its readers filter by
 //! sequence number. Sources are ordered newest first: for any key, every record in an earlier source
-//! is newer than every record in a later one. Replaced only under the keyspace's install lock.
+//! is newer than every record in a later one. Replaced one after the other (`replaceable`).
 
 use crate::live_values::LiveValues;
 use crate::merged::Operator;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::Db;
 use crate::options::Options;
+use std::thread;
 
 /// Commits `transactions` in one group, in an order that the queue decides.
 fn in_one_group(db: &Db, transactions: Vec<crate::Transaction>) -> Vec<Result<()>> {
@@ -19,7 +20,7 @@ where
     let held = queue.lock();
     thread::scope(|scope| {
         let commits: Vec<_> = writes.into_iter().map(|write| scope.spawn(write)).collect();
-        while queue.waiting_count.load(Ordering::SeqCst) < commits.len() {
+        while queue.line.waiting_count() < commits.len() {
             thread::yield_now();
         }
         drop(held);
