@@ -222,7 +222,7 @@ impl Engine {
     pub(crate) fn commit(self: &Arc<Self>, mut member: Member<'_>) -> Result<()> {
         self.check_writable()?;
         if member.batch.count() == 0 && member.validation.is_none() {
-            return Ok(());
+            return self.commit_nothing(member.durability);
         }
         let queue = &self.commit_queue;
         if let Some(mut writer) = queue.try_lock()
@@ -233,6 +233,18 @@ impl Engine {
             return member.outcome;
         }
         self.commit_queued(member)
+    }
+
+    /// Where a write of nothing asks for `Sync`, what was written before it is on stable storage when it
+    /// returns, as it is behind any other.
+    #[cold]
+    fn commit_nothing(self: &Arc<Self>, durability: Durability) -> Result<()> {
+        if durability < Durability::Sync || !self.logs_writes() {
+            return Ok(());
+        }
+        let mut writer = self.commit_queue.lock();
+        self.ready_log(&mut writer)?;
+        writer.log.sync(self)
     }
 
     #[cold]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use esker::vfs::{
     CrashFileSystem, DeviceError, Fault, FaultFileSystem, FileSystem, ImagePolicy, MemFileSystem,
 };
-use esker::{Db, Durability, Options, WriteOptions};
+use esker::{Db, Durability, Options, WriteBatch, WriteOptions};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -77,5 +77,25 @@ fn what_a_process_left_is_durable_before_what_comes_after_it() {
         if !has_ended {
             break;
         }
+    }
+}
+
+/// An empty range, or an empty batch, came back at once where it asked for `Sync`: what had been written
+/// before it as `Buffered` was not on stable storage, as it is behind every other such write.
+#[test]
+fn a_synced_write_of_nothing_makes_durable_what_was_before() {
+    let nothings: [fn(&Db) -> esker::Result<()>; 2] = [
+        |db| db.delete_range("k".."k"),
+        |db| db.write(WriteBatch::new()),
+    ];
+    for nothing in nothings {
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let db = open(Arc::new(disk.clone())).unwrap();
+        let buffered = WriteOptions::new().durability(Durability::Buffered);
+        db.put_opt("a", "1", &buffered).unwrap();
+        nothing(&db).unwrap();
+        let image = disk.image(disk.operations(), &ImagePolicy::ONLY_SYNCED);
+        let recovered = open(Arc::new(image)).unwrap();
+        assert_eq!(recovered.get("a").unwrap().as_deref(), Some(&b"1"[..]));
     }
 }
