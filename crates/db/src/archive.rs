@@ -347,9 +347,14 @@ impl Engine {
         Ok(())
     }
 
+    /// The files of the archive, oldest first.
+    pub(crate) fn archived_segments(&self) -> Result<Vec<ArchivedSegment>> {
+        list(&*self.fs, &self.archive.directory)
+    }
+
     /// Bytes in the archive.
     pub(crate) fn archived_bytes(&self) -> Result<u64> {
-        let segments = list(&*self.fs, &self.archive.directory)?;
+        let segments = self.archived_segments()?;
         Ok(segments.iter().map(ArchivedSegment::bytes).sum())
     }
 }

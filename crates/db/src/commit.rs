@@ -26,12 +26,14 @@ use crate::settings::LiveSettings;
 use crate::settings::budget::Shares;
 use crate::ttl;
 use crate::validation::Validation;
+use crate::watchers::Watchers;
 use crate::writer_line::{self, WriterLine};
 use esker_base::sync;
 use esker_base::write_batch::{BatchEncoder, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, Trailer, ValueKind};
 use esker_wal::SyncMode;
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -157,12 +159,43 @@ pub(crate) struct Writer {
 }
 
 type Waiter = writer_line::Waiter<Body>;
-/// The held writer lock.
-pub(crate) type WriterGuard<'a> = writer_line::WriterGuard<'a, Writer, Body>;
+/// The held writer lock. Whoever watches for a write looks again once it was given up.
+pub(crate) struct WriterGuard<'a> {
+    // Fields are dropped in their order: first the lock, with a fence behind it.
+    line: writer_line::WriterGuard<'a, Writer, Body>,
+    _wake: WakeWatchers<'a>,
+}
+
+struct WakeWatchers<'a>(&'a Watchers);
+
+impl Drop for WakeWatchers<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
+impl Deref for WriterGuard<'_> {
+    type Target = Writer;
+
+    #[inline]
+    fn deref(&self) -> &Writer {
+        &self.line
+    }
+}
+
+impl DerefMut for WriterGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Writer {
+        &mut self.line
+    }
+}
 
 /// The writer lock and the batches that wait for it.
 pub(crate) struct CommitQueue {
     line: WriterLine<Writer, Body>,
+    /// Who waits for the next write: feeds of changes.
+    pub(crate) watchers: Watchers,
     /// Transactions between their own search and their place in the order.
     pub(crate) validating: AtomicUsize,
 }
@@ -178,18 +211,25 @@ impl CommitQueue {
         };
         Self {
             line: WriterLine::new(writer),
+            watchers: Watchers::default(),
             validating: AtomicUsize::new(0),
         }
     }
 
     /// Waits for the writer lock: for flushes, log control and whatever else keeps writers out.
     pub(crate) fn lock(&self) -> WriterGuard<'_> {
-        self.line.lock()
+        WriterGuard {
+            line: self.line.lock(),
+            _wake: WakeWatchers(&self.watchers),
+        }
     }
 
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<WriterGuard<'_>> {
-        self.line.try_lock()
+        Some(WriterGuard {
+            line: self.line.try_lock()?,
+            _wake: WakeWatchers(&self.watchers),
+        })
     }
 
     /// Whether nobody holds the writer lock now.
@@ -258,6 +298,8 @@ impl Engine {
             outcome: Ok(()),
         };
         let waiter = line.wait(body, |writer| self.lead(writer, &line.take(group_of)));
+        // Of whoever has led, this thread or another: behind the fence of the lock.
+        self.commit_queue.watchers.wake();
         let mut body = waiter.body.lock();
         *member.batch = std::mem::take(&mut body.batch);
         body.outcome.clone()

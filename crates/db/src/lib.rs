@@ -38,6 +38,7 @@ mod backup_name;
 mod backup_store;
 mod batch;
 mod capture;
+mod changes;
 mod checkpoint;
 mod cleanup;
 mod commit;
@@ -107,6 +108,7 @@ mod validation;
 mod value;
 mod visible;
 mod wal_control;
+mod watchers;
 mod writer_line;
 
 pub mod inspect;
@@ -115,6 +117,8 @@ pub use archive::ArchivedSegment;
 pub use backup::Retention;
 pub use backup_metadata::BackupInfo;
 pub use batch::WriteBatch;
+pub use changes::batch::{Change, ChangeBatch, Operation};
+pub use changes::{ChangeGap, Changes};
 pub use cursor::Cursor;
 pub use db::Db;
 pub use disk_usage::DiskUsage;
@@ -162,6 +166,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/merge.md")]
 struct MergeGuide;
+
+/// Keeps the guide to the feed of changes true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/changes.md")]
+struct ChangesGuide;
 
 /// Keeps the guide to backups true.
 #[cfg(doctest)]

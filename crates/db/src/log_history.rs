@@ -14,6 +14,7 @@ use esker_vfs::FileSystem;
 use esker_wal::{RecordType, SegmentEnd, SegmentReader};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A file that holds a part of the log.
 #[derive(Clone, Debug)]
@@ -45,9 +46,9 @@ impl LogFile {
 /// What comes next in the history.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
-    /// A batch, the next in order, and the time from which on it was committed, at most 100 ms before;
-    /// `None` where no mark says.
-    Batch(BatchView<'a>, Option<u64>),
+    /// A batch, the next in order, the bytes of it, and the time from which on it was committed, at most
+    /// 100 ms before; `None` where no mark says.
+    Batch(BatchView<'a>, &'a [u8], Option<u64>),
     /// What follows was committed at this time or later, with other keyspaces perhaps.
     Mark(&'a Mark),
 }
@@ -59,28 +60,48 @@ struct Cut {
     at: SequenceNumber,
 }
 
+/// Writes that are in no log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Missing {
+    pub(crate) first: SequenceNumber,
+    pub(crate) last: SequenceNumber,
+    pub(crate) reasons: Reasons,
+}
+
 /// A reader of the history from one sequence number on.
 #[derive(Debug)]
-pub(crate) struct LogHistory<'a> {
-    fs: &'a dyn FileSystem,
+pub(crate) struct LogHistory {
+    fs: Arc<dyn FileSystem>,
     /// What is still to be read, the next one last.
     waiting: Vec<Cut>,
     reading: Option<(SegmentReader, Cut)>,
     /// The number that comes next.
     expected: SequenceNumber,
+    /// The last number that may be returned: what stands behind it may not be committed.
+    until: SequenceNumber,
+    /// The segment that a writer may go on in.
+    growing: Option<FileNumber>,
+    /// Whether the last file is known to have a first record, so that it is known what it says of those
+    /// before it.
+    is_whole: bool,
+    /// Whether the first number that is wanted may lie within a batch.
+    begins_within: bool,
+    /// Whether a record was not returned for its being behind `until`.
+    is_held_back: bool,
+    missing: Option<Missing>,
     payload: Vec<u8>,
     mark: Mark,
     /// The time of the last mark, those before the beginning included.
     millis: Option<u64>,
 }
 
-impl<'a> LogHistory<'a> {
+impl LogHistory {
     /// The history of the writes after `base`, as far as `files` hold it.
     ///
     /// # Errors
     /// Where a file cannot be read, or its header page is damaged.
     pub(crate) fn after(
-        fs: &'a dyn FileSystem,
+        fs: &Arc<dyn FileSystem>,
         files: impl IntoIterator<Item = LogFile>,
         base: SequenceNumber,
     ) -> Result<Self> {
@@ -96,20 +117,111 @@ impl<'a> LogHistory<'a> {
         let is_needed = |file: &LogFile| file.last_sequence.is_none_or(|last| last >= base);
         let mut waiting = Vec::new();
         let mut at = SequenceNumber::MAX;
+        let mut is_whole = true;
         for file in by_number.into_values().rev().filter(is_needed) {
-            let first = first_number(fs, &file)?;
+            let first = first_number(&**fs, &file)?;
+            is_whole &= first.is_some() || !waiting.is_empty();
             waiting.push(Cut { file, at });
             at = at.min(first.unwrap_or(at));
         }
         Ok(Self {
-            fs,
+            fs: Arc::clone(fs),
             waiting,
             reading: None,
             expected: base + 1,
+            until: SequenceNumber::MAX,
+            growing: None,
+            is_whole,
+            begins_within: false,
+            is_held_back: false,
+            missing: None,
             payload: Vec::new(),
             mark: Mark::default(),
             millis: None,
         })
+    }
+
+    /// For a database that is open: segment `growing` may still be written to.
+    pub(crate) fn following(mut self, growing: Option<FileNumber>, begins_within: bool) -> Self {
+        self.growing = growing;
+        self.begins_within = begins_within;
+        // Nothing in the files before counts, and they are complete.
+        let is_past = |cut: &Cut| {
+            let last = cut.file.last_sequence;
+            last.is_some_and(|last| last < self.expected)
+        };
+        while self.waiting.last().is_some_and(is_past) {
+            self.waiting.pop();
+        }
+        self
+    }
+
+    /// Goes on with the reader of `other`, which has read up to where this one begins, where that reads
+    /// the first file of this one.
+    pub(crate) fn take_over(&mut self, other: Self) {
+        let Some((mut reader, old)) = other.reading else {
+            return;
+        };
+        let is_same =
+            |cut: &Cut| cut.file.number == old.file.number && cut.file.path == old.file.path;
+        if other.expected != self.expected
+            || reader.outcome().is_some()
+            || !self.waiting.iter().any(is_same)
+        {
+            return;
+        }
+        while let Some(cut) = self.waiting.pop() {
+            if is_same(&cut) {
+                reader.step_back();
+                self.millis = other.millis;
+                self.reading = Some((reader, cut));
+                return;
+            }
+        }
+    }
+
+    /// Whether what the files say of each other is complete: the last one has a first record.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Sets the last number that may be returned: that of the last write that readers see.
+    pub(crate) fn set_until(&mut self, until: SequenceNumber) {
+        self.until = until;
+        self.is_held_back = false;
+    }
+
+    /// Whether a record stands next that is behind the last number that may be returned.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.is_held_back
+    }
+
+    /// What is missing, after a `Gap`.
+    pub(crate) fn missing(&self) -> Option<Missing> {
+        self.missing
+    }
+
+    /// The file that is read and where its next record begins.
+    pub(crate) fn place(&self) -> Option<(FileNumber, &Path, u64)> {
+        let (reader, cut) = self.reading.as_ref()?;
+        Some((cut.file.number, &cut.file.path, reader.end_offset()))
+    }
+
+    /// With nobody writing and nothing left to be read: whether the file that is read is damaged.
+    ///
+    /// # Errors
+    /// `Corruption` where it is.
+    pub(crate) fn judge(&mut self) -> Result<()> {
+        let Some((reader, cut)) = &mut self.reading else {
+            return Ok(());
+        };
+        match reader.next_or_mark()? {
+            Some(_) => {
+                reader.step_back();
+                Ok(())
+            }
+            None => check_end(reader, &cut.file),
+        }
     }
 
     /// Everything before this number has been returned.
@@ -130,17 +242,32 @@ impl<'a> LogHistory<'a> {
                 continue;
             };
             let path = &cut.file.path;
-            let Some((kind, payload)) = reader.next_or_mark()? else {
+            let grows = self.growing == Some(cut.file.number);
+            let offset = reader.end_offset();
+            let found = match grows {
+                true => reader.next_written()?,
+                false => reader.next_or_mark()?,
+            };
+            let Some((kind, payload)) = found else {
+                if grows && reader.outcome().is_none() {
+                    return Ok(None);
+                }
                 check_end(reader, &cut.file)?;
                 self.reading = None;
                 continue;
             };
+            let placed = |error: Error| error.with_file(path).with_offset(offset);
             let is_mark = kind == RecordType::Mark;
             if is_mark {
-                self.mark = Mark::decode(payload).map_err(|error| error.with_file(path))?;
+                self.mark = Mark::decode(payload).map_err(placed)?;
                 let next = self.mark.next;
                 if next > cut.at {
                     continue;
+                }
+                if next > self.until.saturating_add(1) {
+                    self.is_held_back = true;
+                    reader.step_back();
+                    return Ok(None);
                 }
                 self.millis = Some(self.mark.millis);
                 if next < self.expected {
@@ -152,42 +279,58 @@ impl<'a> LogHistory<'a> {
             }
             self.payload.clear();
             self.payload.extend_from_slice(payload);
-            let batch = BatchView::parse(&self.payload).map_err(|error| error.with_file(path))?;
+            let batch = BatchView::parse(&self.payload).map_err(placed)?;
             let (first, end) = (batch.sequence(), end_of(&batch));
             if first >= cut.at || end <= self.expected {
                 continue;
             }
-            if first > self.expected {
-                return Err(gap(self.expected, first - 1, Reasons::default()));
+            if end - 1 > self.until {
+                self.is_held_back = true;
+                reader.step_back();
+                return Ok(None);
             }
-            if first < self.expected {
+            if first > self.expected {
+                return Err(self.is_missing(first - 1, Reasons::default()));
+            }
+            if first < self.expected && !self.begins_within {
                 let sentence = format!("a backup ends within the batch {first} to {}", end - 1);
                 return Err(Error::corruption(sentence).with_file(path));
             }
             self.expected = end;
+            self.begins_within = false;
             // Parsed once more: the first view would be borrowed for all turns of the loop.
             let batch = BatchView::parse(&self.payload)?;
-            return Ok(Some(Event::Batch(batch, self.millis)));
+            return Ok(Some(Event::Batch(batch, &self.payload, self.millis)));
         }
     }
 
     /// Whether the numbers before a mark are accounted for.
-    fn check_mark(&self) -> Result<()> {
+    fn check_mark(&mut self) -> Result<()> {
         let (from, next) = (self.mark.unlogged_from, self.mark.next);
         if from > self.expected {
-            return Err(gap(self.expected, from - 1, Reasons::default()));
+            return Err(self.is_missing(from - 1, Reasons::default()));
         }
         if next > self.expected && !self.mark.reasons.are_void() {
-            return Err(gap(self.expected, next - 1, self.mark.reasons));
+            return Err(self.is_missing(next - 1, self.mark.reasons));
         }
         Ok(())
+    }
+
+    fn is_missing(&mut self, last: SequenceNumber, reasons: Reasons) -> Error {
+        let first = self.expected;
+        self.missing = Some(Missing {
+            first,
+            last,
+            reasons,
+        });
+        gap(first, last, reasons)
     }
 
     fn open_next(&mut self) -> Result<bool> {
         let Some(cut) = self.waiting.pop() else {
             return Ok(false);
         };
-        let reader = SegmentReader::open(self.fs, &cut.file.path, cut.file.number)?;
+        let reader = SegmentReader::open(&*self.fs, &cut.file.path, cut.file.number)?;
         self.reading = Some((reader, cut));
         Ok(true)
     }

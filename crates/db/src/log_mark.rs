@@ -165,6 +165,11 @@ impl Marker {
         }
     }
 
+    /// Why numbers are left out since the last mark.
+    pub(crate) fn reasons(&self) -> Reasons {
+        self.reasons
+    }
+
     /// Numbers were, or are about to be, given to something that does not stand in the log.
     pub(crate) fn note(&mut self, reason: Reasons) {
         self.reasons.add(reason);

@@ -254,7 +254,7 @@ impl Plan<'_> {
         let replays = !matches!(point, RestorePoint::Backup(_));
         let mut finish = |directory: &Path| {
             if replays {
-                let history = LogHistory::after(&*source.fs, self.files.iter().cloned(), sequence)?;
+                let history = LogHistory::after(&source.fs, self.files.iter().cloned(), sequence)?;
                 let replayed = self.replay(point, history, directory, &mut restored);
                 replayed.map_err(|error| before_the_gap(error, restored.sequence))?;
             }
@@ -276,7 +276,7 @@ impl Plan<'_> {
     fn replay(
         &self,
         point: &RestorePoint,
-        mut history: LogHistory<'_>,
+        mut history: LogHistory,
         directory: &Path,
         restored: &mut Restored,
     ) -> Result<()> {
@@ -301,7 +301,7 @@ impl Plan<'_> {
     fn replay_events(
         &self,
         point: &RestorePoint,
-        history: &mut LogHistory<'_>,
+        history: &mut LogHistory,
         db: &Db,
         restored: &mut Restored,
     ) -> Result<()> {
@@ -318,7 +318,7 @@ impl Plan<'_> {
                     }
                     follow(db, mark)?;
                 }
-                Some(Event::Batch(batch, millis)) => {
+                Some(Event::Batch(batch, _, millis)) => {
                     let end = archive::end_of(&batch);
                     match point {
                         RestorePoint::Sequence(wanted) if end > wanted + 1 => return Ok(()),

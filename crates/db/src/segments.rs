@@ -97,6 +97,16 @@ impl SegmentTable {
         below.filter(|number| !held.contains(number)).collect()
     }
 
+    /// The live segments that may hold records, oldest first, and the one of them that takes more.
+    pub(crate) fn readable(&self) -> (Vec<FileNumber>, Option<FileNumber>) {
+        let live = self.live.lock();
+        let held = self.held.lock();
+        let current = self.current();
+        let numbers = live.keys().copied();
+        let readable = numbers.filter(|number| Some(*number) == current || !held.contains(number));
+        (readable.collect(), current)
+    }
+
     /// Segment `number`, which the manifest names from now on, stays until it is let go.
     pub(crate) fn hold(&self, number: FileNumber) {
         let mut live = self.live.lock();
@@ -190,6 +200,11 @@ impl Log {
             marker: Marker::new(next),
             ..Self::default()
         }
+    }
+
+    /// Why numbers behind the last logged write, if any were given, do not stand in the log.
+    pub(crate) fn unlogged_reasons(&self) -> Reasons {
+        self.marker.reasons()
     }
 
     /// Sequence numbers are given to something that does not stand in the log.

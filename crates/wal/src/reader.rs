@@ -230,7 +230,10 @@ impl SegmentReader {
         reason = "a lending iterator is no Iterator"
     )]
     pub fn next(&mut self) -> Result<Option<&[u8]>> {
-        while self.step()?.is_some_and(|kind| kind != RecordType::Data) {}
+        while self
+            .step(true)?
+            .is_some_and(|kind| kind != RecordType::Data)
+        {}
         Ok(self.found.map(|(at, header)| self.payload(at, &header)))
     }
 
@@ -239,18 +242,53 @@ impl SegmentReader {
     /// # Errors
     /// As [`SegmentReader::next`].
     pub fn next_or_mark(&mut self) -> Result<Option<(RecordType, &[u8])>> {
-        let kind = self.step()?;
+        let kind = self.step(true)?;
         let payload = self.found.map(|(at, header)| self.payload(at, &header));
         Ok(kind.zip(payload))
     }
 
-    /// Goes to the next record of the caller's, or the next mark.
-    fn step(&mut self) -> Result<Option<RecordType>> {
+    /// As [`SegmentReader::next_or_mark`], of a segment that is still written to: where no whole record
+    /// stands yet there is no verdict, and the next call looks again. A record that is found may not be
+    /// committed: the caller knows how far they are.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::next`].
+    pub fn next_written(&mut self) -> Result<Option<(RecordType, &[u8])>> {
+        let kind = self.step(false)?;
+        let payload = self.found.map(|(at, header)| self.payload(at, &header));
+        Ok(kind.zip(payload))
+    }
+
+    /// Goes back before the record that was returned last, which is then returned once more. Without
+    /// one, forgets what was read ahead of it all the same.
+    pub fn step_back(&mut self) {
+        if self.found.take().is_some() {
+            self.end_offset = self.offset;
+        }
+        self.refresh();
+    }
+
+    /// Forgets what was read ahead: a writer may have gone on since.
+    fn refresh(&mut self) {
+        self.buffer.clear();
+        self.buffer_offset = self.end_offset;
+    }
+
+    /// Goes to the next record of the caller's, or the next mark. Where none stands, the verdict is
+    /// wanted or not.
+    fn step(&mut self, judges: bool) -> Result<Option<RecordType>> {
         self.found = None;
         while self.outcome.is_none() {
             let at = self.end_offset;
-            let Found::Record(header) = self.find(at)? else {
-                self.outcome = Some(self.judge()?);
+            let mut found = self.find(at)?;
+            if !judges && matches!(found, Found::Nothing) {
+                self.refresh();
+                found = self.find(at)?;
+            }
+            let Found::Record(header) = found else {
+                if judges {
+                    self.outcome = Some(self.judge()?);
+                }
                 break;
             };
             let end_offset = at + header.record_bytes();

@@ -15,7 +15,7 @@ use std::path::Path;
 use esker_base::Result;
 use esker_vfs::{FileSystem, MemFileSystem};
 use esker_wal::{
-    SegmentEnd, SegmentHeader, SegmentOptions, SegmentReader, SegmentWriter, SyncMode,
+    RecordType, SegmentEnd, SegmentHeader, SegmentOptions, SegmentReader, SegmentWriter, SyncMode,
 };
 
 const NUMBER: u64 = 7;

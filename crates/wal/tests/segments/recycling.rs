@@ -96,3 +96,39 @@ fn a_recycled_segment_needs_no_zeros_ahead() {
         .collect();
     assert_eq!(bytes, [24]);
 }
+
+/// A reader that follows a writer finds each record once it is whole, also over bytes of an earlier life
+/// that it has read ahead, and gives back what it was told too early.
+#[test]
+fn a_reader_follows_the_writer_of_a_recycled_segment() {
+    let fs = MemFileSystem::new();
+    let mut old = SegmentWriter::create(&fs, path(), HEADER, SMALL).unwrap();
+    old.append(&[&[3; 900][..], &[4; 900][..]], SyncMode::Buffered)
+        .unwrap();
+    let mut writer = SegmentWriter::recycle(&fs, path(), HEADER, SMALL).unwrap();
+    let mut reader = SegmentReader::open(&fs, path(), NUMBER).unwrap();
+    // The records of the earlier life have the same number here, and would verify.
+    fs.open_write(path())
+        .unwrap()
+        .write_at(FIRST, &[9; 2000])
+        .unwrap();
+    for number in 0..20u8 {
+        assert_eq!(reader.next_written().unwrap(), None);
+        assert_eq!(reader.outcome(), None);
+        writer.append(&[&[number; 40]], SyncMode::Sync).unwrap();
+        if number % 3 == 0 {
+            writer.sync().unwrap();
+        }
+        for goes_back in [true, false] {
+            let found = reader.next_written().unwrap();
+            assert_eq!(found, Some((RecordType::Data, &[number; 40][..])));
+            if goes_back {
+                reader.step_back();
+            }
+        }
+        assert!(reader.next_written().unwrap().is_none());
+    }
+    writer.seal(8).unwrap();
+    assert_eq!(reader.next_written().unwrap(), None);
+    assert_eq!(reader.outcome(), Some(&SegmentEnd::Sealed { next: 8 }));
+}
