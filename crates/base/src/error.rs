@@ -76,6 +76,10 @@ pub enum ErrorKind {
     /// names the sequence numbers. Restore to a point before it, or from a backup that was made after
     /// it; begin a feed of changes anew behind it.
     Gap,
+    /// A change cursor has kept more of the log than it may: changes that it has not acknowledged are gone,
+    /// and the sentence names them. Bring what follows it up to date from a snapshot, acknowledge what the
+    /// snapshot shows, and go on; raise `change_retention_bytes` where it should be able to wait longer.
+    Lagged,
     /// An earlier background failure, which is the source, has stopped writes until it is cured;
     /// reads go on. Mend its cause: the engine then resumes by itself, or at the next open.
     Background,
@@ -109,6 +113,10 @@ impl ErrorKind {
             Self::Cancelled => "start it again when it is wanted",
             Self::LimitExceeded => "delete something, or raise the limit in the options",
             Self::Gap => "choose a point before the missing writes, or a backup from after them",
+            Self::Lagged => {
+                "read everything anew from a snapshot, acknowledge its sequence number, and go on; raise \
+                change_retention_bytes if it should be able to wait longer"
+            }
             Self::Background => {
                 "mend the cause; writes then resume by themselves, or at the next \
                 open"

@@ -187,6 +187,7 @@ impl From<esker::Error> for Failure {
             | ErrorKind::UniqueViolation
             | ErrorKind::NotReady
             | ErrorKind::Gap
+            | ErrorKind::Lagged
             | ErrorKind::Conflict
             | ErrorKind::Deadlock => Self::Refused(sentence),
             ErrorKind::Corruption => Self::Damage(sentence),

@@ -6,6 +6,7 @@
 
 mod backups;
 mod care;
+mod changes;
 mod config;
 mod connection;
 mod exchange;
@@ -116,6 +117,11 @@ impl Session {
             Verb::BackupVerify(verb) => self.backup_verify(verb),
             Verb::BackupRestore(verb) => self.backup_restore(verb, context),
             Verb::BackupDelete(verb) => self.backup_delete(verb, context),
+            Verb::Changes(verb) => self.changes(verb, context),
+            Verb::CursorCreate(verb) => self.cursor_create(verb),
+            Verb::Cursors => self.cursors(),
+            Verb::CursorAcknowledge(verb) => self.cursor_acknowledge(verb),
+            Verb::CursorDelete(verb) => self.cursor_delete(verb, context),
             Verb::Status => self.status(),
             Verb::Stats => self.stats(),
             Verb::Config(verb) => self.config(verb, context),

@@ -128,6 +128,12 @@ impl Output {
         &mut self.writer
     }
 
+    /// Sees everything written out so far: somebody may be waiting for it.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        let flushed = self.writer.flush();
+        flushed.map_err(|error| Failure::file("write", &self.path, &error))
+    }
+
     /// Sees everything written out; a file is then durable and has its name.
     pub(crate) fn finish(mut self) -> Result<()> {
         let result = self.complete();

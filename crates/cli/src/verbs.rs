@@ -73,6 +73,17 @@ pub(crate) enum Verb {
     /// Remove a backup or recovery point
     BackupDelete(Named),
 
+    /// Print the committed changes in order, as the log has them
+    Changes(Changes),
+    /// Make a named cursor, for which the log of changes is kept until it has acknowledged them
+    CursorCreate(CursorCreate),
+    /// List the change cursors and what they keep
+    Cursors,
+    /// Acknowledge the changes up to a sequence number for a cursor
+    CursorAcknowledge(CursorAcknowledge),
+    /// Remove a change cursor; what it alone kept of the log goes
+    CursorDelete(CursorName),
+
     /// Print what the database is doing
     Status,
     /// Print what the database is made of
@@ -118,7 +129,7 @@ pub(crate) enum Verb {
 }
 
 /// The groups in which the shell's `help` lists the verbs.
-pub(crate) const GROUPS: [(&str, &[&str]); 6] = [
+pub(crate) const GROUPS: [(&str, &[&str]); 7] = [
     (
         "Records",
         &[
@@ -152,6 +163,16 @@ pub(crate) const GROUPS: [(&str, &[&str]); 6] = [
             "backup-verify",
             "backup-restore",
             "backup-delete",
+        ],
+    ),
+    (
+        "Changes",
+        &[
+            "changes",
+            "cursors",
+            "cursor-create",
+            "cursor-acknowledge",
+            "cursor-delete",
         ],
     ),
     (
@@ -211,6 +232,8 @@ impl Verb {
             | Self::Count
             | Self::Ttl(_)
             | Self::Keyspaces
+            | Self::Changes(_)
+            | Self::Cursors
             | Self::Backups
             | Self::BackupInfo(_)
             | Self::BackupVerify(_)
@@ -231,6 +254,9 @@ impl Verb {
             | Self::RecoveryPoint(_)
             | Self::BackupRestore(_)
             | Self::BackupDelete(_)
+            | Self::CursorCreate(_)
+            | Self::CursorAcknowledge(_)
+            | Self::CursorDelete(_)
             | Self::Compact
             | Self::WalRotate
             | Self::WalClear => Needs::ToWrite,
@@ -420,6 +446,53 @@ pub(crate) struct Named {
     /// Its name, as `backups` prints it
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
+}
+
+/// `changes`.
+#[derive(Args, Debug)]
+pub(crate) struct Changes {
+    /// From the batch with this sequence number on; by default from the oldest that is left
+    #[arg(long, value_name = "N", conflicts_with = "cursor")]
+    pub(crate) from: Option<u64>,
+    /// What this cursor has not acknowledged yet; acknowledges nothing
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cursor: Option<String>,
+    /// At most this many batches
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Wait for more, until Ctrl-C or the limit; of use in a shell, whose program alone has the database open
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// `cursor-create`.
+#[derive(Args, Debug)]
+pub(crate) struct CursorCreate {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// What it is to read begins with this sequence number; by default with the next write
+    #[arg(long, value_name = "N")]
+    pub(crate) from: Option<u64>,
+}
+
+/// A verb on one change cursor.
+#[derive(Args, Debug)]
+pub(crate) struct CursorName {
+    /// Its name, as `cursors` prints it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+/// `cursor-acknowledge`.
+#[derive(Args, Debug)]
+pub(crate) struct CursorAcknowledge {
+    /// Its name, as `cursors` prints it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The last sequence number that need not come again
+    #[arg(value_name = "N")]
+    pub(crate) sequence: u64,
 }
 
 /// `backup-restore`.

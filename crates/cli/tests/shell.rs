@@ -33,7 +33,7 @@ fn only_backup(place: &Place) -> String {
 }
 
 /// Each verb with right input, what it prints (a part of it), on `a = 1`, `b = 2`.
-const RIGHT: [(&str, &str); 60] = [
+const RIGHT: [(&str, &str); 66] = [
     ("get a", "1\n"),
     ("get a --raw", "1"),
     ("get --hex 61", "1\n"),
@@ -100,6 +100,21 @@ const RIGHT: [(&str, &str); 60] = [
     ("recovery-point for a test", "recovery point "),
     ("backups", "there are no backups\n"),
     ("backup x y\nbackups", "x y\n"),
+    ("set c 3\nchanges", "batch 3 to 3\n  default: put c 3\n"),
+    ("set c 3\nchanges --from 3 --limit 1", "batch 3 to 3\n"),
+    ("cursors", "there are no change cursors\n"),
+    (
+        "cursor-create c\nset c 3\nchanges --cursor c --follow --limit 1",
+        "batch 3 to 3\n",
+    ),
+    (
+        "cursor-create c\nset c 3\ncursor-acknowledge c 3\ncursors",
+        "acknowledged",
+    ),
+    (
+        "cursor-create c --from 3\ncursor-delete c --yes",
+        "c deleted\n",
+    ),
     ("status", "last sequence  2\n"),
     ("stats", "live_bytes"),
     (
@@ -146,7 +161,7 @@ fn every_verb_does_what_it_says() {
 }
 
 /// Each verb with wrong input: its exit code and parts of the sentence.
-const WRONG: [(&str, i32, &[&str]); 69] = [
+const WRONG: [(&str, i32, &[&str]); 80] = [
     ("get", 2, &["<KEY>", "usage: get"]),
     ("get a b", 2, &["'b'", "usage: get"]),
     ("get x", 1, &["there is no key \"x\""]),
@@ -213,6 +228,17 @@ const WRONG: [(&str, i32, &[&str]); 69] = [
     ("backup-restore 19700101_000000", 1, &["19700101_000000"]),
     ("backup-delete 19700101_000000", 1, &["19700101_000000"]),
     ("recovery-point --frob", 2, &["--frob"]),
+    ("changes x", 2, &["'x'"]),
+    ("changes --from 9", 2, &["number 8", "last write has 2"]),
+    ("changes --cursor c", 1, &["no change cursor", "\"c\""]),
+    ("changes --cursor c --from 1", 2, &["cannot be used"]),
+    ("cursors x", 2, &["'x'"]),
+    ("cursor-create", 2, &["<NAME>"]),
+    ("cursor-create c --from x", 2, &["--from", "x"]),
+    ("cursor-acknowledge c", 2, &["<N>"]),
+    ("cursor-acknowledge c 1", 1, &["no change cursor"]),
+    ("cursor-delete c", 1, &["no change cursor"]),
+    ("cursor-create c\ncursor-delete c", 4, &["\"c\"", "--yes"]),
     ("status x", 2, &["'x'"]),
     ("config frob", 2, &["frob", "config alone"]),
     ("config frob 1", 2, &["frob"]),

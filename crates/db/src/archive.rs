@@ -4,8 +4,10 @@
 //! Invariants: a segment is in the archive, whole and on stable storage, before the manifest forgets
 //! it, so that a crash loses no part of the history; an archived file is written once, under another
 //! name, and never again, whatever becomes of the segment's own file (it may be recycled); writes that
-//! failed are not in it. Files go
-//! from the oldest on. What is missing is noticed by whoever reads (`log_history`), from what the marks
+//! failed are not in it. Files go from the oldest on, and no file that a cursor of the feed of changes
+//! needs before the limit of those. What only cursors want is kept in a directory of its own, so that
+//! nothing of the user's archive goes with them. What is missing is noticed by whoever reads
+//! (`log_history`), from what the marks
 //! in the log say. Layout and names: docs/format/archive.md.
 
 use crate::db::Db;
@@ -20,10 +22,13 @@ use esker_vfs::FileSystem;
 use esker_wal::{RecordType, SegmentEnd, SegmentOptions, SegmentReader, SegmentWriter, SyncMode};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The directory of the archive inside that of the database.
 pub(crate) const DEFAULT_DIRECTORY: &str = "archive";
+/// The directory for what only cursors want.
+pub(crate) const FOLLOWED_DIRECTORY: &str = "changes";
 const EXTENSION: &str = ".wal";
 /// Records are written together up to so many bytes.
 const PIECE_BYTES: usize = 1 << 20;
@@ -31,8 +36,16 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Where the log is archived, if it is.
 #[derive(Debug)]
 pub(crate) struct Archive {
-    is_on: bool,
+    /// Whether the user wants an archive.
+    is_wanted: bool,
+    /// Whether a cursor of the feed of changes wants the log to be kept.
+    is_followed: AtomicBool,
+    /// What a cursor that is being made will have acknowledged; `SequenceNumber::MAX` without one.
+    making: AtomicU64,
+    /// Of the user's archive.
     pub(crate) directory: PathBuf,
+    /// Of what is kept for cursors where the user wants no archive.
+    pub(crate) followed: PathBuf,
     /// Held while files come and go, and while they are read.
     pub(crate) lock: Mutex<()>,
     /// What changed of keyspaces and no mark says yet.
@@ -41,24 +54,52 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    pub(crate) fn new(database: &Path, wanted: Option<PathBuf>, is_on: bool) -> Self {
+    pub(crate) fn new(database: &Path, wanted: Option<PathBuf>, is_wanted: bool) -> Self {
         Self {
-            is_on,
+            is_wanted,
+            is_followed: AtomicBool::new(false),
+            making: AtomicU64::new(SequenceNumber::MAX),
             directory: wanted.unwrap_or_else(|| database.join(DEFAULT_DIRECTORY)),
+            followed: database.join(FOLLOWED_DIRECTORY),
             lock: Mutex::new(()),
             changes: Mutex::default(),
             has_changes: AtomicBool::new(false),
         }
     }
 
+    /// Whether segments are archived and marks stand in the log, for whatever reason.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
-        self.is_on
+        self.is_wanted || self.is_followed.load(Ordering::Acquire)
+    }
+
+    /// Whether the user wants an archive.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.is_wanted
+    }
+
+    /// Whether cursors want the log to be kept, from now on.
+    pub(crate) fn set_followed(&self, is_followed: bool) {
+        self.is_followed.store(is_followed, Ordering::Release);
+    }
+
+    /// A cursor is being made that will have acknowledged so much: what is behind it stays meanwhile.
+    pub(crate) fn set_making(&self, acknowledged: Option<SequenceNumber>) {
+        let acknowledged = acknowledged.unwrap_or(SequenceNumber::MAX);
+        self.making.store(acknowledged, Ordering::Release);
+    }
+
+    /// Where segments go.
+    fn place(&self) -> &Path {
+        match self.is_wanted {
+            true => &self.directory,
+            false => &self.followed,
+        }
     }
 
     /// A keyspace came, went or changed its options, durably: the next mark in the log says so.
     pub(crate) fn note_change(&self, change: KeyspaceEdit) {
-        if self.is_on {
+        if self.is_on() {
             let mut changes = self.changes.lock();
             changes.push(change);
             self.has_changes.store(true, Ordering::Release);
@@ -200,14 +241,14 @@ impl Engine {
     }
 
     fn sync_archive_directory(&self) -> Result<()> {
-        let directory = &self.archive.directory;
+        let directory = self.archive.place();
         let synced = self.fs.sync_dir(directory);
         synced.map_err(|error| Error::io("sync the archive", directory, error))
     }
 
     /// Makes the directory, durably, and removes what was never finished in it.
     fn prepare_archive(&self) -> Result<Vec<ArchivedSegment>> {
-        let directory = &self.archive.directory;
+        let directory = self.archive.place();
         let io = |error| Error::io("create the archive", directory, error);
         match self.fs.read_dir(directory) {
             Ok(entries) => {
@@ -244,7 +285,7 @@ impl Engine {
         before: Option<&ArchivedSegment>,
     ) -> Result<Option<PathBuf>> {
         let from = wal_path(&self.directory, number);
-        let temporary = self.archive.directory.join(format!("{number:06}.tmp"));
+        let temporary = self.archive.place().join(format!("{number:06}.tmp"));
         let copied = self.copy_segment(number, end, &from, &temporary);
         let holds_more = |segment: &ArchivedSegment| {
             before.is_none_or(|before| before.last_sequence < segment.last_sequence)
@@ -254,6 +295,11 @@ impl Engine {
             Ok(_) => return remove_if_there(&*self.fs, &temporary).map(|()| None),
             Err(error) => {
                 let _ = self.fs.remove_file(&temporary);
+                // Somebody else has let go of it meanwhile, who saw to it first. (The sweep of crashes
+                // under a change cursor found it: an empty segment is in no archive, and was looked for.)
+                if error.file() == Some(&from) && !self.segments.is_live(number) {
+                    return Ok(None);
+                }
                 // What cannot be read any more would hold up the log, and with it all writes, for
                 // ever. Whoever reads the archive is told what is missing.
                 let is_lost = error.file() == Some(&from)
@@ -324,38 +370,113 @@ impl Engine {
             bytes: writer.bytes(),
             path: PathBuf::new(),
         };
-        segment.path = self.archive.directory.join(segment.name());
+        segment.path = self.archive.place().join(segment.name());
         Ok(Some(segment))
     }
 
-    /// Removes what is beyond the limits, the oldest first.
-    fn prune_archive(&self) -> Result<()> {
+    /// Removes what neither the limits of the archive nor a cursor keeps, the oldest first. The caller
+    /// holds the lock of the archive.
+    pub(crate) fn prune_archive(&self) -> Result<()> {
+        let segments = self.archived_segments()?;
+        let pins = Pins::of(self, &segments);
+        let now = self.clock().now_millis();
         let most_bytes = self.settings.wal_archive_limit_bytes();
         let most_millis = self.settings.wal_archive_max_age();
-        let now = self.clock().now_millis();
-        let segments = list(&*self.fs, &self.archive.directory)?;
-        let mut bytes: u64 = segments.iter().map(ArchivedSegment::bytes).sum();
-        for segment in &segments {
-            let age = u128::from(now.saturating_sub(segment.archived_millis));
-            let too_old = most_millis.is_some_and(|most| age > most.as_millis());
-            if !too_old && most_bytes.is_none_or(|most| bytes <= most) {
-                break;
+        for directory in [&self.archive.directory, &self.archive.followed] {
+            let is_archive = *directory == self.archive.directory;
+            if is_archive && !self.archive.is_wanted() {
+                continue;
             }
-            remove_if_there(&*self.fs, &segment.path)?;
-            bytes -= segment.bytes;
+            let here = |segment: &&ArchivedSegment| segment.path.parent() == Some(directory);
+            let mut bytes: u64 = segments
+                .iter()
+                .filter(here)
+                .map(ArchivedSegment::bytes)
+                .sum();
+            for segment in segments.iter().filter(here) {
+                let age = u128::from(now.saturating_sub(segment.archived_millis));
+                let too_old = most_millis.is_some_and(|most| age > most.as_millis());
+                let is_kept = is_archive && !too_old && most_bytes.is_none_or(|most| bytes <= most);
+                if is_kept || pins.keep(segment) {
+                    break;
+                }
+                remove_if_there(&*self.fs, &segment.path)?;
+                bytes -= segment.bytes;
+            }
         }
         Ok(())
     }
 
-    /// The files of the archive, oldest first.
+    /// What each cursor keeps in the archive, by its name, and all of them together.
+    pub(crate) fn pinned_by_cursors(&self) -> Result<(Vec<(String, u64)>, u64)> {
+        let cursors = Arc::clone(&self.versions.state().change_cursors);
+        if cursors.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let segments = self.archived_segments()?;
+        let behind = |acknowledged: SequenceNumber| -> u64 {
+            let needed = segments.iter().filter(|s| s.last_sequence > acknowledged);
+            needed.map(ArchivedSegment::bytes).sum()
+        };
+        let pinned = cursors.iter().map(|(name, &at)| (name.clone(), behind(at)));
+        let all = cursors.values().min().map_or(0, |&slowest| behind(slowest));
+        Ok((pinned.collect(), all))
+    }
+
+    /// The files of the archive and those kept for cursors, oldest first.
     pub(crate) fn archived_segments(&self) -> Result<Vec<ArchivedSegment>> {
-        list(&*self.fs, &self.archive.directory)
+        let mut segments = list(&*self.fs, &self.archive.directory)?;
+        segments.append(&mut list(&*self.fs, &self.archive.followed)?);
+        segments.sort_by_key(|segment| (segment.number, segment.last_sequence));
+        // Of one that was archived twice, around a crash, the later copy holds more or the same.
+        segments.dedup_by(|later, earlier| {
+            let is_same = later.number == earlier.number;
+            if is_same {
+                std::mem::swap(later, earlier);
+            }
+            is_same
+        });
+        Ok(segments)
     }
 
     /// Bytes in the archive.
     pub(crate) fn archived_bytes(&self) -> Result<u64> {
         let segments = self.archived_segments()?;
         Ok(segments.iter().map(ArchivedSegment::bytes).sum())
+    }
+}
+
+/// What cursors of the feed of changes keep.
+struct Pins {
+    /// Everything up to here is acknowledged by all of them; `None` without any.
+    acknowledged: Option<SequenceNumber>,
+    /// Segments from this number on are within what they may keep.
+    from: FileNumber,
+}
+
+impl Pins {
+    fn of(engine: &Engine, segments: &[ArchivedSegment]) -> Self {
+        let most = engine.settings.change_retention_bytes();
+        let making = engine.archive.making.load(Ordering::Acquire);
+        // After the look at the one that is being made: it is one of these by the time it is made.
+        let cursors = Arc::clone(&engine.versions.state().change_cursors);
+        let making = (making != SequenceNumber::MAX).then_some(making);
+        let mut bytes = 0;
+        let within = segments.iter().rev().take_while(|segment| {
+            bytes += segment.bytes;
+            bytes <= most
+        });
+        Self {
+            acknowledged: cursors.values().copied().chain(making).min(),
+            from: within
+                .last()
+                .map_or(FileNumber::MAX, |segment| segment.number),
+        }
+    }
+
+    fn keep(&self, segment: &ArchivedSegment) -> bool {
+        let is_needed = |acknowledged| segment.last_sequence > acknowledged;
+        self.acknowledged.is_some_and(is_needed) && segment.number >= self.from
     }
 }
 

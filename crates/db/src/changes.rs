@@ -21,6 +21,7 @@ use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use std::time::Duration;
 
 pub(crate) mod batch;
+pub(crate) mod cursor;
 
 use batch::ChangeBatch;
 
@@ -67,9 +68,28 @@ pub struct Changes {
     db: Db,
     feed: Feed,
     gap: Option<ChangeGap>,
+    /// The log was to be kept for it.
+    is_of_cursor: bool,
 }
 
 impl Changes {
+    fn new(db: &Db, from: SequenceNumber) -> Self {
+        Self {
+            db: db.clone(),
+            feed: Feed::new(from),
+            gap: None,
+            is_of_cursor: false,
+        }
+    }
+
+    /// The changes that a cursor is to read, from a number on that is not behind the next write.
+    fn of_cursor(db: &Db, from: SequenceNumber) -> Self {
+        Self {
+            is_of_cursor: true,
+            ..Self::new(db, from)
+        }
+    }
+
     /// The sequence number that comes next: everything before has been yielded. It is where another
     /// feed goes on from here.
     #[must_use]
@@ -77,8 +97,8 @@ impl Changes {
         self.feed.next
     }
 
-    /// Waits until something has been written that was not yielded yet, but no longer than `timeout`;
-    /// says whether something was. Does not look from time to time, and costs writers one wake-up.
+    /// Waits until something has been written that was not yielded yet, but no longer than `timeout`
+    /// on the database's clock; says whether something was. Does not look from time to time, and costs writers one wake-up.
     ///
     /// # Errors
     /// `Closed` where the database is closed, also meanwhile.
@@ -86,20 +106,20 @@ impl Changes {
         let engine = self.db.engine();
         let watchers = &engine.commit_queue.watchers;
         let next = self.feed.next;
-        let found = watchers.wait(timeout, || {
+        let found = watchers.wait(engine.clock(), timeout, || {
             engine.visible_sequence() >= next || engine.is_closed()
         });
         engine.check_open()?;
         Ok(found)
     }
 
-    /// What is missing, after [`ErrorKind::Gap`].
+    /// What is missing, after [`ErrorKind::Gap`] and [`ErrorKind::Lagged`].
     #[must_use]
     pub fn gap(&self) -> Option<&ChangeGap> {
         self.gap.as_ref()
     }
 
-    /// Goes on behind the writes that are missing, after [`ErrorKind::Gap`]: the caller has made up for
+    /// Goes on behind the writes that are missing, after [`ErrorKind::Gap`] or [`ErrorKind::Lagged`]: the caller has made up for
     /// them, from a snapshot for instance. Does nothing where nothing is missing.
     pub fn pass_gap(&mut self) {
         if let Some(gap) = self.gap.take() {
@@ -126,9 +146,15 @@ impl Changes {
             reason: missing.reasons.sentence(),
         };
         let next = gap.next_sequence();
-        let sentence = format!("{}; what is left begins with {next}", error.message());
+        let mut sentence = format!("{}; what is left begins with {next}", error.message());
         self.gap = Some(gap);
-        Err(Error::new(ErrorKind::Gap, sentence))
+        let mut kind = ErrorKind::Gap;
+        // Only what was in the log can have been let go of.
+        if self.is_of_cursor && missing.reasons == Reasons::default() {
+            kind = ErrorKind::Lagged;
+            sentence = format!("the cursor has kept more of the log than it may: {sentence}");
+        }
+        Err(Error::new(kind, sentence))
     }
 }
 
@@ -138,7 +164,8 @@ impl Iterator for Changes {
     /// The next batch; `None` where there is none yet.
     ///
     /// # Errors
-    /// `Gap` where writes are in no log that is left, naming them and the first one that is;
+    /// `Gap` where writes are in no log that is left, naming them and the first one that is, `Lagged`
+    /// where that is since a cursor could keep no more of it;
     /// `Corruption` with file and offset where the log is damaged; `Io` where it cannot be read;
     /// `Closed`.
     fn next(&mut self) -> Option<Self::Item> {
@@ -244,7 +271,10 @@ impl Feed {
     fn open(&mut self, engine: &Engine, files: Files) -> Result<()> {
         let live = files.live.iter();
         let live = live.map(|&number| LogFile::live(&engine.directory, number));
-        let all = live.chain(files.archived.iter().map(LogFile::archived));
+        // While a segment is live, a copy of it may be from before a crash, and hold less.
+        let archived = files.archived.iter();
+        let archived = archived.filter(|segment| !files.live.contains(&segment.number()));
+        let all = live.chain(archived.map(LogFile::archived));
         // Without a segment of this life, the last one is to be closed once there is one.
         let growing = files.current.or(files.live.last().copied());
         let history = LogHistory::after(&engine.fs, all, self.next - 1);
@@ -252,7 +282,8 @@ impl Feed {
         let old = self.history.take();
         match history {
             Ok(history) => {
-                let mut history = history.following(growing, self.is_fresh);
+                let mut history =
+                    history.following(growing, engine.segments.void_from(), self.is_fresh);
                 if let Some(old) = old {
                     history.take_over(old);
                 }
@@ -307,11 +338,19 @@ impl Feed {
             return Ok(found);
         }
         self.check_end(&writer.log)?;
-        let reasons = match engine.archive.is_on() {
-            true => writer.log.unlogged_reasons(),
-            false => Reasons::default(),
-        };
+        // Who only reads has written nothing since the opening.
+        let knows = engine.archive.is_on() || engine.mode == Mode::ReadOnly;
+        let (from, mut reasons) = writer.log.unlogged();
         let (first, last) = (self.next, self.until);
+        if knows && reasons.are_void() && from <= first {
+            // They were lost with the power before they were durable.
+            self.next = last + 1;
+            self.history = None;
+            return Ok(Found::Passed);
+        }
+        if !knows {
+            reasons = Reasons::default();
+        }
         self.missing = Some(Missing {
             first,
             last,
@@ -358,8 +397,9 @@ impl Db {
     /// log is left: every committed batch that ends there or later, whole and in order. See the
     /// repository's `docs/guide/changes.md`.
     ///
-    /// The log is left as long as the database needs it, and in its archive
-    /// ([`Options::wal_archive`](crate::Options::wal_archive)) as long as that keeps it.
+    /// The log is left as long as the database needs it, in its archive
+    /// ([`Options::wal_archive`](crate::Options::wal_archive)) as long as that keeps it, and as long as a
+    /// cursor ([`Db::create_change_cursor`]) wants it.
     ///
     /// # Errors
     /// `Unsupported` in memory; `InvalidArgument` for a number behind the next write: it is not of this
@@ -399,10 +439,6 @@ impl Db {
             );
             return Err(Error::invalid_argument(sentence));
         }
-        Ok(Changes {
-            db: self.clone(),
-            feed: Feed::new(from_sequence.max(1)),
-            gap: None,
-        })
+        Ok(Changes::new(self, from_sequence.max(1)))
     }
 }

@@ -23,6 +23,8 @@ pub struct DiskUsage {
     archived_bytes: u64,
     pinned_bytes: u64,
     pinned_by: Vec<(String, u64)>,
+    cursor_bytes: u64,
+    pinned_by_cursors: Vec<(String, u64)>,
 }
 
 impl DiskUsage {
@@ -69,7 +71,7 @@ impl DiskUsage {
         self.backup_bytes
     }
 
-    /// Segments in the archive of the log, wherever that is.
+    /// Segments in the archive of the log, wherever that is, those kept for change cursors included.
     #[must_use]
     pub fn archived_bytes(&self) -> u64 {
         self.archived_bytes
@@ -86,6 +88,20 @@ impl DiskUsage {
     #[must_use]
     pub fn pinned_by(&self) -> &[(String, u64)] {
         &self.pinned_by
+    }
+
+    /// Of the archived segments, those that change cursors need. Where the log is archived beyond that,
+    /// they would be there without them.
+    #[must_use]
+    pub fn cursor_bytes(&self) -> u64 {
+        self.cursor_bytes
+    }
+
+    /// What each change cursor needs of the archived segments: its name and bytes. They share segments:
+    /// the slowest needs them all.
+    #[must_use]
+    pub fn pinned_by_cursors(&self) -> &[(String, u64)] {
+        &self.pinned_by_cursors
     }
 
     /// Manifests.
@@ -114,6 +130,7 @@ pub(crate) fn measure(engine: &Engine) -> Result<DiskUsage> {
     usage.pinned_by = recovery_point::pinned_bytes(&engine.versions.state());
     usage.backup_bytes = backup::stored_bytes(engine)?;
     usage.archived_bytes = engine.archived_bytes()?;
+    (usage.pinned_by_cursors, usage.cursor_bytes) = engine.pinned_by_cursors()?;
     let mut on_disk = 0;
     let mut below = Vec::new();
     let directory = &engine.directory;

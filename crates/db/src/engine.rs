@@ -146,6 +146,8 @@ pub(crate) struct Engine {
     pub(crate) locks: Arc<LockTable>,
     pub(crate) backups: BackupPlace,
     pub(crate) archive: Archive,
+    /// Held while a cursor of the feed of changes comes, moves or goes.
+    pub(crate) cursor_edit: Mutex<()>,
     pub(crate) points: RecoveryPoints,
     pub(crate) commit_queue: CommitQueue,
     pub(crate) segments: SegmentTable,

@@ -15,7 +15,9 @@ use esker_base::limits::VALUE_LEVEL;
 use esker_base::value_pointer::ValuePointer;
 use esker_base::write_batch::{BatchView, Record, split_expiry};
 use esker_base::{Error, ErrorKind, Result};
-use esker_manifest::{AddedTable, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit};
+use esker_manifest::{
+    AddedTable, ChangeCursorEdit, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit,
+};
 use esker_sstable::{BlockCache, FillCache, Properties, Table, TableCache, TableIter};
 use esker_vfs::OsFileSystem;
 use esker_wal::{RecordType, SegmentEnd, SegmentReader};
@@ -98,6 +100,7 @@ fn dump_edit(edit: &VersionEdit, out: &mut dyn Write) -> Result<()> {
         database_id,
         options,
         recovery_points,
+        change_cursors,
         largest_keyspace,
         latest_millis,
         completes_snapshot,
@@ -130,6 +133,19 @@ fn dump_edit(edit: &VersionEdit, out: &mut dyn Write) -> Result<()> {
     }
     for number in removed_segments {
         say(out, format_args!("  segment {number} removed"))?;
+    }
+    for cursor in change_cursors {
+        match cursor {
+            ChangeCursorEdit::Set { name, acknowledged } => {
+                say(
+                    out,
+                    format_args!("  change cursor {name:?} has acknowledged {acknowledged}"),
+                )?;
+            }
+            ChangeCursorEdit::Removed { name } => {
+                say(out, format_args!("  change cursor {name:?} removed"))?;
+            }
+        }
     }
     for point in recovery_points {
         match point {

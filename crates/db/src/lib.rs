@@ -118,6 +118,7 @@ pub use backup::Retention;
 pub use backup_metadata::BackupInfo;
 pub use batch::WriteBatch;
 pub use changes::batch::{Change, ChangeBatch, Operation};
+pub use changes::cursor::{ChangeCursor, ChangeCursorInfo};
 pub use changes::{ChangeGap, Changes};
 pub use cursor::Cursor;
 pub use db::Db;

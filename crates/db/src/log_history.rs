@@ -60,6 +60,14 @@ struct Cut {
     at: SequenceNumber,
 }
 
+/// What a recovery found: in segments up to `segment` no record from `sequence` on was taken up, nor ever
+/// will be. Until this life's first mark says so, nothing on the disk does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct VoidFrom {
+    pub(crate) segment: FileNumber,
+    pub(crate) sequence: SequenceNumber,
+}
+
 /// Writes that are in no log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Missing {
@@ -141,10 +149,20 @@ impl LogHistory {
         })
     }
 
-    /// For a database that is open: segment `growing` may still be written to.
-    pub(crate) fn following(mut self, growing: Option<FileNumber>, begins_within: bool) -> Self {
+    /// For a database that is open: segment `growing` may still be written to, and of what earlier lives
+    /// have left nothing from `void` on counts.
+    pub(crate) fn following(
+        mut self,
+        growing: Option<FileNumber>,
+        void: VoidFrom,
+        begins_within: bool,
+    ) -> Self {
         self.growing = growing;
         self.begins_within = begins_within;
+        let is_earlier = |cut: &&mut Cut| cut.file.number <= void.segment;
+        for cut in self.waiting.iter_mut().filter(is_earlier) {
+            cut.at = cut.at.min(void.sequence);
+        }
         // Nothing in the files before counts, and they are complete.
         let is_past = |cut: &Cut| {
             let last = cut.file.last_sequence;

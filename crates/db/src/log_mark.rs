@@ -165,9 +165,9 @@ impl Marker {
         }
     }
 
-    /// Why numbers are left out since the last mark.
-    pub(crate) fn reasons(&self) -> Reasons {
-        self.reasons
+    /// From which number on none is logged, and why.
+    pub(crate) fn unlogged(&self) -> (SequenceNumber, Reasons) {
+        (self.expected, self.reasons)
     }
 
     /// Numbers were, or are about to be, given to something that does not stand in the log.

@@ -327,6 +327,7 @@ impl Parts {
             replayed = recovery::replay(&engine)?;
         }
         let strays = if mode == Mode::Disk {
+            engine.remove_unfollowed();
             recovery::remove_strays(&engine)
         } else {
             0
@@ -344,10 +345,17 @@ impl Parts {
             engine.health.distrust_log();
         }
         engine.visible = Visible::new(replayed.last_sequence);
-        engine.segments = SegmentTable::new(replayed.segments);
         engine.commit_queue = {
             let next = replayed.last_sequence + 1;
-            CommitQueue::new(next, Log::new(replayed.tail, next))
+            // What was damaged and given up did happen.
+            let all_held = engine.recovery.losses.is_empty();
+            let last_held = if all_held {
+                replayed.last_held
+            } else {
+                next - 1
+            };
+            engine.segments = SegmentTable::new(replayed.segments, last_held);
+            CommitQueue::new(next, Log::new(replayed.tail, next, last_held))
         };
         let engine = Arc::new(engine);
         for state in engine.all_keyspaces() {
@@ -418,6 +426,8 @@ impl Parts {
         let backups = BackupPlace::new(&self.directory, self.backup_directory);
         let archives = self.mode == Mode::Disk && settings.wal_archive();
         let archive = Archive::new(&self.directory, self.archive_directory, archives);
+        archive
+            .set_followed(self.mode == Mode::Disk && !versions.state().change_cursors.is_empty());
         let background = Background::default();
         let executor = self
             .executor
@@ -464,6 +474,7 @@ impl Parts {
             locks: Arc::default(),
             backups,
             archive,
+            cursor_edit: Mutex::default(),
             points,
             commit_queue: CommitQueue::new(1, Log::default()),
             segments: SegmentTable::default(),

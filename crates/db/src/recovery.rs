@@ -31,6 +31,9 @@ pub(crate) struct Replayed {
     /// Records were read that no sync is known to have covered.
     pub(crate) unproven: bool,
     pub(crate) last_sequence: SequenceNumber,
+    /// The last write that the log or a table is known to hold: the manifest may know of later ones that
+    /// were never durable.
+    pub(crate) last_held: SequenceNumber,
     /// The segments that the manifest names, with their record bytes.
     pub(crate) segments: BTreeMap<FileNumber, u64>,
     /// Where the log of this life is to be linked to.
@@ -69,6 +72,7 @@ pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
         if let Some(state) = state {
             let flushed_sequence = meta.flushed_sequence;
             replayed.last_sequence = replayed.last_sequence.max(flushed_sequence);
+            replayed.last_held = replayed.last_held.max(flushed_sequence);
             targets.insert(
                 meta.id,
                 Target {
@@ -166,6 +170,7 @@ fn replay_segment(
                 replayed.batches += 1;
             }
             replayed.last_sequence = replayed.last_sequence.max(last);
+            replayed.last_held = replayed.last_held.max(last);
             records_end = reader.end_offset();
         }
         match pass_over(engine, &path, &mut reader, replayed)? {

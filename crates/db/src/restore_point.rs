@@ -535,7 +535,7 @@ impl Db {
         let source = RestoreSource::of(engine);
         let is_backup = matches!(point, RestorePoint::Backup(_));
         if !is_backup {
-            if !engine.archive.is_on() {
+            if !engine.archive.is_wanted() {
                 let sentence = "the log is not archived: open the database with wal_archive, or restore \
                                 a backup by its name";
                 return Err(Error::new(ErrorKind::Unsupported, sentence));

@@ -10,6 +10,7 @@
 //! (`next_segment` makes them).
 
 use crate::engine::Engine;
+use crate::log_history::VoidFrom;
 use crate::log_mark::{self, Marker, Reasons};
 use esker_base::coding::{u32_at, u64_at};
 use esker_base::filename::{FileNumber, wal_path};
@@ -50,14 +51,26 @@ pub(crate) struct SegmentTable {
     /// The segment that takes records; 0 before the first write.
     current: AtomicU64,
     current_bytes: AtomicU64,
+    /// What the last recovery has left out.
+    void_from: VoidFrom,
 }
 
 impl SegmentTable {
-    pub(crate) fn new(live: BTreeMap<FileNumber, u64>) -> Self {
+    /// The segments that a recovery found; nothing behind `last_held` stands in them that counts.
+    pub(crate) fn new(live: BTreeMap<FileNumber, u64>, last_held: SequenceNumber) -> Self {
+        let void_from = VoidFrom {
+            segment: live.keys().next_back().copied().unwrap_or(0),
+            sequence: last_held + 1,
+        };
         Self {
             live: Mutex::new(live),
+            void_from,
             ..Self::default()
         }
+    }
+
+    pub(crate) fn void_from(&self) -> VoidFrom {
+        self.void_from
     }
 
     /// Record bytes in all live segments.
@@ -77,7 +90,7 @@ impl SegmentTable {
     }
 
     /// Whether the manifest names segment `number` still.
-    fn is_live(&self, number: FileNumber) -> bool {
+    pub(crate) fn is_live(&self, number: FileNumber) -> bool {
         self.live.lock().contains_key(&number)
     }
 
@@ -193,18 +206,33 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The log of a life whose first write has the number `next`.
-    pub(crate) fn new(tail: Option<LogTail>, next: SequenceNumber) -> Self {
+    /// The log of a life whose first write has the number `next`. Of the numbers before, those behind
+    /// `last_held` were given to writes that no log and no table holds: they were never durable.
+    pub(crate) fn new(
+        tail: Option<LogTail>,
+        next: SequenceNumber,
+        last_held: SequenceNumber,
+    ) -> Self {
+        let mut marker = Marker::new(next);
+        if last_held + 1 < next {
+            marker.note_failed(last_held + 1);
+        }
         Self {
             tail,
-            marker: Marker::new(next),
+            marker,
             ..Self::default()
         }
     }
 
-    /// Why numbers behind the last logged write, if any were given, do not stand in the log.
-    pub(crate) fn unlogged_reasons(&self) -> Reasons {
-        self.marker.reasons()
+    /// Marks stand in the log from the write with the number `next` on.
+    pub(crate) fn begin_marks(&mut self, next: SequenceNumber) {
+        self.marker = Marker::new(next);
+    }
+
+    /// The first number behind the last logged write, and why numbers from there on, if any were given,
+    /// do not stand in the log.
+    pub(crate) fn unlogged(&self) -> (SequenceNumber, Reasons) {
+        self.marker.unlogged()
     }
 
     /// Sequence numbers are given to something that does not stand in the log.

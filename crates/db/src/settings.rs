@@ -269,6 +269,11 @@ settings! {
         /// What the log may hold before memtables are flushed for its sake, bytes. Default 512 MiB; 64 KiB
         /// to 1 PiB.
         wal_size_limit_bytes: u64 = 512 << 20;
+        /// What is kept of the log for change cursors ([`Db::create_change_cursor`](crate::Db::create_change_cursor))
+        /// that have not acknowledged it, bytes, beside the log that the database needs itself. Default
+        /// 1 GiB; at most 1 EiB, and 0 keeps nothing. Beyond it the oldest segments go, and cursors that
+        /// needed them say `Lagged`. Looked at when segments are archived.
+        change_retention_bytes: u64 = 1 << 30;
         /// The size of one log segment, bytes. Default 16 MiB (an eighth of a smaller log limit); 16 KiB to
         /// 1 GiB, and not more than the log limit. For segments to be begun.
         wal_segment_bytes: u64 = 16 << 20;
@@ -338,7 +343,7 @@ fn cannot_change(name: &str) -> Error {
 }
 
 /// The least and the most of the options that are plain numbers.
-fn bounded(s: &Settings) -> [(&'static str, u64, u64, u64); 17] {
+fn bounded(s: &Settings) -> [(&'static str, u64, u64, u64); 18] {
     [
         (
             "write_buffer_bytes",
@@ -356,6 +361,12 @@ fn bounded(s: &Settings) -> [(&'static str, u64, u64, u64); 17] {
             1 << 50,
         ),
         ("wal_segment_bytes", s.wal_segment_bytes, 16 << 10, 1 << 30),
+        (
+            "change_retention_bytes",
+            s.change_retention_bytes,
+            0,
+            1 << 60,
+        ),
         ("manifest_bytes", s.manifest_bytes, 4 << 10, 1 << 30),
         ("block_bytes", s.block_bytes as u64, 256, 1 << 20),
         ("target_file_bytes", s.target_file_bytes, 4 << 10, 1 << 40),

@@ -38,7 +38,7 @@ impl<'a> Wal<'a> {
     /// [`Options::wal_archive`](crate::Options::wal_archive).
     #[must_use]
     pub fn is_archived(&self) -> bool {
-        self.engine.archive.is_on()
+        self.engine.archive.is_wanted()
     }
 
     /// The segments in the archive, oldest first, whether or not the log is archived now. Read-only

@@ -1,19 +1,21 @@
 //! Waiting for the next write, without a look at it from time to time.
 //!
-//! Invariant: no wake-up is lost. A watcher counts itself and then looks; whoever has published
-//! something looks at the count after it (a fence stands between the two on both sides), and takes the
-//! lock that a watcher holds from its look to its sleep. Where nobody watches, a commit pays one load.
+//! Invariant: no wake-up is lost. A watcher puts itself on the list and then looks; whoever has published
+//! something looks at the list after it (a fence stands between the two on both sides), and a thread that
+//! is woken before it sleeps does not sleep. Where nobody watches, a commit pays one load. Called by the
+//! commit queue and by feeds of changes.
 
-use esker_base::sync::{Condvar, Mutex};
+use esker_base::clock::Clock;
+use esker_base::sync::{self, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::time::{Duration, Instant};
+use std::thread::{self, Thread};
+use std::time::Duration;
 
 /// Those who wait for something to be published.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     count: AtomicUsize,
-    lock: Mutex<()>,
-    published: Condvar,
+    threads: Mutex<Vec<Thread>>,
 }
 
 impl Watchers {
@@ -28,32 +30,38 @@ impl Watchers {
 
     #[cold]
     fn wake_all(&self) {
-        drop(self.lock.lock());
-        self.published.notify_all();
+        self.threads.lock().iter().for_each(Thread::unpark);
     }
 
-    /// Waits until `is_there`, but no longer than `timeout`; says whether it is.
-    pub(crate) fn wait(&self, timeout: Duration, is_there: impl Fn() -> bool) -> bool {
-        if is_there() {
-            return true;
+    /// Waits until `is_there`, but no longer than `timeout` on the monotonic clock; says whether it is.
+    pub(crate) fn wait(
+        &self,
+        clock: &dyn Clock,
+        timeout: Duration,
+        is_there: impl Fn() -> bool,
+    ) -> bool {
+        if is_there() || timeout.is_zero() {
+            return is_there();
         }
-        // Too far away to be represented: without an end.
-        let deadline = Instant::now().checked_add(timeout);
+        let micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        let deadline = clock.monotonic_micros().saturating_add(micros);
+        self.threads.lock().push(thread::current());
         self.count.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let mut guard = self.lock.lock();
         let found = loop {
             if is_there() {
                 break true;
             }
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            match left {
-                Some(Duration::ZERO) => break false,
-                Some(left) => self.published.wait_for(&mut guard, left),
-                None => self.published.wait(&mut guard),
+            if clock.monotonic_micros() >= deadline {
+                break false;
             }
+            sync::park_by(|| clock.park_until(deadline));
         };
-        drop(guard);
+        let me = thread::current().id();
+        let mut threads = self.threads.lock();
+        if let Some(at) = threads.iter().position(|thread| thread.id() == me) {
+            threads.swap_remove(at);
+        }
         self.count.fetch_sub(1, Ordering::SeqCst);
         found
     }

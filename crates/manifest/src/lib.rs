@@ -65,5 +65,7 @@ pub use manifest_state::{Keyspace, KeyspaceMeta, ManifestState};
 pub use recovery::ManifestReading;
 pub use values::{ValueUse, Values};
 pub use version::{Level, Run, Version};
-pub use version_edit::{AddedTable, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit};
+pub use version_edit::{
+    AddedTable, ChangeCursorEdit, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit,
+};
 pub use version_set::{ManifestOptions, VersionSet};

@@ -18,7 +18,9 @@ use crate::keyspace_map::KeyspaceMap;
 use crate::live_index::LiveIndex;
 use crate::version::Version;
 use crate::version_builder;
-use crate::version_edit::{AddedTable, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit};
+use crate::version_edit::{
+    AddedTable, ChangeCursorEdit, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit,
+};
 
 /// The name of keyspace 0, which always exists.
 pub const DEFAULT_KEYSPACE_NAME: &str = "default";
@@ -66,6 +68,8 @@ pub struct ManifestState {
     pub segments: BTreeSet<FileNumber>,
     /// Named recovery points, opaque here.
     pub recovery_points: Arc<BTreeMap<String, Vec<u8>>>,
+    /// Cursors of the feed of changes, and what each has acknowledged.
+    pub change_cursors: Arc<BTreeMap<String, SequenceNumber>>,
     /// The largest keyspace number ever given out.
     pub largest_keyspace: Option<KeyspaceId>,
     /// The keyspaces.
@@ -110,6 +114,7 @@ impl ManifestState {
         }
         self.apply_segments(edit)?;
         self.apply_recovery_points(&edit.recovery_points);
+        self.apply_change_cursors(&edit.change_cursors);
         let mut added = HashSet::new();
         let mut names = HashSet::new();
         for keyspace in &edit.keyspaces {
@@ -156,6 +161,20 @@ impl ManifestState {
                 }
                 RecoveryPointEdit::Removed { name } => {
                     points.remove(name);
+                }
+            }
+        }
+    }
+
+    fn apply_change_cursors(&mut self, edits: &[ChangeCursorEdit]) {
+        for edit in edits {
+            let cursors = Arc::make_mut(&mut self.change_cursors);
+            match edit {
+                ChangeCursorEdit::Set { name, acknowledged } => {
+                    cursors.insert(name.clone(), *acknowledged);
+                }
+                ChangeCursorEdit::Removed { name } => {
+                    cursors.remove(name);
                 }
             }
         }
@@ -271,6 +290,13 @@ impl ManifestState {
                 name: name.clone(),
                 bytes: bytes.clone(),
             });
+        let cursors =
+            self.change_cursors
+                .iter()
+                .map(|(name, &acknowledged)| ChangeCursorEdit::Set {
+                    name: name.clone(),
+                    acknowledged,
+                });
         VersionEdit {
             next_file_number: Some(self.next_file_number),
             last_sequence: Some(self.last_sequence),
@@ -279,6 +305,7 @@ impl ManifestState {
             database_id: Some(self.database_id),
             options: Some(self.options.as_ref().clone()),
             recovery_points: points.collect(),
+            change_cursors: cursors.collect(),
             largest_keyspace: self.largest_keyspace,
             latest_millis: Some(self.latest_millis).filter(|&millis| millis > 0),
             completes_snapshot: true,

@@ -35,6 +35,8 @@ pub struct VersionEdit {
     pub options: Option<Vec<u8>>,
     /// Named recovery points that come or go.
     pub recovery_points: Vec<RecoveryPointEdit>,
+    /// Cursors of the feed of changes that come, move or go.
+    pub change_cursors: Vec<ChangeCursorEdit>,
     /// The largest keyspace number ever given out. The version set keeps it.
     pub largest_keyspace: Option<KeyspaceId>,
     /// The latest wall time that was seen, milliseconds since 1970. The version set keeps it.
@@ -116,6 +118,23 @@ pub enum RecoveryPointEdit {
         bytes: Vec<u8>,
     },
     /// The point called `name` is gone.
+    Removed {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A change of the cursors of the feed of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeCursorEdit {
+    /// The cursor called `name` exists from now on, or has moved.
+    Set {
+        /// Its name.
+        name: String,
+        /// Everything up to this sequence number is acknowledged.
+        acknowledged: SequenceNumber,
+    },
+    /// The cursor called `name` is gone.
     Removed {
         /// Its name.
         name: String,

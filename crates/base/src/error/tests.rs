@@ -4,7 +4,7 @@ use super::*;
 use std::collections::HashSet;
 
 /// Every kind. The match makes the compiler ask for a new one here.
-const KINDS: [ErrorKind; 18] = [
+const KINDS: [ErrorKind; 19] = [
     ErrorKind::InvalidArgument,
     ErrorKind::NotFound,
     ErrorKind::Corruption,
@@ -23,6 +23,7 @@ const KINDS: [ErrorKind; 18] = [
     ErrorKind::UniqueViolation,
     ErrorKind::NotReady,
     ErrorKind::Gap,
+    ErrorKind::Lagged,
 ];
 
 fn place(kind: ErrorKind) -> usize {
@@ -45,6 +46,7 @@ fn place(kind: ErrorKind) -> usize {
         ErrorKind::UniqueViolation => 15,
         ErrorKind::NotReady => 16,
         ErrorKind::Gap => 17,
+        ErrorKind::Lagged => 18,
     }
 }
 

@@ -132,11 +132,18 @@ impl Session {
             lines.push((format!("  by {name}"), size(*bytes)));
             pinned.insert(name.clone(), (*bytes).into());
         }
+        let mut kept = serde_json::Map::new();
+        for (name, bytes) in usage.pinned_by_cursors() {
+            lines.push((format!("  archived, by cursor {name}"), size(*bytes)));
+            kept.insert(name.clone(), (*bytes).into());
+        }
         let mut reply = Reply::text(display::pairs(&lines));
         for (name, bytes) in parts {
             reply = reply.field(&format!("{name}_bytes"), bytes);
         }
-        Ok(reply.field("pinned_by", pinned))
+        Ok(reply
+            .field("pinned_by", pinned)
+            .field("pinned_by_cursors", kept))
     }
 
     /// Checks every byte of the database.

@@ -7,7 +7,9 @@ use esker_base::limits::{MAX_KEYSPACE_NAME_BYTES, MAX_LEVELS, VALUE_LEVEL};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result};
 
-use super::{AddedTable, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit};
+use super::{
+    AddedTable, ChangeCursorEdit, KeyspaceEdit, RecoveryPointEdit, RunPlacement, VersionEdit,
+};
 use crate::table_fields;
 use crate::tagged_fields::{Field, put_field, put_skippable_field, put_varint_field};
 
@@ -26,6 +28,9 @@ mod edit_field {
     pub(super) const COMPLETES_SNAPSHOT: u64 = 12;
     pub(super) const IS_PUBLISHED: u64 = 13;
     pub(super) const LATEST_MILLIS: u64 = 14;
+    /// Must be known: who does not know the cursors lets go of the log that they need.
+    pub(super) const SET_CHANGE_CURSOR: u64 = 20;
+    pub(super) const REMOVED_CHANGE_CURSOR: u64 = 21;
 }
 
 mod keyspace_field {
@@ -86,6 +91,9 @@ impl VersionEdit {
         for point in &self.recovery_points {
             point.encode(&mut out);
         }
+        for cursor in &self.change_cursors {
+            cursor.encode(&mut out);
+        }
         if let Some(millis) = self.latest_millis {
             let mut payload = Vec::new();
             put_varint(&mut payload, millis);
@@ -136,6 +144,20 @@ impl VersionEdit {
                     edit.recovery_points
                         .push(RecoveryPointEdit::Removed { name });
                 }
+                f::SET_CHANGE_CURSOR => {
+                    let mut parts = Decoder::new(field.payload);
+                    let name = text(parts.bytes()?)?;
+                    let acknowledged = parts.varint()?;
+                    if !parts.is_empty() {
+                        return Err(field.malformed());
+                    }
+                    edit.change_cursors
+                        .push(ChangeCursorEdit::Set { name, acknowledged });
+                }
+                f::REMOVED_CHANGE_CURSOR => {
+                    let name = text(field.payload)?;
+                    edit.change_cursors.push(ChangeCursorEdit::Removed { name });
+                }
                 f::LATEST_MILLIS => field.set(&mut edit.latest_millis, field.varint()?)?,
                 f::COMPLETES_SNAPSHOT => edit.completes_snapshot = field.flag()?,
                 f::IS_PUBLISHED => edit.is_published = field.flag()?,
@@ -143,6 +165,22 @@ impl VersionEdit {
             }
         }
         Ok(edit)
+    }
+}
+
+impl ChangeCursorEdit {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Set { name, acknowledged } => {
+                let mut payload = Vec::new();
+                put_bytes(&mut payload, name.as_bytes());
+                put_varint(&mut payload, *acknowledged);
+                put_field(out, edit_field::SET_CHANGE_CURSOR, &payload);
+            }
+            Self::Removed { name } => {
+                put_field(out, edit_field::REMOVED_CHANGE_CURSOR, name.as_bytes());
+            }
+        }
     }
 }
 

@@ -99,8 +99,16 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
             .prop_map(|(name, bytes)| RecoveryPointEdit::Added { name, bytes }),
         any::<String>().prop_map(|name| RecoveryPointEdit::Removed { name }),
     ];
+    let cursor = prop_oneof![
+        any::<(String, u64)>()
+            .prop_map(|(name, acknowledged)| ChangeCursorEdit::Set { name, acknowledged }),
+        any::<String>().prop_map(|name| ChangeCursorEdit::Removed { name }),
+    ];
     (
-        any::<[Option<u64>; 4]>(),
+        (
+            any::<[Option<u64>; 4]>(),
+            proptest::collection::vec(cursor, 0..3),
+        ),
         any::<[Vec<u64>; 2]>(),
         proptest::collection::vec(any_keyspace(), 0..3),
         any::<(Option<[u8; 16]>, Option<Vec<u8>>, Option<u32>)>(),
@@ -108,7 +116,7 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
         any::<[bool; 2]>(),
     )
         .prop_map(
-            |(numbers, segments, keyspaces, others, recovery_points, flags)| {
+            |((numbers, change_cursors), segments, keyspaces, others, recovery_points, flags)| {
                 let [added_segments, removed_segments] = segments;
                 VersionEdit {
                     next_file_number: numbers[0],
@@ -121,6 +129,7 @@ fn any_edit() -> impl Strategy<Value = VersionEdit> {
                     database_id: others.0,
                     options: others.1,
                     recovery_points,
+                    change_cursors,
                     largest_keyspace: others.2,
                     completes_snapshot: flags[0],
                     is_published: flags[1],

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker_manifest::{ManifestState, RecoveryPointEdit};
+use esker_manifest::{ChangeCursorEdit, ManifestState, RecoveryPointEdit};
 
 use super::*;
 
@@ -16,6 +16,7 @@ pub(crate) struct Naive {
     segments: BTreeSet<u64>,
     oldest_segment: u64,
     points: BTreeMap<String, Vec<u8>>,
+    cursors: BTreeMap<String, u64>,
     options: Vec<u8>,
     last_sequence: u64,
 }
@@ -47,6 +48,7 @@ impl Naive {
             segments: state.segments.clone(),
             oldest_segment: state.oldest_segment,
             points: state.recovery_points.as_ref().clone(),
+            cursors: state.change_cursors.as_ref().clone(),
             options: state.options.as_ref().clone(),
             last_sequence: state.last_sequence,
         }
@@ -279,6 +281,16 @@ impl Workload {
             self.expected.points.insert(name.clone(), bytes.clone());
             edit.recovery_points
                 .push(RecoveryPointEdit::Added { name, bytes });
+        }
+        let name = format!("cursor {}", self.below(3));
+        if self.below(3) == 0 {
+            self.expected.cursors.remove(&name);
+            edit.change_cursors.push(ChangeCursorEdit::Removed { name });
+        } else {
+            let acknowledged = self.below(1 << 20) as u64;
+            self.expected.cursors.insert(name.clone(), acknowledged);
+            edit.change_cursors
+                .push(ChangeCursorEdit::Set { name, acknowledged });
         }
         self.expected.options = vec![2; self.below(20)];
         edit.options = Some(self.expected.options.clone());
