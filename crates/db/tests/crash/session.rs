@@ -193,6 +193,8 @@ impl Session {
                     let batch = session.batch(actions)?;
                     session.db.write_opt(batch, &options)
                 })?;
+                // Nothing is kept before the log has a segment: a keyspace can be dropped without one.
+                self.has_written |= kept != Durability::Volatile;
             }
             Step::TakeSnapshot(number) => {
                 let now = self.world.now();
@@ -251,7 +253,6 @@ impl Session {
         match call(self) {
             Ok(()) => {
                 self.oracle.acknowledge(id, self.moment());
-                self.has_written = true;
                 Ok(())
             }
             Err(error) => {
@@ -318,7 +319,7 @@ impl Session {
         while self.executor.step() {}
     }
 
-    /// Whether this life has written, and so has what it keeps for a full disk.
+    /// Whether this life has logged a write, and so has what it keeps for a full disk.
     pub(crate) fn has_written(&self) -> bool {
         self.has_written
     }
