@@ -513,7 +513,7 @@ impl Db {
         let mut writer = engine.commit_queue.lock();
         engine.flush_and_cure(&mut writer)?;
         let next = writer.next_sequence;
-        writer.log.write_marks(engine, next)?;
+        writer.log.write_all_marks(engine, next)?;
         let forgotten = engine.forget_log(&mut writer.log);
         if let Err(error) = &forgotten {
             // Whether the manifest still names the log is unknown: nothing may be written to it.

@@ -153,6 +153,8 @@ pub(crate) struct Marker {
     next_millis: u64,
     /// Whether keyspaces are to be named all: nothing before is certain to have been logged.
     wants_all: bool,
+    /// Whether no mark says what became of keyspaces before this life, or before one that failed.
+    owes_all: bool,
 }
 
 impl Marker {
@@ -161,6 +163,7 @@ impl Marker {
         Self {
             expected: next,
             wants_all: true,
+            owes_all: true,
             ..Self::default()
         }
     }
@@ -179,6 +182,11 @@ impl Marker {
     pub(crate) fn note_failed(&mut self, sequence: SequenceNumber) {
         self.expected = self.expected.min(sequence);
         self.reasons.add(Reasons::FAILED);
+    }
+
+    /// Whether the log may say of keyspaces what is not so any more, as long as nobody writes.
+    pub(crate) fn owes_all(&self) -> bool {
+        self.owes_all
     }
 
     /// The log goes on elsewhere: what was noted of keyspaces may be lost with it.
@@ -221,12 +229,14 @@ impl Marker {
         }
         // Until it is written, what it says of keyspaces is noted nowhere else.
         self.wants_all = true;
+        self.owes_all = true;
         mark.encode().map(Some)
     }
 
     /// The mark that was due is in the log.
     pub(crate) fn note_marked(&mut self, engine: &Engine) {
         self.wants_all = false;
+        self.owes_all = false;
         self.next_millis = engine.clock().now_millis() + INTERVAL_MILLIS;
     }
 }

@@ -25,7 +25,7 @@ use esker_base::write_batch::{BatchView, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_compaction::ManualExecutor;
 use esker_manifest::{
-    AddedTable, KeyspaceEdit, ManifestState, RunPlacement, VersionEdit, VersionSet,
+    AddedTable, KeyspaceEdit, KeyspaceMeta, ManifestState, RunPlacement, VersionEdit, VersionSet,
 };
 use esker_vfs::{FileSystem, OsFileSystem};
 use std::collections::HashSet;
@@ -46,7 +46,7 @@ pub enum RestorePoint {
     /// Milliseconds since 1970: everything that was committed by then, and perhaps what was committed
     /// in the 100 ms after it, but nothing later.
     Time(u64),
-    /// The end of the log.
+    /// The end of the log, with the keyspaces that the manifest of the database names.
     Latest,
 }
 
@@ -179,6 +179,7 @@ impl RestoreSource {
             files,
             known_last,
             is_all_known: false,
+            manifest,
             first_number: 0,
         };
         plan.make(point, target.as_ref())
@@ -209,6 +210,8 @@ struct Plan<'a> {
     known_last: SequenceNumber,
     /// And no later one.
     is_all_known: bool,
+    /// What is known of its keyspaces.
+    manifest: Option<Arc<ManifestState>>,
     /// Numbers of new files begin here.
     first_number: FileNumber,
 }
@@ -311,7 +314,10 @@ impl Plan<'_> {
                 return Ok(());
             }
             match history.next()? {
-                None => return self.check_end(point, next),
+                None => {
+                    self.check_end(point, next)?;
+                    return self.follow_manifest(point, db);
+                }
                 Some(Event::Mark(mark)) => {
                     if matches!(point, RestorePoint::Time(wanted) if mark.millis > *wanted) {
                         return Ok(());
@@ -336,6 +342,28 @@ impl Plan<'_> {
                 }
             }
         }
+    }
+
+    /// At the end of the log, what the manifest alone knows of keyspaces: a crash may have taken the mark
+    /// that would say so, and a keyspace that is gone never comes back.
+    fn follow_manifest(&self, point: &RestorePoint, db: &Db) -> Result<()> {
+        let (RestorePoint::Latest, Some(manifest)) = (point, &self.manifest) else {
+            return Ok(());
+        };
+        let states = db.engine().all_keyspaces();
+        let is_known = |id: KeyspaceId| states.iter().any(|state| state.id == id);
+        let edit = |meta: &KeyspaceMeta| KeyspaceEdit {
+            id: meta.id,
+            // Where the log knows it, it may know of later options: the manifest may be an older copy.
+            create: (!is_known(meta.id)).then(|| (meta.name.clone(), meta.options.clone())),
+            ..KeyspaceEdit::default()
+        };
+        let mark = Mark {
+            keyspaces: manifest.keyspaces.iter().map(|it| edit(&it.meta)).collect(),
+            all_up_to: manifest.largest_keyspace,
+            ..Mark::default()
+        };
+        follow(db, &mark)
     }
 
     /// The log has ended before `next`: whether that is where it should.
@@ -556,6 +584,7 @@ impl Db {
             },
             known_last,
             is_all_known: true,
+            manifest: Some(manifest),
             first_number,
         };
         plan.make(point, target)

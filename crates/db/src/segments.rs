@@ -317,6 +317,15 @@ impl Log {
         self.append_with_marks(engine, &[], next, SyncMode::Buffered, || false)
     }
 
+    /// As [`Log::write_marks`], for whoever takes what the log says for what there is: also what became
+    /// of keyspaces in a life whose last mark a crash may have taken.
+    pub(crate) fn write_all_marks(&mut self, engine: &Engine, next: SequenceNumber) -> Result<()> {
+        if !engine.archive.is_on() || !self.marker.owes_all() {
+            return self.write_marks(engine, next);
+        }
+        self.append_with_marks(engine, &[], next, SyncMode::Buffered, || false)
+    }
+
     #[inline]
     fn append_run(
         &mut self,

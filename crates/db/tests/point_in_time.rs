@@ -1,7 +1,7 @@
 //! Restores to a sequence number, to a time and to the end of the log, compared with what was written.
 
 use esker::merge_operators::Append;
-use esker::vfs::{FileSystem, MemFileSystem};
+use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem};
 use esker::{
     Db, Durability, ErrorKind, IndexDefinition, ManualClock, Options, RestorePoint, RestoreSource,
     WriteBatch, WriteOptions,
@@ -501,4 +501,59 @@ fn values_that_are_kept_apart_come_back_with_a_restore_in_place() {
     assert!(report.issues().is_empty(), "{:?}", report.issues());
     db.close().unwrap();
     assert_eq!(contents(&world.open()), before);
+}
+
+/// The database as it was when the disk lost its power, with only what was synced.
+fn after_power_loss(disk: &CrashFileSystem) -> World {
+    let image = disk.image(disk.operations(), &ImagePolicy::ONLY_SYNCED);
+    World {
+        fs: Arc::new(image),
+        clock: Arc::new(ManualClock::at_millis(BEGIN_MILLIS + 60_000)),
+    }
+}
+
+/// The story: a keyspace was dropped, durably, and the power went before the mark that says so in the log.
+/// Nobody wrote in the next life, so no mark of that one said it either, and a restore to the end of the
+/// log brought the keyspace back with all that it had held.
+#[test]
+fn a_keyspace_that_was_dropped_before_a_crash_stays_gone_at_the_end_of_the_log() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let world = World {
+        fs: Arc::new(disk.clone()),
+        ..World::new()
+    };
+    world.fs.create_dir_all(Path::new(HOME)).unwrap();
+    let db = world.open();
+    db.put("kept", "value").unwrap();
+    db.keyspace("passing").unwrap().put("key", "value").unwrap();
+    db.drop_keyspace("passing").unwrap();
+    // Came without anybody writing to it, and is not forgotten either.
+    db.keyspace("empty").unwrap();
+    let names = db.keyspace_names().unwrap();
+    let left = after_power_loss(&disk);
+    drop(db);
+
+    // What is there without the database being opened, for which nobody can write a mark.
+    let source = left.source();
+    source.restore(&RestorePoint::Latest, COPY).unwrap();
+    let copy = left.options().open(COPY).unwrap();
+    assert_eq!(copy.keyspace_names().unwrap(), names);
+    drop(copy);
+    left.remove(Path::new(COPY));
+
+    let db = left.open();
+    let before = contents(&db);
+    assert_eq!(db.keyspace_names().unwrap(), names);
+    let now = RestorePoint::Time(BEGIN_MILLIS + 120_000);
+    for point in [RestorePoint::Latest, now] {
+        assert_eq!(left.restored(&db, &point).1, before, "{point:?}");
+        db.restore_into(&point, COPY).unwrap();
+        let copy = left.options().open(COPY).unwrap();
+        assert_eq!(copy.keyspace_names().unwrap(), names, "{point:?}");
+        drop(copy);
+        left.remove(Path::new(COPY));
+    }
+    db.restore_to_point(&RestorePoint::Latest).unwrap();
+    assert_eq!(contents(&db), before);
+    assert_eq!(db.keyspace_names().unwrap(), names);
 }
