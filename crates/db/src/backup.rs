@@ -10,7 +10,7 @@ use crate::backup_store::BackupStore;
 use crate::capture::{Capture, capture};
 use crate::checkpoint::{self, Source, make_database};
 use crate::db::Db;
-use crate::engine::Engine;
+use crate::engine::{Engine, Mode};
 use crate::recovery_point;
 use crate::restore;
 use crate::table_files::{self, Bring};
@@ -214,11 +214,16 @@ fn stored(store: &BackupStore<'_>) -> Result<Vec<BackupInfo>> {
         match store.read(&name) {
             Ok(info) => infos.push(info),
             // A device that cannot read now is not damage: the list would be wrong without a word.
-            Err(error) if error.kind() == ErrorKind::Io => return Err(error),
+            Err(error) if is_refusal(&error) => return Err(error),
             Err(error) => tracing::warn!(name, %error, "a backup cannot be read"),
         }
     }
     Ok(infos)
+}
+
+/// Whether the file system refused, which says nothing of the bytes.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace)
 }
 
 fn sort(infos: &mut [BackupInfo]) {
@@ -262,7 +267,8 @@ fn check_description(description: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads everything that a backup consists of.
+/// Reads everything that a backup consists of. What cannot be read now is no finding, but an error:
+/// a backup that counts as damaged is deleted.
 fn verify(engine: &Engine, name: &str) -> Result<ValidationReport> {
     let mut report = ValidationReport::default();
     let info = match find(engine, name) {
@@ -280,8 +286,9 @@ fn verify(engine: &Engine, name: &str) -> Result<ValidationReport> {
         } else {
             store.table_path(meta)
         };
-        match table_files::verify(&*engine.fs, &path, meta) {
+        match table_files::verify_named(&*engine.fs, &path, meta) {
             Ok(()) => report.bytes += meta.file_bytes,
+            Err(error) if is_refusal(&error) => return Err(error),
             Err(error) => report.issues.push(Issue::damage(&error)),
         }
         report.tables += 1;
@@ -330,15 +337,20 @@ impl Db {
         Ok(info)
     }
 
-    /// All backups and recovery points, newest last. A backup whose metadata is damaged is left out;
-    /// [`Db::verify_backup`] tells what is wrong with it.
+    /// All backups and recovery points, newest last. What is listed outlives a loss of power. A backup
+    /// whose metadata is damaged is left out; [`Db::verify_backup`] tells what is wrong with it.
     ///
     /// # Errors
-    /// `Io` where the directory or a backup's metadata cannot be read; `Closed`.
+    /// `Io` and `NoSpace` where the directory or a backup's metadata cannot be read, or the directory
+    /// cannot be synced; `Closed`.
     pub fn list_backups(&self) -> Result<Vec<BackupInfo>> {
         let engine = self.engine();
         engine.check_open()?;
         let mut infos = backups(engine)?;
+        if engine.mode == Mode::Disk {
+            // Whoever named or removed one of them may have failed before its sync.
+            store(engine).settle()?;
+        }
         infos.extend(recovery_point::list(&engine.versions.state()));
         sort(&mut infos);
         Ok(infos)
@@ -356,7 +368,8 @@ impl Db {
     /// Reads every byte of a backup or recovery point and compares it with its checksums.
     ///
     /// # Errors
-    /// `NotFound` where there is none. What is wrong with it stands in the report.
+    /// `NotFound` where there is none; `Io` and `NoSpace` where a file cannot be read now. What is wrong
+    /// with it stands in the report.
     pub fn verify_backup(&self, name: &str) -> Result<ValidationReport> {
         self.engine().check_open()?;
         let _one_at_a_time = self.engine().backups.lock.lock();

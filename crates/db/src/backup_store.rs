@@ -165,6 +165,8 @@ impl<'a> BackupStore<'a> {
         let written = written.and_then(|()| self.fs.rename(&temporary, &path));
         if let Err(error) = written {
             let _ = self.fs.remove_file(&temporary);
+            // A rename that failed may have happened. The name was free: this can be no other backup.
+            let _ = remove_if_there(self.fs, &path);
             return Err(Error::io("write the metadata of a backup", &path, error));
         }
         self.sync_dir(self.directory)
@@ -177,6 +179,17 @@ impl<'a> BackupStore<'a> {
             .remove_file(&path)
             .map_err(|error| Error::io("remove the metadata of a backup", &path, error))?;
         self.sync_dir(self.directory)
+    }
+
+    /// Makes durable which backups there are, as far as there are any: a renaming or a removal whose
+    /// answer was lost has happened, and is not on stable storage yet.
+    pub(crate) fn settle(&self) -> Result<()> {
+        match self.fs.sync_dir(self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => {
+                synced.map_err(|error| Error::io("sync the directory", self.directory, error))
+            }
+        }
     }
 
     /// Removes tables that no backup names, and files that were never finished.
@@ -192,12 +205,7 @@ impl<'a> BackupStore<'a> {
             }
         }
         // A removal that failed may have happened, and not for good: a table must not go before it has.
-        match self.fs.sync_dir(self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            synced => {
-                synced.map_err(|error| Error::io("sync the directory", self.directory, error))?;
-            }
-        }
+        self.settle()?;
         for (path, is_stray) in [
             (
                 self.directory.to_path_buf(),

@@ -85,6 +85,18 @@ pub(crate) fn verify(fs: &dyn FileSystem, path: &Path, meta: &TableMeta) -> Resu
     read(fs, path, meta, &mut |_, _| Ok(()))
 }
 
+/// As [`verify`], for a table that a backup or a recovery point names: one that is missing is damage.
+pub(crate) fn verify_named(fs: &dyn FileSystem, path: &Path, meta: &TableMeta) -> Result<()> {
+    verify(fs, path, meta).map_err(|error| {
+        let source = std::error::Error::source(&error);
+        let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+        match source.map(io::Error::kind) {
+            Some(io::ErrorKind::NotFound) => missing(path),
+            _ => error,
+        }
+    })
+}
+
 fn read(
     fs: &dyn FileSystem,
     path: &Path,

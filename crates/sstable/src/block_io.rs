@@ -143,10 +143,13 @@ impl BlockFile<'_> {
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors
-    /// I/O; Corruption where the file is too short.
+    /// I/O; Corruption where the file is too short. A device that says so of a file which is long enough
+    /// has failed to read it.
     pub(crate) fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let end = offset.saturating_add(buffer.len() as u64);
         self.file.read_exact_at(buffer, offset).map_err(|source| {
-            if source.kind() == std::io::ErrorKind::UnexpectedEof {
+            let is_end = source.kind() == std::io::ErrorKind::UnexpectedEof;
+            if is_end && !self.file.len().is_ok_and(|bytes| bytes >= end) {
                 Error::corruption("a table is shorter than it states")
                     .with_file(self.path)
                     .with_offset(offset)
