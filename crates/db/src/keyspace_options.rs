@@ -230,8 +230,8 @@ keyspace_options! {
     11 size_ratio: usize;
     /// Runs that gather in a tier before they are merged (tiered, lazy-leveled); 2 to 64.
     12 tier_runs: usize;
-    /// Values of so many bytes or more are kept apart from their keys, from the next table on; 0: none;
-    /// else 1 to 1 GiB.
+    /// Values of so many bytes or more are kept apart from their keys, from the next table on; 0 to 1 GiB.
+    /// 0: none.
     14 value_separation_threshold_bytes: usize;
     /// The share of a table of values that may be garbage before it is emptied; 0.05 to 0.95.
     15 value_garbage_ratio: f64;
@@ -333,19 +333,16 @@ impl KeyspaceOptions {
                 return Err(Error::invalid_argument(sentence));
             }
         }
-        if self
-            .filter_bits_per_key
-            .is_some_and(|bits| !(0.0..=64.0).contains(&bits))
-        {
-            let sentence = "keyspace option filter_bits_per_key must be 0 to 64";
-            return Err(Error::invalid_argument(sentence));
-        }
-        if self
-            .value_garbage_ratio
-            .is_some_and(|ratio| !(0.05..=0.95).contains(&ratio))
-        {
-            let sentence = "keyspace option value_garbage_ratio must be 0.05 to 0.95";
-            return Err(Error::invalid_argument(sentence));
+        let shares = [
+            ("filter_bits_per_key", self.filter_bits_per_key, 0.0, 64.0),
+            ("value_garbage_ratio", self.value_garbage_ratio, 0.05, 0.95),
+        ];
+        for (name, value, least, most) in shares {
+            if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
+                let sentence =
+                    format!("keyspace option {name} is {value}; it must be {least} to {most}");
+                return Err(Error::invalid_argument(sentence));
+            }
         }
         if let (Some(block), Some(file)) = (self.block_bytes, self.target_file_bytes)
             && file < block as u64

@@ -5,13 +5,13 @@
 //! write. Jobs look at a keyspace's options when they begin.
 
 use crate::db::Db;
-use crate::engine::{Engine, KeyspaceTable};
+use crate::engine::{Engine, KeyspaceTable, Mode};
 use crate::index::definition::is_reserved_name;
 use crate::keyspace::{Keyspace, KeyspaceState, dropped};
 use crate::keyspace_options::{KeyspaceOptions, KeyspaceSettings};
 use crate::open::LAST_LEVEL;
 use crate::range_spec::KeyRange;
-use crate::settings::RuntimeOptions;
+use crate::settings::{Place, RuntimeOptions};
 use crate::snapshot::Snapshot;
 use crate::stats::KeyspaceStats;
 use esker_base::key_bounds::KeyBounds;
@@ -365,7 +365,11 @@ impl Engine {
     pub(crate) fn change_settings(self: &Arc<Self>, options: &RuntimeOptions) -> Result<()> {
         self.check_open()?;
         let interval = self.settings.ttl_cleanup_interval();
-        let settings = self.settings.change(options, |before, after| {
+        let place = match self.mode {
+            Mode::Memory => Place::Memory,
+            _ => Place::Disk,
+        };
+        let settings = self.settings.change(place, options, |before, after| {
             if before.persisted() == after.persisted() {
                 return Ok(());
             }

@@ -177,3 +177,8 @@ struct ChangesGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/backups.md")]
 struct BackupsGuide;
+
+/// Keeps the guide to options true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/options.md")]
+struct OptionsGuide;

@@ -65,10 +65,7 @@ pub(crate) fn on_disk(options: Options, directory: &Path) -> Result<Db> {
     };
     let exists = VersionSet::exists(&*fs, &directory)?;
     let versions = if exists {
-        if settings.error_if_exists() {
-            let sentence = "the directory holds a database already";
-            return Err(Error::invalid_argument(sentence).with_file(&directory));
-        }
+        check_may_exist(&settings, &directory)?;
         let versions = VersionSet::recover(fs.clone(), &directory, manifest)?;
         settings = settle_with(&options, &versions, &directory)?;
         versions
@@ -132,7 +129,7 @@ pub(crate) fn in_memory(options: Options) -> Result<Db> {
 }
 
 pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
-    options.settle()?;
+    let asked = options.settle()?;
     let fs = file_system(&options);
     check_is_directory(&*fs, directory)?;
     let directory = fs
@@ -141,6 +138,7 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
     if !VersionSet::exists(&*fs, &directory)? {
         return Err(not_a_database(&directory));
     }
+    check_may_exist(&asked, &directory)?;
     // A writer would remove files under a reader: it must not have the database open now. Readers do
     // not keep the lock, so that any number of them can read.
     match fs.lock(&lock_path(&directory)) {
@@ -165,6 +163,15 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
         hooks: options.hooks,
     };
     parts.open(versions, None, false)
+}
+
+fn check_may_exist(settings: &Settings, directory: &Path) -> Result<()> {
+    if settings.error_if_exists() {
+        let sentence =
+            "the directory holds a database already, which option error_if_exists refuses";
+        return Err(Error::invalid_argument(sentence).with_file(directory));
+    }
+    Ok(())
 }
 
 /// The options of this open together with what the database persists.

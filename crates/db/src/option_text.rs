@@ -3,9 +3,10 @@
 //! Invariant: what is printed is parsed again to the same value. Called by `settings`.
 
 use crate::option_word::millis_of;
-use crate::options::Durability;
+use crate::options::{Durability, RecoveryPolicy};
 use esker_base::{Error, Result};
 use esker_compaction::CompactionShape;
+use esker_memtable::MemtableKind;
 use esker_sstable::{Compression, FilterKind};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ macro_rules! number_texts {
     };
 }
 
-number_texts! { u64 usize f64 }
+number_texts! { u64 usize f64 bool }
 
 macro_rules! name_texts {
     ($($type:ident { $($variant:ident = $text:literal)* })*) => {
@@ -43,6 +44,10 @@ name_texts! {
     CompactionShape { Leveled = "leveled" Tiered = "tiered" LazyLeveled = "lazy-leveled" }
     Compression { None = "none" Lz4 = "lz4" }
     FilterKind { None = "none" Blocked = "blocked" Standard = "standard" }
+    MemtableKind { SkipList = "skip-list" BTree = "b-tree" }
+    RecoveryPolicy {
+        Strict = "strict" DiscardAfterDamage = "discard-after-damage" Salvage = "salvage"
+    }
     Durability { Volatile = "volatile" Buffered = "buffered" Sync = "sync" }
 }
 
