@@ -587,7 +587,13 @@ impl Log {
         let mut segment =
             SegmentWriter::reopen(&*engine.fs, &path, tail.header, tail.end_offset, options)?;
         segment.seal(next)?;
-        segment.sync()
+        segment.sync().inspect_err(|error| {
+            // Asked once more, the file system would say that all is well, and what this sync has lost
+            // would be noted as durable (I3).
+            if engine.segments.is_live(tail.header.number) {
+                engine.health.latch_log_failure(error);
+            }
+        })
     }
 
     /// Leaves the current segment for good, after a failure or because everything in it is in tables:

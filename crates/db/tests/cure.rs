@@ -137,3 +137,54 @@ fn a_sync_that_could_not_be_noted_is_told_to_no_write() {
     }
     assert!(after_success > 0, "no note of a sync failed");
 }
+
+/// The sync of the end record of the last life's log had failed, and was asked for once more by the next
+/// write: it said that all was well, as Linux does, though the end record was lost. After a loss of power
+/// the log ended there, and synced writes of the segment behind it were gone without a word; or, where the
+/// note had survived that told of the lost bytes, the database did not open.
+#[test]
+fn the_log_of_the_last_life_is_not_synced_again_after_a_failed_sync() {
+    let durability = WriteOptions::new().durability(Durability::Sync);
+    let mut refused = 0;
+    for failing in 0.. {
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let first = FaultFileSystem::new(Arc::new(disk.clone()));
+        let options = Options::new().file_system(Arc::new(first.clone()));
+        let db = options.open(HOME).unwrap();
+        db.put_opt("a", "1", &durability).unwrap();
+        // The process ends: what it left to the operating system is not on stable storage.
+        first.set_plan(|_, _| Some(Fault::Refuse(DeviceError::Io)));
+        drop(db);
+
+        let second = FaultFileSystem::new(Arc::new(disk.clone()));
+        let clock = Arc::new(ManualClock::at_millis(1_000_000));
+        let options = Options::new().file_system(Arc::new(second.clone()));
+        let db = options.clock(clock.clone()).open(HOME).unwrap();
+        let failed = FaultRule::new(Fault::Refuse(DeviceError::Io))
+            .path_contains(".wal")
+            .on(&[OperationKind::Sync])
+            .after(failing)
+            .times(1);
+        second.add_rule(failed);
+        let outcome = db.put_opt("b", "2", &durability);
+        let has_failed = second.faults() > 0;
+        second.clear();
+        refused += u32::from(outcome.is_err());
+        clock.advance(Duration::from_secs(1));
+        db.put_opt("c", "3", &durability).unwrap();
+        for policy in [ImagePolicy::ONLY_SYNCED, ImagePolicy::PROCESS_END]
+            .into_iter()
+            .chain((0..8).map(ImagePolicy::from_seed))
+        {
+            let image = disk.image(disk.operations(), &policy);
+            let left = Options::new().file_system(Arc::new(image)).open(HOME);
+            let left = left.unwrap_or_else(|error| panic!("sync {failing}, {policy}: {error}"));
+            assert!(left.get("a").unwrap().is_some() && left.get("c").unwrap().is_some());
+            assert!(outcome.is_err() || left.get("b").unwrap().is_some());
+        }
+        if !has_failed {
+            break;
+        }
+    }
+    assert!(refused > 1, "{refused} writes met a failed sync");
+}
