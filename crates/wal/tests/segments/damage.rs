@@ -294,3 +294,44 @@ fn a_header_of_another_segment_or_none_at_all_names_the_file() {
     let error = SegmentWriter::reopen(&fs, path(), HEADER, 4097, SMALL).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
 }
+
+/// What the note and the watermark are for, and where their power ends. A sync leaves nothing else behind: a
+/// device that has lost both with the power holds, byte for byte, what a sync that never returned would have
+/// left, and a damaged record is told from one that did not arrive by either of them alone.
+#[test]
+fn either_the_note_or_the_watermark_tells_damage_from_a_sync_that_never_returned() {
+    let fs = MemFileSystem::new();
+    let mut writer = SegmentWriter::create(&fs, path(), HEADER, SMALL).unwrap();
+    writer.append_one(b"first", SyncMode::Sync).unwrap();
+    writer.sync().unwrap();
+    let damaged_at = writer.bytes() as usize + 24;
+    writer.append_one(&[1; 600], SyncMode::Buffered).unwrap();
+    writer.append_one(b"last", SyncMode::Buffered).unwrap();
+    let on_its_way = file_bytes(&fs);
+    let watermark = writer.bytes() as usize..writer.bytes() as usize + 32;
+    let note = 4096..4112;
+    writer.sync().unwrap();
+    let returned = file_bytes(&fs);
+
+    for (has_note, has_watermark) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut left = returned.clone();
+        for (range, is_left) in [(&note, has_note), (&watermark, has_watermark)] {
+            if !is_left {
+                left[range.clone()].copy_from_slice(&on_its_way[range.clone()]);
+            }
+        }
+        let is_proven = has_note || has_watermark;
+        assert_eq!(left == on_its_way, !is_proven);
+        assert_eq!(read(&with_bytes(&left)).unwrap().payloads.len(), 3);
+        left[damaged_at] ^= 1;
+        let read = read(&with_bytes(&left)).unwrap();
+        assert_eq!(read.payloads, [b"first"]);
+        match read.end {
+            SegmentEnd::Damaged { offset, .. } => {
+                assert!(is_proven);
+                assert_eq!(offset, damaged_at as u64 - 24);
+            }
+            end => assert!(!is_proven && end == SegmentEnd::Torn, "{end:?}"),
+        }
+    }
+}
