@@ -8,6 +8,8 @@
 //! compaction's retention.
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
 use crate::internal_key::ValueKind;
@@ -71,38 +73,55 @@ impl OperandChain {
         self.base = (kind == ValueKind::Value).then(|| stored.to_vec());
     }
 
-    /// The value that all of it makes.
+    /// The value that all of it makes. A panic of the operator is its refusal, wherever it is called.
     ///
     /// # Errors
-    /// Of the operator, with its name and the key.
+    /// Of the operator, with its name and the key; `InvalidArgument` where it panicked.
     pub fn fold(&self, operator: &dyn MergeOperator, key: &[u8]) -> Result<Vec<u8>> {
         let operands: Vec<&[u8]> = self.operands.iter().map(Vec::as_slice).collect();
-        operator
-            .merge(key, self.base.as_deref(), &operands)
-            .map_err(|error| refused(operator, key, &error))
+        let merge = || operator.merge(key, self.base.as_deref(), &operands);
+        match catch_unwind(AssertUnwindSafe(merge)) {
+            Ok(merged) => merged.map_err(|error| refused(operator, key, &error)),
+            Err(_) => Err(panicked(operator, key)),
+        }
     }
 
-    /// One operand that does what all do, if the operator can make it.
+    /// One operand that does what all do, if the operator can make it. If it panics, it cannot.
     #[must_use]
     pub fn combined(&self, operator: &dyn MergeOperator, key: &[u8]) -> Option<Vec<u8>> {
         let mut operands = self.operands.iter();
         let first = operands.next()?.clone();
-        operands.try_fold(first, |older, newer| operator.combine(key, &older, newer))
+        let combine =
+            move || operands.try_fold(first, |older, newer| operator.combine(key, &older, newer));
+        catch_unwind(AssertUnwindSafe(combine)).unwrap_or(None)
     }
 }
 
 fn refused(operator: &dyn MergeOperator, key: &[u8], error: &Error) -> Error {
-    let shown = key.get(..64).unwrap_or(key).escape_ascii();
     let sentence = format!(
-        "the merge operator {:?} refuses what was merged into \"{shown}\": {error}",
-        operator.name()
+        "the merge operator {:?} refuses what was merged into \"{}\": {error}",
+        operator.name(),
+        shown(key)
     );
     Error::new(error.kind(), sentence)
+}
+
+fn panicked(operator: &dyn MergeOperator, key: &[u8]) -> Error {
+    Error::invalid_argument(format!(
+        "the merge operator {:?} panicked at what was merged into \"{}\"; the operands stay as they are",
+        operator.name(),
+        shown(key)
+    ))
+}
+
+fn shown(key: &[u8]) -> impl fmt::Display + '_ {
+    key.get(..64).unwrap_or(key).escape_ascii()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use crate::merge_operator::{Associative, AssociativeMerge};
 
     #[derive(Debug)]
@@ -116,6 +135,7 @@ mod tests {
             if right == b"!" {
                 return Err(Error::invalid_argument("no exclamations"));
             }
+            assert_ne!(right, b"?", "no questions");
             Ok([left, right].concat())
         }
     }
@@ -174,5 +194,19 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("no exclamations"), "{text}");
+    }
+
+    #[test]
+    fn a_panic_of_the_operator_is_its_refusal() {
+        let concat = Associative(Concat);
+        let chain = chain(&["v", "?"]);
+        let error = chain.fold(&concat, b"the key").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        let text = error.to_string();
+        assert!(
+            text.contains("concat") && text.contains("panicked") && text.contains("the key"),
+            "{text}"
+        );
+        assert_eq!(chain.combined(&concat, b"the key"), None);
     }
 }

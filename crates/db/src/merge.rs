@@ -278,7 +278,7 @@ impl<'a> MemberOperands<'a> {
                 *expiry_millis
             }
         };
-        let value = merged::fold_guarded(&chain, state.operator(), record.key)?;
+        let value = merged::fold(&chain, state.operator(), record.key)?;
         commit::check_entry(&self.engine.settings, record.key, &value)?;
         let (kind, head) = match expiry_millis {
             Some(expiry) => (ValueKind::ValueWithExpiry, expiry.to_le_bytes().to_vec()),

@@ -13,9 +13,8 @@ use crate::value::Value;
 use esker_base::checksum::key_hash;
 use esker_base::iterator::InternalIterator;
 use esker_base::operand_chain::OperandChain;
-use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
+use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
 use esker_sstable::{FillCache, LevelIter};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// What makes values of a keyspace's operands, if somebody has said.
@@ -37,16 +36,6 @@ pub(crate) fn get(
 /// The value that a chain makes.
 pub(crate) fn fold(chain: &OperandChain, operator: Operator<'_>, key: &[u8]) -> Result<Vec<u8>> {
     chain.fold(operator.get()?, key)
-}
-
-/// As [`fold`], for the commit leader: a panic of the operator is its refusal.
-pub(crate) fn fold_guarded(
-    chain: &OperandChain,
-    operator: Operator<'_>,
-    key: &[u8],
-) -> Result<Vec<u8>> {
-    let folded = catch_unwind(AssertUnwindSafe(|| fold(chain, operator, key)));
-    folded.unwrap_or_else(|_| Err(Error::invalid_argument("the merge operator panicked")))
 }
 
 /// Adds the record below those that `chain` holds already; `false` once it ends there.

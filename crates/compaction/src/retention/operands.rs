@@ -7,7 +7,6 @@
 //! operands and what they lie on stay as they are: a reader will be told.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use esker_base::iterator::InternalIterator;
 use esker_base::merge_operator::MergeOperator;
@@ -69,7 +68,7 @@ impl<I: InternalIterator, F: ValueFilter> Retention<'_, I, F> {
                 return self.value_stays(stripe);
             }
         } else if count > 1
-            && let Some(operand) = operator.and_then(|operator| combine(chain, operator, key))
+            && let Some(operand) = operator.and_then(|operator| chain.combined(operator, key))
         {
             self.stats.operands_merged += count - 1;
             self.replaced = Some(operand);
@@ -156,23 +155,8 @@ impl<I: InternalIterator, F: ValueFilter> Retention<'_, I, F> {
 }
 
 fn fold(chain: &OperandChain, operator: &dyn MergeOperator, key: &[u8]) -> Option<Vec<u8>> {
-    match catch_unwind(AssertUnwindSafe(|| chain.fold(operator, key))) {
-        Ok(Ok(value)) => Some(value),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "operands stay unmerged");
-            None
-        }
-        Err(_) => {
-            tracing::error!(operator = operator.name(), "a merge operator panicked");
-            None
-        }
-    }
-}
-
-fn combine(chain: &OperandChain, operator: &dyn MergeOperator, key: &[u8]) -> Option<Vec<u8>> {
-    let combined = catch_unwind(AssertUnwindSafe(|| chain.combined(operator, key)));
-    combined.unwrap_or_else(|_| {
-        tracing::error!(operator = operator.name(), "a merge operator panicked");
-        None
-    })
+    let folded = chain.fold(operator, key);
+    folded
+        .inspect_err(|error| tracing::warn!(%error, "operands stay unmerged"))
+        .ok()
 }

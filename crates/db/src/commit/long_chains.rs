@@ -114,7 +114,7 @@ impl Engine {
         if chain.count() < LONG {
             return None;
         }
-        let value = merged::fold_guarded(chain, state.operator(), key).ok()?;
+        let value = merged::fold(chain, state.operator(), key).ok()?;
         let most = MOST_GROWTH * (chain.bytes() + chain.count());
         let fits = value.len() <= most && super::check_entry(&self.settings, key, &value).is_ok();
         fits.then_some(value)
