@@ -138,7 +138,7 @@ pub use index::{IndexDefinition, IndexInfo, IndexKeys, IndexProgress, IndexStatu
 pub use keyspace::Keyspace;
 pub use keyspace_options::{KeyspaceOptions, KeyspaceSettings};
 pub use options::{Durability, Options, RecoveryPolicy, WriteOptions};
-pub use query::{Continuation, Explanation, MAX_SORTED_ROWS, Query, Row, Rows};
+pub use query::{Continuation, Explanation, MAX_SORTED_ROWS, Query, QueryPlan, Row, Rows};
 pub use repair::RepairReport;
 pub use restore_point::{RestorePoint, RestoreSource, Restored};
 pub use salvage::Loss;

@@ -3,15 +3,18 @@
 //! Invariants: a query answers from one snapshot (or one transaction), in memory that does not grow
 //! with what it reads: orders that keys or an index give are streamed, any other is sorted within the
 //! query's limit and refused without one. Parts: [`plan`] decides how, [`rows`] does it,
-//! [`continuation`] goes on where a page ended, [`explain`] says what it would read.
+//! [`continuation`] goes on where a page ended, [`forecast`] says what it will read and [`explain`]
+//! what it has read.
 
 pub(crate) mod continuation;
 pub(crate) mod explain;
+pub(crate) mod forecast;
 pub(crate) mod plan;
 pub(crate) mod rows;
 
 pub use continuation::Continuation;
 pub use explain::Explanation;
+pub use forecast::QueryPlan;
 pub use rows::{Row, Rows};
 
 use crate::keyspace::Keyspace;
@@ -253,11 +256,22 @@ impl<'a> Query<'a> {
         Ok(count)
     }
 
-    /// Says how the query would be run, and how much it would read.
+    /// Says how the query will be run and about how much it will read, without running it: the indexes of
+    /// the tables concerned are read, and nothing else.
     ///
     /// # Errors
     /// As [`Query::rows`].
-    pub fn explain(&self) -> Result<Explanation> {
+    pub fn plan(&self) -> Result<QueryPlan> {
+        QueryPlan::of(self)
+    }
+
+    /// Runs the query to its end and says how that was done and what was read for it: which index, how many
+    /// entries, and how many blocks, found in the cache or read from files. The rows are dropped; what
+    /// it reads within a transaction is protected as it is by [`Query::rows`].
+    ///
+    /// # Errors
+    /// As [`Query::rows`] and its rows.
+    pub fn explain(&mut self) -> Result<Explanation> {
         Explanation::of(self)
     }
 }

@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use esker::tuple::{decode, range};
+use esker::vfs::{MemFileSystem, OperationKind, TraceFileSystem};
 use esker::{
-    Continuation, Db, ErrorKind, IndexDefinition, Keyspace, MAX_SORTED_ROWS, Options, Query,
+    Compression, Continuation, Db, ErrorKind, IndexDefinition, Keyspace, MAX_SORTED_ROWS, Options,
+    Query,
 };
 use proptest::prelude::*;
 use std::cmp::Reverse;
+use std::path::Path;
+use std::sync::Arc;
 
 /// Values are (group, size): an index over both, sizes descending.
 fn by_group() -> IndexDefinition {
@@ -198,20 +202,17 @@ fn what_a_query_cannot_do_it_refuses() {
 }
 
 #[test]
-fn explanations_count_the_blocks_of_the_tables() {
-    let items: Vec<Item> = (0..4000u16)
-        .map(|i| (i, (i % 4) as u8, i32::from(i)))
-        .collect();
-    let (db, keyspace) = filled(&items);
+fn plans_tell_the_blocks_of_the_tables() {
+    let (db, keyspace) = filled(&many());
     db.compact().unwrap();
     db.wait_for_background_work().unwrap();
-    let everything = Query::new(&keyspace).explain().unwrap();
+    let everything = Query::new(&keyspace).plan().unwrap();
     assert_eq!(everything.index(), None);
     assert_eq!(everything.scanned_entries(), 4000);
     let blocks = everything.scanned_blocks();
     assert!(blocks > 10, "{everything}");
     let tenth = Query::new(&keyspace).keys(400u16.to_be_bytes()..800u16.to_be_bytes());
-    let tenth = tenth.explain().unwrap();
+    let tenth = tenth.plan().unwrap();
     let about = blocks / 10;
     assert!(
         (about..=about + 3).contains(&tenth.scanned_blocks()),
@@ -219,15 +220,109 @@ fn explanations_count_the_blocks_of_the_tables() {
     );
 
     let by_index = Query::new(&keyspace).index_equal("by_group", &(3u8, Reverse(3999i32)));
-    let by_index = by_index.limit(5).explain().unwrap();
+    let by_index = by_index.limit(5).plan().unwrap();
     assert_eq!(by_index.index(), Some("by_group"));
     assert!(by_index.scanned_blocks() <= 2, "{by_index}");
     assert!(by_index.lookup_blocks_at_most() <= 5, "{by_index}");
     let sorted = Query::new(&keyspace).index_prefix("by_group", &(3u8,));
-    let sorted = sorted.order_by_key().limit(10).explain().unwrap();
+    let sorted = sorted.order_by_key().limit(10).plan().unwrap();
     assert!(sorted.is_sorted());
     assert!(
         sorted.to_string().contains("sort by key, keeping 10 rows"),
         "{sorted}"
+    );
+}
+
+fn many() -> Vec<Item> {
+    (0..4000u16)
+        .map(|i| (i, (i % 4) as u8, i32::from(i)))
+        .collect()
+}
+
+fn is_table(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "sst")
+}
+
+/// What an explanation says was read is what the file system was asked for, and nothing a second time.
+#[test]
+fn explanations_count_the_blocks_that_were_read() {
+    let traced = Arc::new(TraceFileSystem::new(Arc::new(MemFileSystem::new())));
+    let table_reads = || {
+        let entries = traced.entries();
+        let operations = entries.iter().map(|entry| &entry.operation);
+        let of_tables = operations.filter(|o| o.kind == OperationKind::Read && is_table(&o.path));
+        of_tables.count() as u64
+    };
+    let options = Options::new()
+        .file_system(traced.clone())
+        .compression(Compression::None)
+        .cache_bytes(8 << 20);
+    let options = options.index("items", by_group());
+    let fill = |db: &Db| {
+        let keyspace = db.keyspace("items").unwrap();
+        for (key, group, size) in many() {
+            let value = esker::tuple::encode(&(group, size));
+            keyspace.put(key.to_be_bytes(), value).unwrap();
+        }
+        db.compact().unwrap();
+        db.close().unwrap();
+    };
+    fill(&options.clone().open("/db").unwrap());
+    let db = options.open("/db").unwrap();
+    let keyspace = db.keyspace("items").unwrap();
+    let blocks = Query::new(&keyspace).plan().unwrap().scanned_blocks();
+    let point = || Query::new(&keyspace).keys(7u16.to_be_bytes()..=7u16.to_be_bytes());
+
+    // Cold: one block, by one read of the file; warm: the same block, and no read.
+    for (cached, loaded) in [(0, 1), (1, 0)] {
+        traced.clear();
+        let found = point().explain().unwrap();
+        let counted = (found.blocks_from_cache(), found.blocks_from_disk());
+        assert_eq!(counted, (cached, loaded), "{found}");
+        assert_eq!((found.rows(), found.entries()), (1, 1), "{found}");
+        assert_eq!(table_reads(), loaded, "{found}");
+    }
+    // The rest of the keyspace: every block once, but for the one that is cached.
+    let scanned = Query::new(&keyspace).explain().unwrap();
+    let counted = (scanned.blocks_from_cache(), scanned.blocks_from_disk());
+    assert_eq!(counted, (1, blocks - 1), "{scanned}");
+    assert_eq!((scanned.rows(), scanned.lookups()), (4000, 0), "{scanned}");
+
+    // By an index with a limit: only what five rows take.
+    let mut largest = Query::new(&keyspace)
+        .index_prefix("by_group", &(3u8,))
+        .limit(5);
+    let first = largest.explain().unwrap();
+    assert_eq!((first.entries(), first.lookups(), first.rows()), (5, 5, 5));
+    assert_eq!(first.index(), Some("by_group"));
+    assert!((1..=2).contains(&first.blocks_from_disk()), "{first}");
+    assert_eq!(
+        first.blocks_from_cache(),
+        5,
+        "each record was looked up: {first}"
+    );
+    let again = largest.explain().unwrap();
+    assert_eq!(again.blocks_from_disk(), 0, "{again}");
+    assert_eq!(again.blocks(), first.blocks(), "{again}");
+    // It can be run after it was explained, and its filter was no part of it.
+    assert_eq!(keys(largest), [3999, 3995, 3991, 3987, 3983]);
+    let mut filtered = Query::new(&keyspace).limit(1).filter(|_, _| {
+        keyspace.get(3999u16.to_be_bytes()).unwrap();
+        true
+    });
+    assert_eq!(filtered.explain().unwrap().blocks(), 1);
+
+    // In a transaction it reads what the transaction sees, and records in memory take no block.
+    let mut tx = db.begin().unwrap();
+    let key = 9999u16.to_be_bytes();
+    let value = esker::tuple::encode(&(9u8, 1i32));
+    tx.put_in(&keyspace, key, &value).unwrap();
+    let own = Query::within(&keyspace, &mut tx).keys(key..=key).explain();
+    let own = own.unwrap();
+    assert_eq!((own.rows(), own.blocks()), (1, 0), "{own}");
+    let said = own.to_string();
+    assert!(
+        said.contains("1 rows out of 0 blocks, 0 cached and 0 read from disk"),
+        "{said}"
     );
 }

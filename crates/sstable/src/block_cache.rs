@@ -22,6 +22,7 @@ use arc_swap::{ArcSwapAny, Guard};
 use parking_lot::Mutex;
 
 use crate::block::{Block, BlockParts};
+use crate::block_reads;
 
 /// Queues, so that threads that miss at once seldom wait for each other.
 const SHARDS: usize = 16;
@@ -265,6 +266,7 @@ impl BlockSlots {
         let guard = self.slots[index].load();
         if let Some(block) = &*guard {
             block.mark_referenced();
+            block_reads::note_cached();
         }
         guard
     }
@@ -277,6 +279,7 @@ impl BlockSlots {
     /// Keeps `block` in slot `index` if there is room for it. Gives back the block to use: another
     /// thread's, if that was faster.
     pub(crate) fn insert(self: &Arc<Self>, index: usize, block: Block) -> Block {
+        block_reads::note_loaded();
         self.cache.misses.fetch_add(1, Ordering::Relaxed);
         let bytes = block.memory_bytes();
         if !self.cache.reserve(bytes) {

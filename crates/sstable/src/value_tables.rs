@@ -19,6 +19,7 @@ use esker_base::value_pointer::ValuePointer;
 use esker_base::{Error, Result, Trailer, ValueKind};
 
 use crate::block::{BlockParts, PinnedValue};
+use crate::block_reads;
 use crate::format::BlockHandle;
 use crate::table::Table;
 use crate::table_cache::TableHandle;
@@ -116,6 +117,7 @@ impl Table {
                 "a value pointer points outside of the data of its table",
             ));
         }
+        block_reads::note_loaded();
         let contents = self.block_file().read_block(handle)?;
         let block = self.parse_block(&contents, handle)?;
         let newest = Trailer::seek(MAX_SEQUENCE);

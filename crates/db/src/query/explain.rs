@@ -1,167 +1,133 @@
-//! What a query would read, from the indexes of the tables that it would read it from.
+//! What a query has really read: it is run to its end, and its reads are counted.
 //!
-//! Invariant: nothing is read but those indexes. Blocks are those of tables whose keys overlap what
-//! is scanned; records in memory take none.
+//! Invariant: the counts are those of the query alone: blocks are counted on the thread that reads them,
+//! around each read, and what the filter of the query reads by itself is left out. Rows are dropped as they
+//! come, so that explaining takes no more memory than running. Called by [`Query::explain`].
 
-use crate::keyspace::KeyspaceState;
-use crate::query::plan::Plan;
-use crate::query::{MAX_SORTED_ROWS, Query};
-use crate::range_spec::KeyRange;
-use crate::super_version::SuperVersion;
+use crate::query::forecast::QueryPlan;
+use crate::query::{Filter, Query, Source};
 use esker_base::Result;
-use esker_base::key_bounds::end_is_above;
-use esker_sstable::TableHandle;
+use esker_sstable::BlockReads;
 use std::fmt;
-use std::sync::Arc;
 
-/// How a query is run and about how much it reads: [`Query::explain`]. `Display` says it in words.
+/// What the rows of a query have taken so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) blocks: BlockReads,
+    pub(crate) entries: u64,
+    pub(crate) lookups: u64,
+    pub(crate) rows: u64,
+}
+
+/// How a query was run and what it read, counted: [`Query::explain`]. `Display` says it in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    index: Option<String>,
-    is_sorted: bool,
-    descending: bool,
-    limit: Option<usize>,
-    scanned_blocks: u64,
-    scanned_entries: u64,
-    looks_up_records: bool,
-    runs_per_lookup: u64,
+    plan: QueryPlan,
+    taken: Taken,
 }
 
 impl Explanation {
-    pub(crate) fn of(query: &Query<'_>) -> Result<Self> {
-        let plan = Plan::of(query)?;
-        let records = query.keyspace.state();
-        let scanned: &Arc<KeyspaceState> =
-            plan.index.as_ref().map_or(records, |index| &index.entries);
-        let estimate = Estimate::of(&scanned.load(), &plan.range)?;
-        Ok(Self {
-            index: query.index.as_ref().map(|condition| condition.name.clone()),
-            is_sorted: plan.is_sorted,
-            descending: query.descending,
-            limit: query.limit,
-            scanned_blocks: estimate.blocks,
-            scanned_entries: estimate.entries,
-            looks_up_records: plan.index.is_some() && (!query.keys_only || query.filter.is_some()),
-            runs_per_lookup: records.load().runs.len() as u64,
-        })
+    pub(crate) fn of(query: &mut Query<'_>) -> Result<Self> {
+        let plan = query.plan()?;
+        let mut rows = again(query).rows()?;
+        for row in rows.by_ref() {
+            row?;
+        }
+        let taken = rows.taken();
+        Ok(Self { plan, taken })
     }
 
-    /// The index that is scanned; `None` where the records are.
+    /// What was expected before it was run.
+    #[must_use]
+    pub fn plan(&self) -> &QueryPlan {
+        &self.plan
+    }
+
+    /// The index that was scanned; `None` where the records were.
     #[must_use]
     pub fn index(&self) -> Option<&str> {
-        self.index.as_deref()
+        self.plan.index()
     }
 
-    /// Whether rows are sorted in memory instead of coming in their order.
+    /// Whether rows were sorted in memory instead of coming in their order.
     #[must_use]
     pub fn is_sorted(&self) -> bool {
-        self.is_sorted
+        self.plan.is_sorted()
     }
 
-    /// Data blocks of tables that a scan of the whole range reads, by the tables' own indexes. A
-    /// limit ends it sooner.
+    /// Rows that it found.
     #[must_use]
-    pub fn scanned_blocks(&self) -> u64 {
-        self.scanned_blocks
+    pub fn rows(&self) -> u64 {
+        self.taken.rows
     }
 
-    /// Entries that such a scan meets, about: those of tables in proportion to their blocks, and all
-    /// those in memory.
+    /// Entries of the index, or records, that were scanned for them.
     #[must_use]
-    pub fn scanned_entries(&self) -> u64 {
-        self.scanned_entries
+    pub fn entries(&self) -> u64 {
+        self.taken.entries
     }
 
-    /// Blocks that looking up the records of index entries reads at most, if every entry is
-    /// followed: filters spare most of those that do not hold the record, the cache those read before.
+    /// Index entries whose records were looked up.
     #[must_use]
-    pub fn lookup_blocks_at_most(&self) -> u64 {
-        if !self.looks_up_records {
-            return 0;
-        }
-        let lookups = self.scanned_entries;
-        let lookups = match self.limit {
-            Some(limit) if !self.is_sorted => lookups.min(limit as u64),
-            _ => lookups,
-        };
-        lookups.saturating_mul(self.runs_per_lookup)
+    pub fn lookups(&self) -> u64 {
+        self.taken.lookups
+    }
+
+    /// Data blocks of tables that were read, each time that one was: from the cache and from files.
+    /// Records in memory take none. A block that a scan stays in counts once.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.blocks_from_cache() + self.blocks_from_disk()
+    }
+
+    /// Data blocks that were in the block cache.
+    #[must_use]
+    pub fn blocks_from_cache(&self) -> u64 {
+        self.taken.blocks.cached
+    }
+
+    /// Data blocks that had to be read from files, values that are kept apart included.
+    #[must_use]
+    pub fn blocks_from_disk(&self) -> u64 {
+        self.taken.blocks.loaded
+    }
+}
+
+/// The same query, for as long as `query` is lent.
+fn again<'b>(query: &'b mut Query<'_>) -> Query<'b> {
+    let source = match &mut query.source {
+        Source::Snapshot(snapshot) => Source::Snapshot(snapshot.clone()),
+        Source::Transaction(transaction) => Source::Transaction(transaction),
+    };
+    let filter = query.filter.as_ref();
+    Query {
+        keyspace: query.keyspace.clone(),
+        source,
+        keys: query.keys.clone(),
+        index: query.index.clone(),
+        filter: filter
+            .map(|holds| Box::new(move |key: &[u8], value: &[u8]| holds(key, value)) as Filter<'b>),
+        order: query.order,
+        descending: query.descending,
+        limit: query.limit,
+        after: query.after.clone(),
+        keys_only: query.keys_only,
     }
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.index {
-            Some(index) => write!(f, "scan index {index:?}")?,
-            None => f.write_str("scan the records")?,
+        self.plan.say_scan(f)?;
+        write!(f, ": {} entries", self.taken.entries)?;
+        if self.taken.lookups > 0 {
+            write!(f, "; look up {} records", self.taken.lookups)?;
         }
-        let direction = if self.descending && !self.is_sorted {
-            " backwards"
-        } else {
-            ""
-        };
-        let (blocks, entries) = (self.scanned_blocks, self.scanned_entries);
-        write!(f, "{direction}: {blocks} blocks, about {entries} entries")?;
-        if self.looks_up_records {
-            write!(
-                f,
-                "; look up each record: {} blocks at most",
-                self.lookup_blocks_at_most()
-            )?;
-        }
-        if self.is_sorted {
-            let kept = self.limit.unwrap_or(MAX_SORTED_ROWS);
-            write!(f, "; sort by key, keeping {kept} rows")?;
-        } else if let Some(limit) = self.limit {
-            write!(f, "; end after {limit} rows")?;
-        }
-        Ok(())
-    }
-}
-
-#[derive(Debug, Default)]
-struct Estimate {
-    blocks: u64,
-    entries: u64,
-}
-
-impl Estimate {
-    fn of(view: &SuperVersion, range: &KeyRange) -> Result<Self> {
-        let mut estimate = Self::default();
-        if range.is_empty() {
-            return Ok(estimate);
-        }
-        for handle in view.runs.iter().flat_map(|run| run.tables.iter()) {
-            let bounds = &handle.meta().bounds;
-            let starts_below_end = end_is_above(range.end(), &bounds.smallest);
-            if starts_below_end && !bounds.ends_before(range.start()) {
-                estimate.add(handle, range)?;
-            }
-        }
-        let memtables = view.memtables().map(|memtable| memtable.entries());
-        estimate.entries += memtables.sum::<u64>();
-        Ok(estimate)
-    }
-
-    fn add(&mut self, handle: &TableHandle, range: &KeyRange) -> Result<()> {
-        let table = handle.table()?;
-        let properties = table.properties();
-        let (all_bytes, all_blocks) = (properties.data_bytes.max(1), properties.data_blocks);
-        let first = if range.start().is_empty() {
-            0
-        } else {
-            table.approximate_offset(range.start())
-        };
-        let last = if range.end().is_empty() {
-            all_bytes
-        } else {
-            table.approximate_offset(range.end())
-        };
-        // The block that the end lies in is read as well.
-        let bytes = last.saturating_sub(first);
-        let blocks = (bytes * all_blocks).div_ceil(all_bytes);
-        let blocks = (blocks + u64::from(last < all_bytes)).min(all_blocks);
-        self.blocks += blocks;
-        self.entries += (handle.meta().entries * blocks).div_ceil(all_blocks.max(1));
-        Ok(())
+        self.plan.say_end(f)?;
+        let (cached, loaded) = (self.blocks_from_cache(), self.blocks_from_disk());
+        let (blocks, rows) = (self.blocks(), self.taken.rows);
+        write!(
+            f,
+            ": {rows} rows out of {blocks} blocks, {cached} cached and {loaded} read from disk"
+        )
     }
 }

@@ -6,6 +6,7 @@
 use crate::index::definition::split_entry;
 use crate::keyspace::Keyspace;
 use crate::query::continuation::Continuation;
+use crate::query::explain::Taken;
 use crate::query::plan::Plan;
 use crate::query::{Query, Source};
 use crate::range_spec::KeyRange;
@@ -13,6 +14,7 @@ use crate::scan::Entries;
 use crate::value::Value;
 use esker_base::Result;
 use esker_base::key_bounds::end_is_above;
+use esker_sstable::BlockReads;
 use std::collections::BTreeMap;
 use std::collections::btree_map::IntoIter;
 use std::fmt;
@@ -57,6 +59,7 @@ pub struct Rows<'a> {
     /// The place of the last row.
     position: Vec<u8>,
     done: bool,
+    taken: Taken,
 }
 
 impl<'a> Rows<'a> {
@@ -93,6 +96,7 @@ impl<'a> Rows<'a> {
             left,
             position: Vec::new(),
             done: false,
+            taken: Taken::default(),
         };
         if rows.plan.is_sorted {
             rows.sort()?;
@@ -106,6 +110,11 @@ impl<'a> Rows<'a> {
     pub fn continuation(&self) -> Option<Continuation> {
         let ended_by_limit = self.left == 0 && !self.position.is_empty();
         ended_by_limit.then(|| Continuation::new(self.plan.fingerprint, &self.position))
+    }
+
+    /// What was read so far.
+    pub(crate) fn taken(&self) -> Taken {
+        self.taken
     }
 
     /// Reads everything and keeps the first rows by key.
@@ -136,28 +145,18 @@ impl<'a> Rows<'a> {
         };
         self.position = position;
         self.left -= 1;
+        self.taken.rows += 1;
         Ok(Some(row))
     }
 
     /// The next row of what is scanned, with its place there.
     fn read(&mut self) -> Result<Option<(Vec<u8>, Row)>> {
         loop {
-            let descends = self.query.descending && !self.plan.is_sorted;
-            let entry = if descends {
-                self.entries.next_back()
-            } else {
-                self.entries.next()
-            };
-            let Some(entry) = entry else { return Ok(None) };
-            let (position, stored) = entry?;
-            let row = if self.plan.index.is_some() {
-                self.follow(&position, &stored)?
-            } else {
-                Some(Row {
-                    key: position.clone(),
-                    value: stored,
-                    index_key: None,
-                })
+            let before = BlockReads::of_this_thread();
+            let read = self.read_entry();
+            self.taken.blocks += BlockReads::of_this_thread() - before;
+            let Some((position, row)) = read? else {
+                return Ok(None);
             };
             let filter = self.query.filter.as_ref();
             let row = row.filter(|row| filter.is_none_or(|holds| holds(&row.key, &row.value)));
@@ -168,6 +167,29 @@ impl<'a> Rows<'a> {
                 return Ok(Some((position.to_vec(), row)));
             }
         }
+    }
+
+    /// The next entry of what is scanned, and the record that it stands for, if it is asked for.
+    fn read_entry(&mut self) -> Result<Option<(Value, Option<Row>)>> {
+        let descends = self.query.descending && !self.plan.is_sorted;
+        let entry = if descends {
+            self.entries.next_back()
+        } else {
+            self.entries.next()
+        };
+        let Some(entry) = entry else { return Ok(None) };
+        self.taken.entries += 1;
+        let (position, stored) = entry?;
+        let row = if self.plan.index.is_some() {
+            self.follow(&position, &stored)?
+        } else {
+            Some(Row {
+                key: position.clone(),
+                value: stored,
+                index_key: None,
+            })
+        };
+        Ok(Some((position, row)))
     }
 
     /// The record that an index entry stands for.
@@ -186,6 +208,7 @@ impl<'a> Rows<'a> {
         let value = if self.query.keys_only && self.query.filter.is_none() {
             Some(Value::copy_of(&[]))
         } else {
+            self.taken.lookups += 1;
             match &mut self.query.source {
                 Source::Snapshot(snapshot) => snapshot.get(&key)?,
                 Source::Transaction(transaction) => {
