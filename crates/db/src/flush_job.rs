@@ -212,7 +212,9 @@ impl Engine {
 
     /// What a merge of this keyspace's records must respect.
     pub(crate) fn retention_rules(&self, state: &KeyspaceState) -> RetentionRules {
-        let KeyspaceHooks { operator, filter } = state.hooks().clone();
+        let KeyspaceHooks {
+            operator, filter, ..
+        } = state.hooks().clone();
         let snapshots = self.snapshots.retained(&self.visible);
         let filter = filter.map(|filter| OwnersFilter {
             filter,

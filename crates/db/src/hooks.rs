@@ -1,7 +1,8 @@
 //! What the owner of a keyspace registers for it at open: a merge operator, a compaction filter.
 //!
 //! Invariant: code cannot be persisted, so that each open names it again; what a keyspace was
-//! merged into with one operator must be opened with the same one again.
+//! merged into with one operator must be opened with the same one again, or with one that its owner says
+//! was called so before.
 
 use crate::index::definition::IndexDefinitions;
 use esker_base::merge_operator::MergeOperator;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyspaceHooks {
     pub(crate) operator: Option<Arc<dyn MergeOperator>>,
+    /// Names that the operator had before, in its owner's word: what was merged under them is its own.
+    pub(crate) former_names: Vec<String>,
     pub(crate) filter: Option<Arc<dyn CompactionFilter>>,
 }
 
@@ -44,6 +47,13 @@ impl RegisteredHooks {
             let nameless = hooks.operator.as_ref().is_some_and(|o| o.name().is_empty());
             if keyspace.is_empty() || nameless {
                 let sentence = "a merge operator and its keyspace must have a name";
+                return Err(Error::invalid_argument(sentence));
+            }
+            if hooks.operator.is_none() && !hooks.former_names.is_empty() {
+                let sentence = format!(
+                    "keyspace {keyspace:?} has no merge operator whose name could have changed; give it one \
+                     with Options::merge_operator"
+                );
                 return Err(Error::invalid_argument(sentence));
             }
         }

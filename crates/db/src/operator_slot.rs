@@ -80,7 +80,7 @@ fn missing(keyspace: &str, needed: Option<&str>) -> Error {
 
 impl RegisteredHooks {
     /// Whether the operator of a keyspace, if one is registered, is the one that its operands were
-    /// written with.
+    /// written with, by its name or by one that it had before.
     ///
     /// # Errors
     /// `InvalidArgument` that names both.
@@ -90,12 +90,13 @@ impl RegisteredHooks {
             return Ok(());
         };
         let given = operator.name();
-        if given == needed {
+        if given == needed || hooks.former_names.iter().any(|name| name == needed) {
             return Ok(());
         }
         Err(Error::invalid_argument(format!(
             "keyspace {keyspace:?} was merged into with the operator {needed:?}, and {given:?} is given \
-             for it; give it {needed:?} with Options::merge_operator"
+             for it; give it {needed:?} with Options::merge_operator, or, if {given:?} is that operator under a \
+             new name, say so with Options::renamed_merge_operator"
         )))
     }
 }

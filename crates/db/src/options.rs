@@ -183,7 +183,8 @@ impl Options {
     /// Says how operands change values in the keyspace of this name (`"default"` is the one a [`Db`]
     /// derefs to), which need not exist yet. See [`merge_operators`](crate::merge_operators) for ready
     /// ones. Give it the same operator at every open: its name is persisted with the first operand, an
-    /// open with another one is refused, and one without leaves operands unreadable.
+    /// open with another one is refused, and one without leaves operands unreadable
+    /// ([`Options::renamed_merge_operator`] is for one that has only changed its name).
     #[must_use]
     pub fn merge_operator(
         mut self,
@@ -191,6 +192,34 @@ impl Options {
         operator: impl MergeOperator,
     ) -> Self {
         self.hooks.entry(keyspace.into()).operator = Some(Arc::new(operator));
+        self
+    }
+
+    /// Says that the merge operator of the keyspace of this name was called `former_name` once, and means
+    /// the same by what was merged into it then: an open that finds that name takes it for the
+    /// operator's own, and the next operand has the new one persisted. From then on the former name is
+    /// not needed here any more, and an operator of that name is refused. May be said of several names.
+    ///
+    /// It is the owner's word that counts: nothing can check that two operators mean the same. Where they
+    /// do not, read every value with the old one and write it again.
+    ///
+    /// ```
+    /// use esker::merge_operators::Append;
+    /// # fn main() -> esker::Result<()> {
+    /// let options = esker::Options::new()
+    ///     .merge_operator("default", Append::new(", "))
+    ///     .renamed_merge_operator("default", "our.own.append");
+    /// let db = options.open_in_memory()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn renamed_merge_operator(
+        mut self,
+        keyspace: impl Into<String>,
+        former_name: impl Into<String>,
+    ) -> Self {
+        let hooks = self.hooks.entry(keyspace.into());
+        hooks.former_names.push(former_name.into());
         self
     }
 

@@ -395,8 +395,9 @@ fn another_operator_is_refused_and_the_needed_one_is_named() {
             let error = outcome.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
             let sentence = error.to_string();
+            let told = ["esker.counter", "visits", "renamed_merge_operator"];
             assert!(
-                sentence.contains("esker.counter") && sentence.contains("visits"),
+                told.iter().all(|part| sentence.contains(part)),
                 "{sentence}"
             );
         }
@@ -429,6 +430,73 @@ fn another_operator_is_refused_and_the_needed_one_is_named() {
     let value = db.keyspace("visits").unwrap().get("k").unwrap().unwrap();
     assert_eq!(Counter::decode(&value).unwrap(), 1);
     db.close().unwrap();
+}
+
+/// `Append` under a name of its own.
+#[derive(Debug, Clone)]
+struct Joined(Append);
+
+impl MergeOperator for Joined {
+    fn name(&self) -> &str {
+        "joined"
+    }
+    fn merge(&self, key: &[u8], old: Option<&[u8]>, new: &[&[u8]]) -> esker::Result<Vec<u8>> {
+        self.0.merge(key, old, new)
+    }
+}
+
+/// The operator's owner may say that it has a new name. The first operand that is merged makes that so.
+#[test]
+fn an_operator_may_be_renamed_deliberately() {
+    let options = Options::new().file_system(Arc::new(MemFileSystem::new()));
+    let old = options.clone().merge_operator("default", Append::new("+"));
+    let db = old.clone().open("/db").unwrap();
+    db.merge("k", "a").unwrap();
+    let backup = db.create_backup("under the old name").unwrap();
+    db.close().unwrap();
+
+    let own = |db: &Db| {
+        let default = db.keyspace("default").unwrap();
+        default.options().merge_operator().map(str::to_string)
+    };
+    let silent = options
+        .clone()
+        .merge_operator("default", Joined(Append::new("+")));
+    assert!(silent.clone().open("/db").is_err());
+    let elsewhere = silent.clone().renamed_merge_operator("default", "another");
+    assert!(elsewhere.open("/db").is_err());
+    let said = silent
+        .clone()
+        .renamed_merge_operator("default", "esker.append(+)");
+    let db = said.clone().open_read_only("/db").unwrap();
+    assert_eq!(text(&db, "k").as_deref(), Some("a"));
+    db.close().unwrap();
+    // Nothing was merged under the new name: the old one still does.
+    old.clone().open("/db").unwrap().close().unwrap();
+
+    let db = said.clone().open("/db").unwrap();
+    assert_eq!(own(&db).as_deref(), Some("esker.append(+)"));
+    db.merge("k", "b").unwrap();
+    assert_eq!(own(&db).as_deref(), Some("joined"));
+    db.close().unwrap();
+    let error = old.open("/db").unwrap_err();
+    assert!(error.to_string().contains("\"joined\""), "{error}");
+    let db = silent.clone().open("/db").unwrap();
+    assert_eq!(text(&db, "k").as_deref(), Some("a+b"));
+    // A backup brings the old name back, and has to be told of.
+    assert!(db.restore_backup(backup.name()).is_err());
+    db.close().unwrap();
+    let db = said.open("/db").unwrap();
+    db.restore_backup(backup.name()).unwrap();
+    assert_eq!(text(&db, "k").as_deref(), Some("a"));
+    db.merge("k", "c").unwrap();
+    assert_eq!(own(&db).as_deref(), Some("joined"));
+    db.close().unwrap();
+    silent.open("/db").unwrap().close().unwrap();
+
+    let nobody = options.renamed_merge_operator("default", "esker.counter");
+    let error = nobody.open("/db").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
 }
 
 /// By a batch and by a transaction as by a single merge.
