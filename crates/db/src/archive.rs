@@ -251,14 +251,10 @@ impl Engine {
         let directory = self.archive.place();
         let io = |error| Error::io("create the archive", directory, error);
         match self.fs.read_dir(directory) {
-            Ok(entries) => {
-                let mut names = entries.iter().map(|entry| &entry.name);
-                let unfinished = names.try_for_each(|name| match name.ends_with(".tmp") {
-                    true => remove_if_there(&*self.fs, &directory.join(name)),
-                    false => Ok(()),
-                });
-                unfinished?;
-            }
+            Ok(_) => self
+                .unfinished(directory)
+                .iter()
+                .try_for_each(|path| remove_if_there(&*self.fs, path))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.fs.create_dir_all(directory).map_err(io)?;
             }
@@ -273,6 +269,44 @@ impl Engine {
             }
         }
         Ok(known)
+    }
+
+    /// Files of a directory of archived segments that were never finished. The caller holds the lock of
+    /// the archive.
+    fn unfinished(&self, directory: &Path) -> Vec<PathBuf> {
+        let entries = self.fs.read_dir(directory).unwrap_or_default();
+        let names = entries.into_iter().map(|entry| entry.name);
+        let unfinished = names.filter(|name| name.ends_with(".tmp"));
+        unfinished.map(|name| directory.join(name)).collect()
+    }
+
+    /// Files that were never finished, and those kept for cursors that none needs. The caller holds the
+    /// lock of the archive.
+    pub(crate) fn archive_strays(&self) -> Vec<PathBuf> {
+        let mut strays = self.unfinished(&self.archive.directory);
+        strays.append(&mut self.unfinished(&self.archive.followed));
+        if let (Ok(all), Ok(followed)) = (
+            self.archived_segments(),
+            list(&*self.fs, &self.archive.followed),
+        ) {
+            let pins = Pins::of(self, &all);
+            let unneeded = followed.iter().take_while(|segment| !pins.keep(segment));
+            strays.extend(unneeded.map(|segment| segment.path.clone()));
+        }
+        strays
+    }
+
+    /// What a crash left of files that were kept for cursors: those that were never finished, and those
+    /// that are not needed any more.
+    ///
+    /// # Errors
+    /// Of the file system: they stay until the next open.
+    pub(crate) fn tidy_followed(&self) -> Result<()> {
+        let _one_at_a_time = self.archive.lock.lock();
+        for path in self.unfinished(&self.archive.followed) {
+            remove_if_there(&*self.fs, &path)?;
+        }
+        self.prune_archive()
     }
 
     /// Copies one segment, unless all of it is in the archive `before`: a crash after a copy may have

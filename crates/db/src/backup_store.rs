@@ -194,18 +194,30 @@ impl<'a> BackupStore<'a> {
 
     /// Removes tables that no backup names, and files that were never finished.
     pub(crate) fn sweep(&self) -> Result<()> {
+        let Some(strays) = self.strays()? else {
+            return Ok(());
+        };
+        // A removal that failed may have happened, and not for good: a table must not go before it has.
+        self.settle()?;
+        strays
+            .iter()
+            .try_for_each(|path| remove_if_there(self.fs, path))
+    }
+
+    /// Tables that no backup names, and files that were never finished; `None` where a backup cannot be
+    /// read, so that it is not known what it names.
+    pub(crate) fn strays(&self) -> Result<Option<Vec<PathBuf>>> {
         let mut named = HashSet::new();
         for name in self.names()? {
             match self.read(&name) {
                 Ok(info) => named.extend(info.tables().map(|meta| table_name(meta))),
                 Err(error) => {
                     tracing::warn!(%error, "no table of any backup is removed until this is settled");
-                    return Ok(());
+                    return Ok(None);
                 }
             }
         }
-        // A removal that failed may have happened, and not for good: a table must not go before it has.
-        self.settle()?;
+        let mut strays = Vec::new();
         for (path, is_stray) in [
             (
                 self.directory.to_path_buf(),
@@ -215,11 +227,11 @@ impl<'a> BackupStore<'a> {
         ] {
             for entry in self.list(&path)?.iter().filter(|entry| !entry.is_dir) {
                 if is_stray(&entry.name) {
-                    remove_if_there(self.fs, &path.join(&entry.name))?;
+                    strays.push(path.join(&entry.name));
                 }
             }
         }
-        Ok(())
+        Ok(Some(strays))
     }
 
     /// Bytes of everything in the directory.

@@ -3,9 +3,10 @@
 //! Invariant: changes nothing, holds nobody up, and finds every byte that is not what was written:
 //! the manifest and `CURRENT`, every block and file checksum of every table, key order, filters
 //! against keys, index agreement, counts, key and sequence ranges against the manifest, the
-//! disjointness of runs (I7), the records of the log and of its archive, the files of backups and
-//! recovery points by presence and length, and strays. The parts: `tables`, `values`, `log`, `archive`,
-//! `files`.
+//! disjointness of runs (I7), the records of the log, of its archive and of what is kept of it for
+//! change cursors, the files of backups and recovery points by presence and length, and strays. What
+//! the database itself does without is no worse than a warning. The parts: `tables`, `values`, `log`,
+//! `archive`, `files`.
 
 mod archive;
 mod files;
@@ -29,7 +30,11 @@ pub enum Severity {
     /// Harmless to the data that is there: a file that nothing names, or a moment between backups that
     /// cannot be restored.
     Note,
-    /// Data is damaged or missing.
+    /// Something beside the database is damaged or missing: a backup, a recovery point, the archive of the
+    /// log, or what is kept of the log for change cursors. The database itself has all its data; what may
+    /// not be there is a way back, or a part of the feed of changes.
+    Warning,
+    /// Data of the database is damaged or missing.
     Damage,
 }
 
@@ -119,6 +124,14 @@ impl Issue {
         }
     }
 
+    /// Damage to what the database itself does without.
+    fn warning(error: &Error, advice: &'static str) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::with_advice(error, advice)
+        }
+    }
+
     /// Something harmless about a file.
     fn note(file: PathBuf, message: &str, advice: &'static str) -> Self {
         Self {
@@ -163,12 +176,26 @@ pub struct ValidationReport {
 }
 
 impl ValidationReport {
-    /// Whether no data is damaged or missing.
+    /// Whether no data of the database is damaged or missing. What is beside it (backups, recovery points,
+    /// archived log) may be all the same, which is a [`Severity::Warning`]: see [`ValidationReport::worst`].
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.issues
             .iter()
             .all(|issue| issue.severity < Severity::Damage)
+    }
+
+    /// The worst of what was found; `None` where nothing was.
+    ///
+    /// ```
+    /// # fn main() -> esker::Result<()> {
+    /// let db = esker::Options::new().open_in_memory()?;
+    /// assert_eq!(db.validate()?.worst(), None);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn worst(&self) -> Option<Severity> {
+        self.issues.iter().map(Issue::severity).max()
     }
 
     /// Everything found, worst first.

@@ -80,7 +80,7 @@ fn every_damaged_byte_of_a_record_is_found_and_placed() {
         assert_eq!(found.len(), 1, "byte {at}: {found:?}");
         assert_eq!(
             (found[0].0, &found[0].1),
-            (Severity::Damage, &name(&segment))
+            (Severity::Warning, &name(&segment))
         );
         let offset = found[0].2.expect("it has a place");
         assert!(
@@ -90,6 +90,11 @@ fn every_damaged_byte_of_a_record_is_found_and_placed() {
         file.write_at(at as u64, &[bytes[at]]).unwrap();
     }
     assert!(findings(&db).is_empty());
+    // The live database is whole all the while.
+    file.write_at(9000, &[bytes[9000] ^ 0x40]).unwrap();
+    let report = db.validate().unwrap();
+    assert!(report.is_ok() && report.worst() == Some(Severity::Warning));
+    file.write_at(9000, &[bytes[9000]]).unwrap();
     file.set_len(end as u64 - 300).unwrap();
     let found = findings(&db);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -100,7 +105,7 @@ fn every_damaged_byte_of_a_record_is_found_and_placed() {
 }
 
 #[test]
-fn a_file_that_is_not_what_its_name_says_is_damage() {
+fn a_file_that_is_not_what_its_name_says_is_a_warning() {
     let (fs, db) = database();
     let segment = db.wal().archived().unwrap().remove(2);
     let renamed = segment.path().with_file_name(format!(
@@ -159,4 +164,106 @@ fn the_archive_is_read_wherever_a_database_is_validated() {
     assert_eq!(found[0].1, name(&segment));
     let memory = Options::new().open_in_memory().unwrap();
     assert!(memory.validate().unwrap().issues().is_empty());
+}
+
+/// What is kept of the log for change cursors was not looked at: damage in it came to light when a reader
+/// reached it, weeks later perhaps.
+#[test]
+fn what_is_kept_for_change_cursors_is_read_too() {
+    let fs = MemFileSystem::new();
+    let db = options(&fs).wal_archive(false).open(HOME).unwrap();
+    let cursor = db.create_change_cursor("follower").unwrap();
+    for i in 0..200u32 {
+        db.put(i.to_be_bytes(), [i as u8; 500]).unwrap();
+    }
+    db.wal().clear().unwrap();
+    assert!(findings(&db).is_empty());
+    let kept = Path::new(HOME).join("changes");
+    let mut names: Vec<String> = fs
+        .read_dir(&kept)
+        .unwrap()
+        .into_iter()
+        .map(|e| e.name)
+        .collect();
+    names.sort();
+    assert!(names.len() > 3, "{names:?}");
+    let second = kept.join(&names[1]);
+    let read = fs.open_read(&second).unwrap();
+    let mut byte = [0];
+    read.read_exact_at(&mut byte, 9000).unwrap();
+    let flip = |mask: u8| {
+        let file = fs.open_write(&second).unwrap();
+        file.write_at(9000, &[byte[0] ^ mask]).unwrap();
+    };
+    flip(0x40);
+    let found = findings(&db);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, Severity::Warning);
+    assert_eq!(found[0].1, second.display().to_string());
+    assert!(found[0].2.is_some() && db.validate().unwrap().is_ok());
+    flip(0);
+    assert!(findings(&db).is_empty());
+
+    // One that is gone is a hole for the cursor, until it has acknowledged what is behind it.
+    let bytes = fs.metadata(&second).unwrap().bytes;
+    assert!(bytes > 0);
+    fs.remove_file(&second).unwrap();
+    let found = findings(&db);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, Severity::Note);
+    assert!(found[0].3.contains("are in no log"), "{found:?}");
+    cursor.acknowledge(db.snapshot().sequence()).unwrap();
+    assert!(findings(&db).is_empty());
+}
+
+#[test]
+fn strays_beside_the_database_are_noted_and_go() {
+    let fs = MemFileSystem::new();
+    let db = options(&fs).open(HOME).unwrap();
+    db.put("k", "v").unwrap();
+    db.create_backup("a backup").unwrap();
+    db.create_change_cursor("follower").unwrap();
+    db.wal().clear().unwrap();
+    assert!(findings(&db).is_empty());
+    fs.create_dir_all(&Path::new(HOME).join("changes")).unwrap();
+    let strays = [
+        "archive/000900.tmp",
+        "backups/19990101_000000.tmp",
+        "backups/tables/000900-0123456789abcdef.sst",
+        "changes/000900.tmp",
+        "changes/000001-1-1-1.wal",
+    ];
+    for stray in strays {
+        let path = Path::new(HOME).join(stray);
+        fs.create(&path).unwrap();
+        let found = findings(&db);
+        let told = found
+            .iter()
+            .any(|issue| issue.1 == path.display().to_string() && issue.3.contains("names"));
+        assert!(
+            told && found.iter().all(|issue| issue.0 <= Severity::Warning),
+            "{stray}: {found:?}"
+        );
+        if stray.ends_with("wal") {
+            fs.remove_file(&path).unwrap();
+        }
+    }
+    // Nobody has acknowledged anything: what is in `changes` may be needed, and what is not goes with the
+    // next open. Backups tidy up with the next one, the archive with its next segment.
+    fs.create(&Path::new(HOME).join("changes/000001-0-0-1.wal"))
+        .unwrap();
+    db.delete_change_cursor("follower").unwrap();
+    db.close().unwrap();
+    let db = options(&fs).open(HOME).unwrap();
+    let backup = db.create_backup("another").unwrap();
+    db.delete_backup(backup.name()).unwrap();
+    db.put("k", "w").unwrap();
+    db.wal().clear().unwrap();
+    assert!(findings(&db).is_empty(), "{:?}", findings(&db));
+    for stray in strays {
+        assert!(
+            fs.metadata(&Path::new(HOME).join(stray)).is_err(),
+            "{stray}"
+        );
+    }
 }

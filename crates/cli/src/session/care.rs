@@ -3,7 +3,7 @@
 //! Invariant: `validate` succeeds only if every check passed, and repairs nothing; nothing here loses
 //! anything, so that nothing here asks.
 
-use esker::{Db, ValidationReport};
+use esker::{Db, Severity, ValidationReport};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -252,8 +252,9 @@ pub(super) fn judged(report: &ValidationReport, what: &str) -> Result<Reply> {
         .iter()
         .map(|issue| format!("{issue}\n"))
         .collect();
-    let is_ok = report.is_ok();
-    if is_ok {
+    let (is_ok, worst) = (report.is_ok(), report.worst());
+    let is_well = worst < Some(Severity::Warning);
+    if is_well {
         text += "all is well\n";
     }
     let read = format!(
@@ -263,14 +264,26 @@ pub(super) fn judged(report: &ValidationReport, what: &str) -> Result<Reply> {
     );
     let reply = Reply::text(text + &read)
         .field("is_ok", is_ok)
+        .field(
+            "worst",
+            worst.map(|worst| format!("{worst:?}").to_lowercase()),
+        )
         .field("tables", report.tables())
         .field("bytes", report.bytes())
         .field("issues", issues);
-    if is_ok {
+    if is_well {
         return Ok(reply);
     }
-    let count = counted(report.issues().len() as u64, "finding", "findings");
-    let sentence = format!("{what} is not well: {count}, listed above");
+    let of_note = report
+        .issues()
+        .iter()
+        .filter(|issue| issue.severity() > Severity::Note);
+    let count = counted(of_note.count() as u64, "finding", "findings");
+    let sentence = if is_ok {
+        format!("{what} itself is whole, but not what is beside it: {count}, listed above")
+    } else {
+        format!("{what} is not well: {count}, listed above")
+    };
     Err(Failure::Found(Box::new(reply), sentence))
 }
 

@@ -166,8 +166,10 @@ impl Engine {
     /// What a crash left of segments that were kept for cursors and need not be any more.
     pub(crate) fn remove_unfollowed(&self) {
         let entries = self.fs.read_dir(&self.archive.followed);
-        if entries.is_ok_and(|entries| !entries.is_empty()) {
-            prune(self);
+        if entries.is_ok_and(|entries| !entries.is_empty())
+            && let Err(error) = self.tidy_followed()
+        {
+            tracing::warn!(%error, "log segments that no cursor needs stay");
         }
     }
 

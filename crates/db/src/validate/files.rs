@@ -11,7 +11,7 @@ use esker_base::filename::{FileKind, FileNumber, manifest_path, table_path};
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result};
 use esker_manifest::VersionSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Reads the manifest as the next open would.
@@ -45,7 +45,7 @@ pub(super) fn verify_backups(engine: &Engine, shared: &Shared<'_>) {
         if let Err(error) = checked
             && engine.versions.state().recovery_points.contains_key(name)
         {
-            let mut issue = Issue::with_advice(&error, ADVICE);
+            let mut issue = Issue::warning(&error, ADVICE);
             issue.message = format!("recovery point {name}: {}", issue.message);
             shared.found(issue);
         }
@@ -59,7 +59,7 @@ pub(super) fn verify_backups(engine: &Engine, shared: &Shared<'_>) {
             tables.try_for_each(|meta| check_presence(engine, &store.table_path(meta), meta))
         });
         if let Err(error) = checked {
-            let mut issue = Issue::with_advice(&error, ADVICE);
+            let mut issue = Issue::warning(&error, ADVICE);
             issue.message = format!("backup {name}: {}", issue.message);
             shared.found(issue);
         }
@@ -80,6 +80,7 @@ fn check_presence(engine: &Engine, path: &Path, meta: &TableMeta) -> Result<()> 
 /// Files that look like ours and that nothing names. Files of jobs that run now have numbers beyond
 /// the manifest's counter at the time of their edit, so only smaller ones are told.
 pub(super) fn find_strays(engine: &Engine, shared: &Shared<'_>) {
+    find_strays_beside(engine, shared);
     let Ok(entries) = engine.fs.read_dir(&engine.directory) else {
         return;
     };
@@ -98,6 +99,31 @@ pub(super) fn find_strays(engine: &Engine, shared: &Shared<'_>) {
                 "the next open removes it",
             ));
         }
+    }
+}
+
+/// The same in the directories of backups, of the archive and of what is kept for change cursors.
+fn find_strays_beside(engine: &Engine, shared: &Shared<'_>) {
+    let found = |path: PathBuf, advice: &'static str| {
+        shared.found(Issue::note(path, "nothing names this file", advice));
+    };
+    {
+        let _one_at_a_time = engine.backups.lock.lock();
+        let store = BackupStore::new(&*engine.fs, &engine.backups.directory);
+        // Where a backup cannot be read, it is not known what it names, and that is found elsewhere.
+        for path in store.strays().ok().flatten().unwrap_or_default() {
+            found(
+                path,
+                "the next backup, or the next that is deleted, removes it",
+            );
+        }
+    }
+    let _one_at_a_time = engine.archive.lock.lock();
+    for path in engine.archive_strays() {
+        found(
+            path,
+            "it goes with the next segment that is archived there, or with the next open for writing",
+        );
     }
 }
 

@@ -205,7 +205,7 @@ fn no_damage(session: &Session) -> Result<(), Failure> {
     let damage = report
         .issues()
         .iter()
-        .find(|issue| issue.severity() == Severity::Damage);
+        .find(|issue| issue.severity() >= Severity::Warning);
     damage.map_or(Ok(()), |issue| {
         Err(Failure::Wrong(format!("validation found {issue:?}")))
     })

@@ -119,7 +119,7 @@ pub(crate) fn validate(world: &World, db: &Db, was_faulty: bool) -> Result<(), F
         name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"MANIFEST"))
     };
     let counts = |issue: &esker::Issue| {
-        issue.severity() == Severity::Damage || (is_quiet && !was_faulty && !is_manifest(issue))
+        issue.severity() >= Severity::Warning || (is_quiet && !was_faulty && !is_manifest(issue))
     };
     let mut issues = report.issues().iter();
     match issues.find(|issue| counts(issue)) {
