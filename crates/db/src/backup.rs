@@ -14,7 +14,7 @@ use crate::engine::{Engine, Mode};
 use crate::recovery_point;
 use crate::restore;
 use crate::table_files::{self, Bring};
-use crate::validate::{Issue, ValidationReport};
+use crate::validate::{Issue, ValidationReport, is_refusal};
 use esker_base::clock::SystemClock;
 use esker_base::filename::table_path;
 use esker_base::sync::Mutex;
@@ -221,11 +221,6 @@ fn stored(store: &BackupStore<'_>) -> Result<Vec<BackupInfo>> {
     Ok(infos)
 }
 
-/// Whether the file system refused, which says nothing of the bytes.
-fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace)
-}
-
 fn sort(infos: &mut [BackupInfo]) {
     // By what they hold: clocks may have been turned back.
     infos.sort_by(|a, b| {
@@ -304,7 +299,8 @@ impl Db {
     ///
     /// # Errors
     /// `Unsupported` in memory; `Corruption` where a table to be copied is damaged; `Io` and `NoSpace`
-    /// from the file system: there is no such backup then.
+    /// from the file system: there is no such backup then, unless what failed was the very last step and
+    /// the file system did not take it back either. [`Db::list_backups`] tells, for good.
     pub fn create_backup(&self, description: &str) -> Result<BackupInfo> {
         let engine = self.engine();
         engine.check_on_disk("backups")?;

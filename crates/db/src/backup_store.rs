@@ -162,14 +162,18 @@ impl<'a> BackupStore<'a> {
             .create(&temporary)
             .and_then(|file| file.write_at(0, &bytes).and_then(|()| file.sync_data()));
         let path = self.metadata_path(info.name());
-        let written = written.and_then(|()| self.fs.rename(&temporary, &path));
-        if let Err(error) = written {
-            let _ = self.fs.remove_file(&temporary);
-            // A rename that failed may have happened. The name was free: this can be no other backup.
-            let _ = remove_if_there(self.fs, &path);
-            return Err(Error::io("write the metadata of a backup", &path, error));
-        }
-        self.sync_dir(self.directory)
+        let renamed = written.and_then(|()| self.fs.rename(&temporary, &path));
+        let renamed =
+            renamed.map_err(|error| Error::io("write the metadata of a backup", &path, error));
+        renamed
+            .and_then(|()| self.sync_dir(self.directory))
+            .inspect_err(|_| {
+                let _ = self.fs.remove_file(&temporary);
+                // A rename that failed may have happened, and one whose directory could not be synced
+                // has. The name was free: this can be no other backup. If the removal is lost with the
+                // power, the backup is there again, whole.
+                let _ = remove_if_there(self.fs, &path);
+            })
     }
 
     /// Removes backup `name`; its tables stay until [`BackupStore::sweep`].

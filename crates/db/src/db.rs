@@ -7,7 +7,6 @@ use crate::batch::WriteBatch;
 use crate::commit;
 use crate::disk_usage::{self, DiskUsage};
 use crate::engine::{Engine, RecoveryState};
-use crate::index;
 use crate::keyspace::Keyspace;
 use crate::options::{Options, WriteOptions};
 use crate::settings::{RuntimeOptions, Settings};
@@ -229,7 +228,9 @@ impl Db {
     /// indexes, counts, strays.
     ///
     /// # Errors
-    /// `Closed`. What is wrong with the data stands in the report.
+    /// `Closed`. `Io` or `NoSpace`, naming the file, where something could not be read now and nothing else
+    /// is damaged; where something is, what could not be read is a note. What is wrong with the data stands
+    /// in the report.
     pub fn validate(&self) -> Result<ValidationReport> {
         self.validate_with(&|_| true)
     }
@@ -238,14 +239,12 @@ impl Db {
     /// returning `false` cancels.
     ///
     /// # Errors
-    /// `Cancelled` and `Closed`.
+    /// `Cancelled`, and as [`Db::validate`].
     pub fn validate_with(
         &self,
         progress: &(dyn Fn(ValidationProgress) -> bool + Sync),
     ) -> Result<ValidationReport> {
-        let mut report = validate::validate(self.engine(), progress)?;
-        index::check::check(self, &mut report.issues)?;
-        Ok(report)
+        validate::validate(self, progress)
     }
 
     /// What the database takes on disk, and for what.

@@ -5,8 +5,9 @@
 //! against keys, index agreement, counts, key and sequence ranges against the manifest, the
 //! disjointness of runs (I7), the records of the log, of its archive and of what is kept of it for
 //! change cursors, the files of backups and recovery points by presence and length, and strays. What
-//! the database itself does without is no worse than a warning. The parts: `tables`, `values`, `log`,
-//! `archive`, `files`.
+//! the database itself does without is no worse than a warning; what the file system does not read now says
+//! nothing of the bytes, and is told apart. The parts: `tables`, `values`, `log`, `archive`, `files`, and
+//! `index::check`.
 
 mod archive;
 mod files;
@@ -14,12 +15,15 @@ mod log;
 mod tables;
 mod values;
 
-use crate::engine::{Engine, Mode};
+use crate::db::Db;
+use crate::engine::Mode;
+use crate::index;
 use esker_base::key_bounds::KeyBounds;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,8 +31,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// How bad an issue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Harmless to the data that is there: a file that nothing names, or a moment between backups that
-    /// cannot be restored.
+    /// Harmless to the data that is there: a file that nothing names, a moment between backups that
+    /// cannot be restored, or something that could not be read now.
     Note,
     /// Something beside the database is damaged or missing: a backup, a recovery point, the archive of the
     /// log, or what is kept of the log for change cursors. The database itself has all its data; what may
@@ -132,6 +136,16 @@ impl Issue {
         }
     }
 
+    /// Something that the file system did not read.
+    fn unread(error: &Error) -> Self {
+        let advice =
+            "validate again when the device can be read: nothing is known of what is in there";
+        let mut issue = Self::with_advice(error, advice);
+        issue.severity = Severity::Note;
+        issue.message = format!("not read: {}", issue.message);
+        issue
+    }
+
     /// Something harmless about a file.
     fn note(file: PathBuf, message: &str, advice: &'static str) -> Self {
         Self {
@@ -227,17 +241,42 @@ pub struct ValidationProgress {
 }
 
 /// What the parts share.
-struct Shared<'a> {
+pub(crate) struct Shared<'a> {
     progress: &'a (dyn Fn(ValidationProgress) -> bool + Sync),
     issues: Mutex<Vec<Issue>>,
+    /// What the file system refused.
+    refusals: Mutex<Vec<Error>>,
     done_bytes: AtomicU64,
     total_bytes: u64,
     cancelled: AtomicBool,
 }
 
 impl Shared<'_> {
-    fn found(&self, issue: Issue) {
+    pub(crate) fn found(&self, issue: Issue) {
         self.issues.lock().push(issue);
+    }
+
+    /// Something could not be checked: damage, unless the file system refused.
+    pub(crate) fn failed(&self, error: Error, to_issue: impl FnOnce(&Error) -> Issue) {
+        if is_refusal(&error) {
+            self.refusals.lock().push(error);
+        } else {
+            self.found(to_issue(&error));
+        }
+    }
+
+    /// What there is to say in the end: an error where nothing is damaged as far as could be read, and
+    /// not all could be.
+    fn into_issues(self) -> Result<Vec<Issue>> {
+        let mut issues = self.issues.into_inner();
+        let refusals = self.refusals.into_inner();
+        let is_damaged = issues.iter().any(|it| it.severity > Severity::Note);
+        match refusals.first() {
+            Some(first) if !is_damaged => return Err(first.clone()),
+            _ => issues.extend(refusals.iter().map(Issue::unread)),
+        }
+        issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity));
+        Ok(issues)
     }
 
     /// Tells that `bytes` more were read. Whether to go on.
@@ -259,10 +298,20 @@ impl Shared<'_> {
     }
 }
 
+/// Whether the file system refused, which says nothing of the bytes. A file that is not there is another
+/// matter.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    let is_missing = source.is_some_and(|source| source.kind() == io::ErrorKind::NotFound);
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) && !is_missing
+}
+
 pub(crate) fn validate(
-    engine: &Arc<Engine>,
+    db: &Db,
     progress: &(dyn Fn(ValidationProgress) -> bool + Sync),
 ) -> Result<ValidationReport> {
+    let engine = db.engine();
     engine.check_open()?;
     // Super-versions keep the files of the tables that are read here.
     let views: Vec<_> = engine
@@ -280,6 +329,7 @@ pub(crate) fn validate(
     let shared = Shared {
         progress,
         issues: Mutex::default(),
+        refusals: Mutex::default(),
         done_bytes: AtomicU64::new(0),
         total_bytes: table_bytes
             + engine.segments.bytes()
@@ -288,7 +338,7 @@ pub(crate) fn validate(
     };
     for view in &views {
         if let Err(error) = view.version.check_invariants() {
-            shared.found(Issue::with_advice(&error, MANIFEST_ADVICE));
+            shared.failed(error, |error| Issue::with_advice(error, MANIFEST_ADVICE));
         }
     }
     tables::verify(engine, &tables, visible, &shared);
@@ -304,12 +354,12 @@ pub(crate) fn validate(
         let sentence = "the validation was cancelled";
         return Err(Error::new(ErrorKind::Cancelled, sentence));
     }
-    let mut issues = shared.issues.into_inner();
-    issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity));
+    index::check::check(db, &shared);
+    let bytes = shared.done_bytes.load(Ordering::Relaxed);
     Ok(ValidationReport {
-        issues,
+        issues: shared.into_issues()?,
         tables: tables.len() as u64,
-        bytes: shared.done_bytes.into_inner(),
+        bytes,
     })
 }
 

@@ -84,6 +84,36 @@ fn a_backup_that_was_named_by_a_failed_rename_is_listed_for_good_or_not_at_all()
     }
 }
 
+/// The directory could not be synced once the metadata had its name: the creation failed, and the backup was
+/// listed all the same.
+#[test]
+fn a_backup_whose_directory_could_not_be_synced_is_not_listed() {
+    for way in [
+        Fault::Refuse(DeviceError::Io),
+        Fault::Deny(DeviceError::NoSpace),
+    ] {
+        let mut failed = 0;
+        for syncs in 0.. {
+            let (disk, faulty, db) = database();
+            db.put("another", "value").unwrap();
+            let rule = FaultRule::new(way).on(&[OperationKind::SyncDir]);
+            faulty.add_rule(rule.path_contains("backups").after(syncs).times(1));
+            let before = faulty.faults();
+            let created = db.create_backup("the second");
+            let was_hit = faulty.faults() > before;
+            faulty.clear();
+            failed += u32::from(created.is_err());
+            let all = ["the first", "the second"];
+            let expected = &all[..1 + usize::from(created.is_ok())];
+            assert_eq!(listed_for_good(&disk, &db), expected, "{way:?}, {syncs}");
+            if !was_hit {
+                break;
+            }
+        }
+        assert!(failed > 1, "{failed} failed");
+    }
+}
+
 #[test]
 fn a_backup_that_was_removed_by_a_failed_removal_does_not_come_back() {
     let (disk, faulty, db) = database();

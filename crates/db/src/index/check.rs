@@ -11,7 +11,7 @@ use crate::keyspace::KeyspaceState;
 use crate::range_spec::KeyRange;
 use crate::snapshot::Snapshot;
 use crate::super_version::SuperVersion;
-use crate::validate::Issue;
+use crate::validate::{Issue, Shared};
 use esker_base::{Result, SequenceNumber};
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use std::sync::Arc;
 const MOST_ISSUES: usize = 20;
 
 /// Compares every index that is ready with its records.
-pub(crate) fn check(db: &Db, issues: &mut Vec<Issue>) -> Result<()> {
+pub(crate) fn check(db: &Db, shared: &Shared<'_>) {
     let engine = db.engine();
     let owners = engine.all_keyspaces();
     for owner in owners.iter().filter(|owner| owner.indexes.any()) {
@@ -29,14 +29,13 @@ pub(crate) fn check(db: &Db, issues: &mut Vec<Issue>) -> Result<()> {
                 let checked = Check::new(owner, index, &snapshot).run();
                 match checked {
                     _ if owner.is_dropped() => {}
-                    Ok(found) => issues.extend(found),
+                    Ok(found) => found.into_iter().for_each(|issue| shared.found(issue)),
                     // What cannot be read is damage of a file; what cannot be decoded, of an index.
-                    Err(error) => issues.push(Issue::damage(&error)),
+                    Err(error) => shared.failed(error, Issue::damage),
                 }
             }
         }
     }
-    Ok(())
 }
 
 struct Check<'a> {

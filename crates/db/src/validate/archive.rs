@@ -13,7 +13,8 @@ use crate::backup;
 use crate::engine::Engine;
 use crate::log_history;
 use crate::log_mark::Reasons;
-use esker_base::SequenceNumber;
+use esker_base::{Result, SequenceNumber};
+use std::io;
 use std::path::Path;
 
 /// A directory of segments, and for whom it is.
@@ -22,7 +23,7 @@ struct Place<'a> {
     advice: &'static str,
     hole_advice: &'static str,
     /// Whoever reads needs nothing up to here; `None` where everything may be needed.
-    needed_after: fn(&Engine) -> Option<SequenceNumber>,
+    needed_after: fn(&Engine) -> Result<Option<SequenceNumber>>,
 }
 
 /// Reads every file of both.
@@ -50,7 +51,7 @@ pub(super) fn verify(engine: &Engine, shared: &Shared<'_>) {
 fn verify_place(engine: &Engine, place: &Place<'_>, shared: &Shared<'_>) {
     let segments = match archive::list(&*engine.fs, place.directory) {
         Ok(segments) => segments,
-        Err(error) => return shared.found(Issue::warning(&error, place.advice)),
+        Err(error) => return shared.failed(error, |error| Issue::warning(error, place.advice)),
     };
     let mut chain = Chain::default();
     for segment in &segments {
@@ -59,13 +60,14 @@ fn verify_place(engine: &Engine, place: &Place<'_>, shared: &Shared<'_>) {
         }
         let mut advance = |bytes| shared.advance(bytes);
         let read = archive_check::read(&*engine.fs, segment, &mut chain, &mut advance);
-        if engine.fs.metadata(segment.path()).is_err() {
+        let is_gone = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        if engine.fs.metadata(segment.path()).is_err_and(is_gone) {
             // What was before it is gone, too.
             chain = Chain::default();
             continue;
         }
         if let Err(error) = read {
-            shared.found(Issue::warning(&error, place.advice));
+            shared.failed(error, |error| Issue::warning(error, place.advice));
             // What it holds is not known: the next one begins anew.
             chain.begin_anew();
         }
@@ -84,7 +86,10 @@ fn note_holes(
     if holes.is_empty() {
         return;
     }
-    let needed_after = (place.needed_after)(engine);
+    let needed_after = match (place.needed_after)(engine) {
+        Ok(needed_after) => needed_after,
+        Err(error) => return shared.failed(error, |error| Issue::warning(error, place.advice)),
+    };
     for hole in holes
         .iter()
         .filter(|hole| needed_after.is_none_or(|after| after < hole.last))
@@ -97,17 +102,16 @@ fn note_holes(
     }
 }
 
-/// The moment of the newest backup. Those that cannot be read are found elsewhere, and make up for nothing.
-fn newest_backup(engine: &Engine) -> Option<SequenceNumber> {
+/// The moment of the newest backup. Those that are damaged are found elsewhere, and make up for nothing.
+fn newest_backup(engine: &Engine) -> Result<Option<SequenceNumber>> {
     let manifest = engine.versions.state();
-    let backups = backup::infos(&*engine.fs, &engine.backups.directory, Some(&manifest));
-    let infos = backups.unwrap_or_default();
-    infos.iter().map(|info| info.sequence()).max()
+    let infos = backup::infos(&*engine.fs, &engine.backups.directory, Some(&manifest))?;
+    Ok(infos.iter().map(|info| info.sequence()).max())
 }
 
 /// What all cursors have acknowledged; without any nothing is needed.
-fn slowest_cursor(engine: &Engine) -> Option<SequenceNumber> {
+fn slowest_cursor(engine: &Engine) -> Result<Option<SequenceNumber>> {
     let state = engine.versions.state();
     let slowest = state.change_cursors.values().copied().min();
-    slowest.or(Some(SequenceNumber::MAX))
+    Ok(slowest.or(Some(SequenceNumber::MAX)))
 }

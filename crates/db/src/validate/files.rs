@@ -11,6 +11,7 @@ use esker_base::filename::{FileKind, FileNumber, manifest_path, table_path};
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result};
 use esker_manifest::VersionSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,14 +26,21 @@ pub(super) fn verify_manifest(engine: &Engine, shared: &Shared<'_>) {
     let number = versions.manifest_number();
     if let Err(error) = versions.between_edits(read) {
         let error = error.with_file(&manifest_path(&engine.directory, number));
-        shared.found(Issue::with_advice(&error, MANIFEST_ADVICE));
+        shared.failed(error, |error| Issue::with_advice(error, MANIFEST_ADVICE));
     }
+}
+
+const BACKUP_ADVICE: &str =
+    "delete this backup and make another; the database itself is not concerned";
+
+fn of_backup(what: &str, name: &str, error: &Error) -> Issue {
+    let mut issue = Issue::warning(error, BACKUP_ADVICE);
+    issue.message = format!("{what} {name}: {}", issue.message);
+    issue
 }
 
 /// Looks for everything that backups and recovery points need.
 pub(super) fn verify_backups(engine: &Engine, shared: &Shared<'_>) {
-    const ADVICE: &str =
-        "delete this backup and make another; the database itself is not concerned";
     let state = engine.versions.state();
     for (name, bytes) in state.recovery_points.iter() {
         let point = BackupInfo::decode(bytes);
@@ -45,23 +53,23 @@ pub(super) fn verify_backups(engine: &Engine, shared: &Shared<'_>) {
         if let Err(error) = checked
             && engine.versions.state().recovery_points.contains_key(name)
         {
-            let mut issue = Issue::warning(&error, ADVICE);
-            issue.message = format!("recovery point {name}: {}", issue.message);
-            shared.found(issue);
+            shared.failed(error, |error| of_backup("recovery point", name, error));
         }
     }
     // One operation on backups at a time, and this is one: no table comes or goes meanwhile.
     let _one_at_a_time = engine.backups.lock.lock();
     let store = BackupStore::new(&*engine.fs, &engine.backups.directory);
-    for name in store.names().unwrap_or_default() {
+    let names = store.names().unwrap_or_else(|error| {
+        shared.failed(error, |error| Issue::warning(error, BACKUP_ADVICE));
+        Vec::new()
+    });
+    for name in names {
         let checked = store.read(&name).and_then(|info| {
             let mut tables = info.tables();
             tables.try_for_each(|meta| check_presence(engine, &store.table_path(meta), meta))
         });
         if let Err(error) = checked {
-            let mut issue = Issue::warning(&error, ADVICE);
-            issue.message = format!("backup {name}: {}", issue.message);
-            shared.found(issue);
+            shared.failed(error, |error| of_backup("backup", &name, error));
         }
     }
 }
@@ -71,6 +79,9 @@ fn check_presence(engine: &Engine, path: &Path, meta: &TableMeta) -> Result<()> 
     let sentence = match found {
         Ok(bytes) if bytes == meta.file_bytes => return Ok(()),
         Ok(bytes) => format!("a table has {bytes} bytes instead of {}", meta.file_bytes),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("look at a table", path, error));
+        }
         Err(error) => format!("a table cannot be found: {error}"),
     };
     let error = Error::corruption(sentence);
@@ -81,8 +92,12 @@ fn check_presence(engine: &Engine, path: &Path, meta: &TableMeta) -> Result<()> 
 /// the manifest's counter at the time of their edit, so only smaller ones are told.
 pub(super) fn find_strays(engine: &Engine, shared: &Shared<'_>) {
     find_strays_beside(engine, shared);
-    let Ok(entries) = engine.fs.read_dir(&engine.directory) else {
-        return;
+    let entries = match engine.fs.read_dir(&engine.directory) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let error = Error::io("list the directory", &engine.directory, error);
+            return shared.failed(error, Issue::damage);
+        }
     };
     for entry in entries {
         let path = engine.directory.join(&entry.name);
@@ -111,7 +126,11 @@ fn find_strays_beside(engine: &Engine, shared: &Shared<'_>) {
         let _one_at_a_time = engine.backups.lock.lock();
         let store = BackupStore::new(&*engine.fs, &engine.backups.directory);
         // Where a backup cannot be read, it is not known what it names, and that is found elsewhere.
-        for path in store.strays().ok().flatten().unwrap_or_default() {
+        let strays = store.strays().unwrap_or_else(|error| {
+            shared.failed(error, |error| Issue::warning(error, BACKUP_ADVICE));
+            None
+        });
+        for path in strays.unwrap_or_default() {
             found(
                 path,
                 "the next backup, or the next that is deleted, removes it",

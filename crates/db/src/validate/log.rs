@@ -45,7 +45,7 @@ pub(super) fn verify(engine: &Engine, shared: &Shared<'_>) {
         if let Err(error) = result
             && is_live()
         {
-            shared.found(Issue::with_advice(&error, ADVICE));
+            shared.failed(error, |error| Issue::with_advice(error, ADVICE));
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn verify(
                 let error = error
                     .with_file(&table_path(&engine.directory, meta.number))
                     .with_keys(&meta.bounds);
-                shared.found(Issue::damage(&error));
+                shared.failed(error, Issue::damage);
             }
         }
     };

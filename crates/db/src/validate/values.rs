@@ -13,14 +13,15 @@ use std::sync::Arc;
 
 /// Follows the pointers of a keyspace.
 pub(super) fn verify(view: &SuperVersion, shared: &Shared<'_>) {
-    if view.version.values.tables.is_empty() || !shared.issues.lock().is_empty() {
+    let is_well = || shared.issues.lock().is_empty() && shared.refusals.lock().is_empty();
+    if view.version.values.tables.is_empty() || !is_well() {
         return;
     }
     let tables = view.runs.iter().flat_map(|run| run.tables.iter());
     for handle in tables.filter(|handle| !handle.meta().value_refs.is_empty()) {
         if let Err(error) = follow(view, handle, shared) {
             let error = error.with_keys(&handle.meta().bounds);
-            shared.found(Issue::damage(&error));
+            shared.failed(error, Issue::damage);
         }
     }
 }
