@@ -7,11 +7,12 @@
 //! told the writers that it is done, since a stalled leader holds that lock. Decisions are the pure
 //! functions of the compaction crate; this file supplies their inputs and carries them out (I1).
 
-use crate::engine::{Engine, closed};
+use crate::engine::{Engine, Mode, closed};
 use esker_base::filename::FileNumber;
 use esker_base::sync::{Condvar, Mutex};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result};
+use esker_compaction::Lane;
 use esker_manifest::{KeyspaceEdit, VersionEdit};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use std::time::Duration;
 pub(crate) struct State {
     pub(crate) flushing: bool,
     pub(crate) compactions: usize,
-    /// Jobs that prepare what the log will need.
+    /// Jobs that prepare what the log will need, or remove files.
     pub(crate) log_jobs: usize,
     /// A clean-up of expired keys is waiting for its turn or running.
     pub(crate) cleaning: bool,
@@ -176,6 +177,21 @@ impl Engine {
         }
         self.remove_unneeded_files();
         Ok(())
+    }
+
+    /// Has the files of tables removed whose last reader is gone, without keeping the caller. What is not
+    /// on a disk is given back at once.
+    pub(crate) fn remove_unread_soon(self: &Arc<Self>) {
+        if self.mode == Mode::Memory || !self.background.begin_log_job() {
+            self.tables.remove_unread();
+            return;
+        }
+        let engine = Arc::clone(self);
+        let job = move || {
+            engine.tables.remove_unread();
+            engine.background.end_log_job();
+        };
+        self.executor.spawn(Lane::Compaction, Box::new(job));
     }
 
     /// Logs one keyspace's edit, durably, with the sequence it may rely on.

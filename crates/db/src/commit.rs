@@ -151,7 +151,7 @@ pub(crate) struct Writer {
     pub(crate) next_sequence: SequenceNumber,
     pub(crate) log: Log,
     /// What was ordered lately, for the transactions that are validated.
-    recent: RecentWrites,
+    pub(crate) recent: RecentWrites,
     /// When a failed log may be looked at again, on the monotonic clock.
     pub(crate) next_cure_micros: u64,
     /// When deletes on a full disk may have a flush tried again, on the monotonic clock.

@@ -181,8 +181,8 @@ impl Db {
             .collect())
     }
 
-    /// Drops a keyspace and all that is in it, in O(1) of its entries. Handles to it answer
-    /// `NotFound` to writes from then on.
+    /// Drops a keyspace and all that is in it, with as many file operations whatever it holds: the files of
+    /// its tables are removed in the background. Handles to it answer `NotFound` to writes from then on.
     ///
     /// # Errors
     /// `NotFound` where there is none of that name; `InvalidArgument` for the default keyspace.
@@ -259,7 +259,7 @@ impl Db {
             .tables
             .retire(version.tables().map(|(_, _, meta)| meta.number));
         drop(old);
-        engine.tables.remove_unread();
+        engine.remove_unread_soon();
         Ok(())
     }
 }

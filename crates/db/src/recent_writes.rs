@@ -137,6 +137,19 @@ impl RecentWrites {
             })
     }
 
+    /// Memory that it takes.
+    #[cfg(test)]
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let halves = [&self.newer, &self.older].into_iter();
+        let bytes =
+            |half: &Half| half.entries.capacity() * size_of::<Entry>() + half.bytes.capacity();
+        halves.map(bytes).sum()
+    }
+
+    /// The most that it may take: vectors grow to twice of what they hold.
+    #[cfg(test)]
+    pub(crate) const MOST_BYTES: usize = 4 * (WRITES * size_of::<Entry>() + BYTES);
+
     fn forget(&mut self, until: SequenceNumber) {
         self.newer.clear(until);
         self.older.clear(until);

@@ -211,4 +211,48 @@ mod tests {
             0
         );
     }
+
+    /// However much is written beside an old transaction, what it is checked against takes no more room, and
+    /// its outcome is true: what changed a million writes ago is a conflict, what did not is none.
+    #[test]
+    fn an_old_transaction_beside_a_million_writes_is_judged_truly_in_bounded_memory() {
+        let options = Options::new().write_buffer_bytes(1 << 20);
+        let db = options.open_in_memory().unwrap();
+        db.put("read", "1").unwrap();
+        db.put("kept", "1").unwrap();
+        let begin = |key: &str| {
+            let mut tx = db.begin().unwrap();
+            tx.get(key).unwrap();
+            tx.range("m".."n").next();
+            tx.put("written by an old one", key).unwrap();
+            tx
+        };
+        let (changed, unchanged, phantom) = (begin("read"), begin("kept"), begin("kept"));
+        db.put("read", "2").unwrap();
+        // As if somebody were validated all the time: only then is anything recorded.
+        let announced = Announced::new(&db.engine().commit_queue);
+        let most = RecentWrites::MOST_BYTES;
+        let mut largest = 0;
+        for round in 0..10_000u32 {
+            let mut batch = crate::WriteBatch::new();
+            for number in 0..100u32 {
+                batch.put(
+                    [(round % 500).to_be_bytes(), number.to_be_bytes()].concat(),
+                    "v",
+                );
+            }
+            db.write(batch).unwrap();
+            if round % 64 == 0 {
+                let taken = db.engine().commit_queue.lock().recent.memory_bytes();
+                assert!(taken <= most, "{taken} bytes after {round} batches");
+                largest = largest.max(taken);
+            }
+        }
+        drop(announced);
+        assert!(largest > most / 16, "the window was in use: {largest}");
+        unchanged.commit().unwrap();
+        assert_eq!(changed.commit().unwrap_err().kind(), ErrorKind::Conflict);
+        db.put("m inside", "of what was scanned").unwrap();
+        assert_eq!(phantom.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    }
 }
