@@ -39,7 +39,9 @@ pub use job::{JobOutput, JobStats, run};
 pub use job_context::JobContext;
 pub use older_tables::OlderTables;
 pub use pacing::{Admission, Pressure, admit};
-pub use picker::{PickInput, RangePick, debt_bytes, pick, pick_range};
+pub use picker::{
+    MemtableSize, PickInput, RangePick, Relief, debt_bytes, pick, pick_for_reads, pick_range,
+};
 pub use plan::{OutputRun, Plan, PlanKind, PlanRun, Reason};
 pub use retention::{RetentionRules, RetentionStats};
 pub use shape::{CompactionShape, Layout, ShapeOptions};

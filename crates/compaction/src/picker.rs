@@ -21,11 +21,13 @@ use crate::overlap::Selection;
 use crate::plan::{OutputRun, Plan, PlanKind, PlanRun, Reason};
 use crate::shape::{CompactionShape, Layout, ShapeOptions};
 
+mod for_reads;
 mod garbage;
 mod levels;
 mod requested;
 mod values;
 
+pub use for_reads::{MemtableSize, Relief, pick_for_reads};
 pub use requested::{RangePick, pick_range};
 
 /// The range tombstones of a table, for a picker that wants to know what they cover; `None` where

@@ -39,6 +39,8 @@ pub enum Reason {
     Values,
     /// Somebody asked for the range to be compacted.
     Requested,
+    /// Reads have lost more to its runs than it costs to merge them.
+    Reads,
 }
 
 /// What is to be done with the inputs.

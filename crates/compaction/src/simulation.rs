@@ -17,7 +17,7 @@ use esker_base::{SequenceNumber, ValueKind};
 use esker_manifest::{AddedTable, KeyspaceEdit, Level, Run, RunPlacement, Version};
 
 use crate::older_tables::OlderTables;
-use crate::picker::{PickInput, RangePick, pick, pick_range};
+use crate::picker::{MemtableSize, PickInput, RangePick, Relief, pick, pick_for_reads, pick_range};
 use crate::plan::{Plan, PlanKind};
 use crate::retention::{Expiry, JobTombstones, Retention, RetentionRules};
 use crate::shape::{CompactionShape, ShapeOptions};
@@ -168,6 +168,16 @@ impl Simulation {
     pub(crate) fn start(&mut self) -> bool {
         let plan = self.with_input(pick);
         plan.is_some_and(|plan| self.start_plan(plan))
+    }
+
+    /// Starts what the runs' readers have earned, having lost all there is to lose; `false` where nothing
+    /// would lessen the runs.
+    pub(crate) fn start_for_reads(&mut self) -> bool {
+        let all = u64::MAX;
+        match self.with_input(|input| pick_for_reads(input, MemtableSize::default(), all)) {
+            Relief::Merge(plan) => self.start_plan(plan),
+            _ => false,
+        }
     }
 
     fn start_plan(&mut self, plan: Plan) -> bool {

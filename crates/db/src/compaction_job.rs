@@ -65,7 +65,7 @@ impl Engine {
         None
     }
 
-    fn compaction_job(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, plan: &Plan) {
+    pub(crate) fn compaction_job(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, plan: &Plan) {
         let mut result = guarded(|| self.carry_out(keyspace, plan));
         if let Err(error) = &result
             && error.kind() == ErrorKind::NoSpace
@@ -231,7 +231,7 @@ impl Engine {
     }
 
     /// Everything that a picker decides by.
-    fn with_pick_input<T>(
+    pub(crate) fn with_pick_input<T>(
         &self,
         state: &State,
         keyspace: &KeyspaceState,

@@ -473,6 +473,7 @@ impl Cursor {
     fn begin(&mut self) -> Result<()> {
         self.position = Position::Nowhere;
         self.view.check()?;
+        self.view.keyspace.note_seek(&self.view.super_version);
         if self.covers.is_none() {
             self.covers = Some(self.view.covers()?);
         }

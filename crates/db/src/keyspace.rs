@@ -18,7 +18,8 @@ use crate::operator_slot::OperatorSlot;
 use crate::option_word::millis_of;
 use crate::options::{Durability, WriteOptions};
 use crate::range_spec::KeyRange;
-use crate::read;
+use crate::read::{self, Search};
+use crate::read_toll::ReadToll;
 use crate::replaceable::Replaceable;
 use crate::scan::Entries;
 use crate::settings::LiveSettings;
@@ -61,6 +62,8 @@ pub(crate) struct KeyspaceState {
     write_buffer_bytes: AtomicUsize,
     /// Whether its writers are to be asked whether they are too fast.
     pub(crate) is_behind: AtomicBool,
+    /// What reads have lost since the super-version was last replaced.
+    pub(crate) read_toll: ReadToll,
     pub(crate) indexes: KeyspaceIndexes,
 }
 
@@ -94,6 +97,7 @@ impl KeyspaceState {
             default_ttl: AtomicU64::new(AS_THE_DATABASE),
             write_buffer_bytes: AtomicUsize::new(0),
             is_behind: AtomicBool::new(false),
+            read_toll: ReadToll::default(),
             indexes: KeyspaceIndexes::default(),
         };
         state.set_own_options(options);
@@ -198,6 +202,7 @@ impl KeyspaceState {
             self.replaced.lock().push((since, Arc::clone(current)));
             next
         });
+        self.read_toll.begin_anew();
     }
 
     /// Forgets replaced states that nobody reads at `oldest` or later. Says whether any is left.
@@ -223,12 +228,14 @@ impl KeyspaceState {
         &self,
         change: impl FnOnce(&SuperVersion) -> SuperVersion,
     ) -> Arc<SuperVersion> {
-        self.super_version.replace(|current| {
+        let old = self.super_version.replace(|current| {
             let mut next = change(current);
             next.since = current.since;
             next.operator = Arc::clone(&self.operator);
             next
-        })
+        });
+        self.read_toll.begin_anew();
+        old
     }
 
     pub(crate) fn is_dropped(&self) -> bool {
@@ -363,7 +370,9 @@ impl Keyspace {
         let engine = self.engine();
         engine.check_open()?;
         let (view, visible) = self.moment(sequence);
-        read::get(&view, key, visible, engine.clock(), self.state.operator())
+        let search = Search::begin(&view, key, visible);
+        self.note_get(&view, key, search.hash());
+        read::get(&search, engine.clock(), self.state.operator())
     }
 
     pub(crate) fn multi_get_at<K: AsRef<[u8]>>(
@@ -378,8 +387,12 @@ impl Keyspace {
         let now = Moment::now(engine.clock());
         let keys = keys.into_iter();
         let operator = self.state.operator();
-        keys.map(|key| read::get(&view, key.as_ref(), visible, &now, operator))
-            .collect()
+        keys.map(|key| {
+            let search = Search::begin(&view, key.as_ref(), visible);
+            self.note_get(&view, key.as_ref(), search.hash());
+            read::get(&search, &now, operator)
+        })
+        .collect()
     }
 
     pub(crate) fn ttl_at(

@@ -80,6 +80,7 @@ mod query;
 mod range_spec;
 mod read;
 mod read_set;
+mod read_toll;
 mod recent_writes;
 mod recovery;
 mod recovery_point;

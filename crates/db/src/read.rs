@@ -221,8 +221,8 @@ fn find_in_tables<'a>(
     })
 }
 
-/// A search for a key in the tables of a view.
-struct Search<'a> {
+/// A search for a key in a view.
+pub(crate) struct Search<'a> {
     view: &'a SuperVersion,
     key: &'a [u8],
     visible: SequenceNumber,
@@ -234,7 +234,7 @@ impl<'a> Search<'a> {
     /// Asks filters already: begun before other sources are searched, it waits for memory together
     /// with them.
     #[inline]
-    fn begin(view: &'a SuperVersion, key: &'a [u8], visible: SequenceNumber) -> Self {
+    pub(crate) fn begin(view: &'a SuperVersion, key: &'a [u8], visible: SequenceNumber) -> Self {
         let hash = key_hash(key);
         let verdicts = Verdicts::ask(view, key, hash);
         Self {
@@ -244,6 +244,12 @@ impl<'a> Search<'a> {
             hash,
             verdicts,
         }
+    }
+
+    /// The hash of the key.
+    #[inline]
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
     }
 
     /// Asks the tables that may hold the key, newest first, until one has a record; nothing where a
@@ -355,16 +361,14 @@ fn get_from_tables(
     }
 }
 
-/// The value of `key` as a reader at `visible` sees it now.
+/// The value of the key searched for, as it is to be seen now.
 #[inline]
 pub(crate) fn get(
-    view: &SuperVersion,
-    key: &[u8],
-    visible: SequenceNumber,
+    search: &Search<'_>,
     clock: &dyn Clock,
     operator: Operator<'_>,
 ) -> Result<Option<Value>> {
-    let search = Search::begin(view, key, visible);
+    let (view, key, visible) = (search.view, search.key, search.visible);
     match find_in_memtables(view, key, visible) {
         InMemtables::Found(trailer, stored) => {
             let found = Found::InMemtable(trailer, stored);
@@ -374,7 +378,7 @@ pub(crate) fn get(
             found.value(clock)
         }
         InMemtables::Hidden => Ok(None),
-        InMemtables::Absent { covering } => get_from_tables(&search, covering, clock, operator),
+        InMemtables::Absent { covering } => get_from_tables(search, covering, clock, operator),
     }
 }
 

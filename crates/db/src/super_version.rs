@@ -193,6 +193,14 @@ impl SuperVersion {
             || self.runs.iter().any(|run| run.has_expiring_entries)
     }
 
+    /// Whether whatever memtables hold is newer than what tables hold, as it is but after a repair: that may
+    /// find a bulk load which the log's last writes had still to be flushed for.
+    pub(crate) fn is_in_order(&self) -> bool {
+        let newest = self.runs.iter().map(|run| run.largest_sequence).max();
+        let mut oldest = self.memtables().filter_map(|it| it.smallest_sequence());
+        newest.is_none_or(|newest| oldest.all(|oldest| oldest > newest))
+    }
+
     /// All memtables, newest first.
     #[inline]
     pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {

@@ -32,6 +32,7 @@ fn tiny(shape: CompactionShape) -> ShapeOptions {
 enum Step {
     Flush(Vec<Write>),
     Start,
+    Read,
     Finish(usize),
     Snapshot,
     Wait(u64),
@@ -62,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => flush(),
         10 => Just(Step::Start),
+        3 => Just(Step::Read),
         10 => any::<usize>().prop_map(Step::Finish),
         1 => Just(Step::Snapshot),
         1 => (1..60_u64).prop_map(Step::Wait),
@@ -76,7 +78,8 @@ fn run(options: ShapeOptions, steps: &[Step], shows_tombstones: bool) {
         match step {
             Step::Flush(writes) => tree.flush(writes),
             Step::Start if tree.running() < 4 => drop(tree.start()),
-            Step::Start => {}
+            Step::Read if tree.running() < 4 => drop(tree.start_for_reads()),
+            Step::Start | Step::Read => {}
             Step::Finish(index) if tree.running() > 0 => tree.finish(index % tree.running()),
             Step::Finish(_) => {}
             Step::Snapshot => tree.toggle_snapshot(),

@@ -9,7 +9,7 @@ use crate::cursor::{Cursor, Overlay, View};
 use crate::engine::Engine;
 use crate::keyspace::Keyspace;
 use crate::range_spec::KeyRange;
-use crate::read::{self, Found};
+use crate::read::{self, Found, Search};
 use crate::scan::Entries;
 use crate::scan_reads::ScanReads;
 use crate::value::Value;
@@ -169,13 +169,9 @@ impl Transaction {
         }
         let sequence = self.snapshot.sequence();
         let view = keyspace.state().load_at(Some(sequence));
-        read::get(
-            &view,
-            key,
-            sequence,
-            engine.clock(),
-            keyspace.state().operator(),
-        )
+        let search = Search::begin(&view, key, sequence);
+        keyspace.note_get(&view, key, search.hash());
+        read::get(&search, engine.clock(), keyspace.state().operator())
     }
 
     /// The value of `key`, whose newest record is an operand of this transaction's own.

@@ -1,0 +1,218 @@
+//! What reads lose to memtables and runs that could be one, and what is done about it.
+//!
+//! Every read that asks more than one source adds what the others cost it, in bytes that could have been
+//! merged in that time, to its keyspace's toll. Where that has reached the cost of a flush or a merge, a job
+//! makes it: which one is for the pure [`pick_for_reads`] to say. While somebody writes nothing is added:
+//! what would be merged is about to be covered anyway, and the processor is wanted.
+//!
+//! Invariants (I8): a read waits for nothing here; it takes a lock only to start the job, once for each time
+//! that the toll comes due. Nothing here looks at a time or draws a random number: which reads are counted
+//! is told by their keys, so that a simulated run repeats itself. The job seals a memtable only if nobody
+//! holds the writer lock, and never waits for it. Called by point reads and cursors.
+
+use crate::engine::{Engine, Mode};
+use crate::keyspace::{Keyspace, KeyspaceState};
+use crate::super_version::SuperVersion;
+use esker_base::Result;
+use esker_compaction::executor::guarded;
+use esker_compaction::{Lane, MemtableSize, Plan, Relief, pick_for_reads};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A point read is counted if its key's hash is divisible by this, for so many.
+const GETS_COUNTED_BY: u64 = 64;
+
+/// What one more source costs a reader that waits for it, in bytes that a job which nobody waits for could
+/// merge: 100 to 300 ns of a get, about four times as much of a seek; a merge takes about 2 ns a byte, and
+/// is given a quarter of a reader's weight.
+const GET_BYTES: u64 = 512;
+const SEEK_BYTES: u64 = 4 * GET_BYTES;
+
+/// Below this part of a memtable nothing is worth a job: its syncs and edits cost about as much.
+const LEAST_PART: u64 = 16;
+
+/// What the reads of one keyspace have lost since its super-version was replaced.
+#[derive(Debug, Default)]
+pub(crate) struct ReadToll {
+    lost_bytes: AtomicU64,
+    /// When the next decision is due; [`DECIDING`] while one is being made or carried out.
+    due_bytes: AtomicU64,
+    /// The sequence number that was visible to the last read that was counted.
+    quiet_since: AtomicU64,
+}
+
+const DECIDING: u64 = u64::MAX;
+
+impl ReadToll {
+    /// There are other sources now.
+    pub(crate) fn begin_anew(&self) {
+        self.lost_bytes.store(0, Relaxed);
+        self.due_bytes.store(0, Relaxed);
+    }
+
+    /// Adds `bytes`; whether the caller is to have a decision made.
+    fn add(&self, bytes: u64, least: u64) -> bool {
+        let lost = self.lost_bytes.fetch_add(bytes, Relaxed) + bytes;
+        let due = self.due_bytes.load(Relaxed);
+        lost >= due.max(least)
+            && due != DECIDING
+            && self
+                .due_bytes
+                .compare_exchange(due, DECIDING, Relaxed, Relaxed)
+                .is_ok()
+    }
+
+    /// The decision is to be made again at `bytes`, unless everything began anew meanwhile.
+    fn decide_at(&self, bytes: u64) {
+        let bytes = bytes.min(DECIDING - 1);
+        let _ = self
+            .due_bytes
+            .compare_exchange(DECIDING, bytes, Relaxed, Relaxed);
+    }
+}
+
+impl Keyspace {
+    /// Counts a point read of `key`, which has this hash, in `view`.
+    #[inline]
+    pub(crate) fn note_get(&self, view: &SuperVersion, key: &[u8], hash: u64) {
+        if hash.is_multiple_of(GETS_COUNTED_BY) {
+            self.note_counted_get(view, key);
+        }
+    }
+
+    #[cold]
+    fn note_counted_get(&self, view: &SuperVersion, key: &[u8]) {
+        let runs = view.runs.iter().filter(|run| run.find(key).is_some());
+        self.note_read(view, runs.count(), GET_BYTES * GETS_COUNTED_BY);
+    }
+
+    /// Counts a seek, which asks every run.
+    #[inline]
+    pub(crate) fn note_seek(&self, view: &SuperVersion) {
+        self.note_read(view, view.runs.len(), SEEK_BYTES);
+    }
+
+    #[inline]
+    fn note_read(&self, view: &SuperVersion, runs: usize, bytes_each: u64) {
+        let memtables = view.memtables().filter(|memtable| !memtable.is_empty());
+        let needless = (runs + memtables.count()).saturating_sub(1);
+        if needless > 0 {
+            let engine = self.engine();
+            engine.note_loss(self.state(), needless as u64 * bytes_each);
+        }
+    }
+}
+
+impl Engine {
+    fn note_loss(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, bytes: u64) {
+        if self.mode != Mode::Disk {
+            return;
+        }
+        let toll = &keyspace.read_toll;
+        let visible = self.visible_sequence();
+        if toll.quiet_since.load(Relaxed) != visible {
+            toll.quiet_since.store(visible, Relaxed);
+            return;
+        }
+        if toll.add(bytes, self.least_loss(keyspace)) {
+            self.schedule_relief(keyspace);
+        }
+    }
+
+    fn least_loss(&self, keyspace: &KeyspaceState) -> u64 {
+        keyspace.write_buffer_bytes(&self.settings) as u64 / LEAST_PART
+    }
+
+    /// Starts the job that decides, if a thread is free for it.
+    #[cold]
+    fn schedule_relief(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>) {
+        {
+            let mut state = self.background.state.lock();
+            let failed = state.flush_error.is_some() || state.compaction_error.is_some();
+            let is_busy = state.compactions >= self.settings.background_threads();
+            if state.stopping || failed || is_busy {
+                self.decide_later(keyspace);
+                return;
+            }
+            state.compactions += 1;
+        }
+        let (engine, keyspace) = (Arc::clone(self), Arc::clone(keyspace));
+        let job = Box::new(move || engine.relief_job(&keyspace));
+        self.executor.spawn(Lane::Compaction, job);
+    }
+
+    fn decide_later(&self, keyspace: &KeyspaceState) {
+        let toll = &keyspace.read_toll;
+        let more = self.least_loss(keyspace).saturating_mul(LEAST_PART);
+        toll.decide_at(toll.lost_bytes.load(Relaxed).saturating_add(more));
+    }
+
+    fn relief_job(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>) {
+        match guarded(|| self.decide_relief(keyspace)) {
+            Ok(Some(plan)) => return self.compaction_job(keyspace, &plan),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "nothing could be merged for reads"),
+        }
+        self.background.state.lock().compactions -= 1;
+        self.background.notify();
+    }
+
+    /// Decides; flushes what is to be flushed, and says what is to be merged, its inputs marked busy.
+    fn decide_relief(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>) -> Result<Option<Plan>> {
+        if self.is_closed() || keyspace.is_dropped() {
+            return Ok(None);
+        }
+        let bytes = {
+            let view = keyspace.load();
+            if !view.is_in_order() {
+                // A merge of tables alone could forget that they are newer than what a memtable deletes.
+                return Ok(None);
+            }
+            let memtable = Some(&view.active.memtable).filter(|memtable| !memtable.is_empty());
+            memtable.map_or(0, |memtable| memtable.bytes() as u64)
+        };
+        let memtable = MemtableSize {
+            bytes,
+            full_bytes: keyspace.write_buffer_bytes(&self.settings) as u64,
+        };
+        let lost = keyspace.read_toll.lost_bytes.load(Relaxed);
+        let mut state = self.background.state.lock();
+        let relief = self.with_pick_input(&state, keyspace, |input| {
+            pick_for_reads(input, memtable, lost)
+        });
+        match relief {
+            Relief::Merge(plan) => {
+                state
+                    .busy
+                    .entry(keyspace.id)
+                    .or_default()
+                    .extend(plan.files());
+                return Ok(Some(plan));
+            }
+            Relief::Flush => {
+                drop(state);
+                self.flush_if_nobody_writes(keyspace)?;
+            }
+            Relief::At(bytes) => keyspace.read_toll.decide_at(bytes),
+            Relief::Nothing => {}
+        }
+        // Memtables grow, and what was busy is free again some time.
+        self.decide_later(keyspace);
+        Ok(None)
+    }
+
+    fn flush_if_nobody_writes(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>) -> Result<()> {
+        let Some(mut writer) = self.commit_queue.try_lock() else {
+            return Ok(());
+        };
+        if self.is_closed() || self.health.has_failed() {
+            return Ok(());
+        }
+        self.secure_log(&mut writer)?;
+        self.seal(&writer, keyspace);
+        drop(writer);
+        self.schedule_flush();
+        Ok(())
+    }
+}

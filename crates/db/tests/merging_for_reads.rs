@@ -1,0 +1,117 @@
+//! Reads that pay for several sources have them merged, and only then.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use esker::{Db, Options};
+use esker_compaction::ManualExecutor;
+use esker_testkit::disk::MemFileSystem;
+
+const KEYS: u32 = 2000;
+
+fn key(index: u32) -> [u8; 4] {
+    // Scattered, so that every run spans all keys.
+    index.wrapping_mul(0x9e37_79b1).to_be_bytes()
+}
+
+fn value(index: u32) -> Vec<u8> {
+    [&index.to_le_bytes()[..], &[7; 96]].concat()
+}
+
+fn open() -> (Db, Arc<ManualExecutor>) {
+    let executor = Arc::new(ManualExecutor::new(3));
+    let db = Options::new()
+        .file_system(Arc::new(MemFileSystem::new()))
+        .executor(executor.clone())
+        .write_buffer_bytes(64 << 10)
+        .open("/db")
+        .unwrap();
+    (db, executor)
+}
+
+/// Runs, and records that are still in memory.
+fn sources(db: &Db) -> (usize, u64) {
+    let stats = db.keyspace_stats();
+    let runs = stats.levels().iter().map(|level| level.runs).sum();
+    (runs, stats.memtable_entries())
+}
+
+/// Puts every key, with two flushes in between, and leaves the last third in memory.
+fn fill(db: &Db, executor: &ManualExecutor) {
+    for index in 0..KEYS {
+        db.put(key(index), value(index)).unwrap();
+        if index == KEYS / 3 || index == KEYS / 3 * 2 {
+            db.flush().unwrap();
+        }
+    }
+    while executor.step() {}
+}
+
+fn check_all(db: &Db) {
+    for index in 0..KEYS {
+        let found = db.get(key(index)).unwrap();
+        assert_eq!(found.as_deref(), Some(&value(index)[..]), "{index}");
+    }
+}
+
+#[test]
+fn reads_leave_one_run() {
+    let (db, executor) = open();
+    fill(&db, &executor);
+    let (runs, in_memory) = sources(&db);
+    assert!(
+        runs > 1 && in_memory > 0,
+        "{runs} runs, {in_memory} records"
+    );
+    for _ in 0..50 {
+        check_all(&db);
+        while executor.step() {}
+        if sources(&db) == (1, 0) {
+            break;
+        }
+    }
+    assert_eq!(sources(&db), (1, 0), "{:?}", db.keyspace_stats());
+    let written = db.stats().device_bytes_written();
+    for _ in 0..10 {
+        check_all(&db);
+        while executor.step() {}
+    }
+    assert_eq!(db.stats().device_bytes_written(), written);
+    assert!(db.validate().unwrap().is_ok());
+}
+
+#[test]
+fn seeks_leave_one_run() {
+    let (db, executor) = open();
+    fill(&db, &executor);
+    let mut rounds = 0;
+    while sources(&db) != (1, 0) && rounds < 50 {
+        for index in 0..KEYS / 10 {
+            let mut entries = db.range(key(index)..);
+            assert_eq!(&*entries.next().unwrap().unwrap().0, &key(index)[..]);
+        }
+        while executor.step() {}
+        rounds += 1;
+    }
+    assert_eq!(sources(&db), (1, 0), "{:?}", db.keyspace_stats());
+}
+
+#[test]
+fn reads_between_writes_have_nothing_merged() {
+    let written = [false, true].map(|is_read| {
+        let (db, executor) = open();
+        fill(&db, &executor);
+        for round in 0..5 {
+            for index in 0..KEYS {
+                db.put(b"one", value(round)).unwrap();
+                if is_read {
+                    assert!(db.get(key(index)).unwrap().is_some());
+                }
+            }
+            while executor.step() {}
+        }
+        db.stats().device_bytes_written()
+    });
+    assert_eq!(written[0], written[1]);
+}
