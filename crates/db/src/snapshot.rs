@@ -87,6 +87,9 @@ impl Drop for SnapshotPin {
 /// What it pins is the versions of records that only it can still see: compaction keeps them until
 /// the last clone is dropped.
 ///
+/// It holds the writes, not the clock: a value with a time to live expires under it at its instant, as for
+/// every other reader, for iterators and cursors that are under way as well.
+///
 /// ```
 /// # fn main() -> esker::Result<()> {
 /// let db = esker::Options::new().open_in_memory()?;

@@ -112,3 +112,51 @@ fn it_overwrites_nobody_under_any_isolation() {
         }
     }
 }
+
+/// The clock of a transaction, of a snapshot and of what iterates over them is everybody's: what expires is
+/// gone at its instant, for every way of reading, and that is no conflict.
+#[test]
+fn a_value_expires_within_a_transaction_at_its_instant_for_every_way_of_reading() {
+    let (clock, db) = open();
+    for key in ["a", "b", "c"] {
+        db.put_with_ttl(key, "v", 10 * SECOND).unwrap();
+    }
+    db.put("stays", "v").unwrap();
+    let snapshot = db.snapshot();
+    let mut tx = db.begin().unwrap();
+    clock.advance(10 * SECOND - Duration::from_millis(1));
+    assert!(tx.get("a").unwrap().is_some());
+    assert_eq!(tx.ttl("a").unwrap(), Some(Duration::from_millis(1)));
+    let mut under_way = tx.iter();
+    assert_eq!(&under_way.next().unwrap().unwrap().0[..], b"a");
+    let mut cursor = tx.cursor();
+    cursor.seek_to_first().unwrap();
+    let held = snapshot.iter();
+    clock.advance(Duration::from_millis(1));
+    assert!(cursor.next().is_ok() && cursor.key() == b"stays");
+    let left: Vec<Vec<u8>> = under_way.map(|entry| entry.unwrap().0.to_vec()).collect();
+    assert_eq!(left, [b"stays"]);
+    assert_eq!(held.count(), 1);
+    assert_eq!(tx.get("a").unwrap(), None);
+    assert_eq!(tx.ttl("a").unwrap(), None);
+    assert_eq!(tx.get_for_update("b").unwrap(), None);
+    assert_eq!(
+        tx.multi_get(["a", "c", "stays"])
+            .unwrap()
+            .iter()
+            .flatten()
+            .count(),
+        1
+    );
+    assert!(!tx.set_ttl("c", HOUR).unwrap());
+    assert_eq!(snapshot.get("a").unwrap(), None);
+    tx.put("last", "v").unwrap();
+    tx.commit().unwrap();
+    assert_eq!(db.count().unwrap(), 2);
+    // A clean-up writes: who has read what it removes tries again.
+    let mut tx = db.begin().unwrap();
+    assert_eq!(tx.get("a").unwrap(), None);
+    assert_eq!(db.cleanup_expired().unwrap(), 3);
+    tx.put("last", "w").unwrap();
+    assert_eq!(tx.commit().unwrap_err().kind(), ErrorKind::Conflict);
+}

@@ -66,9 +66,12 @@ impl Transaction {
         };
         let value = chain.fold(operator, key)?;
         commit::check_entry(&self.db.engine().settings, key, &value)?;
+        let takes_default = self.will_take_default(keyspace, key);
         self.push(|batch| match expiry_millis {
             Some(expiry_millis) => batch.put_until(keyspace, key, &value, expiry_millis),
-            None => batch.put_in(keyspace, key, &value),
+            None if takes_default => batch.put_in(keyspace, key, &value),
+            // An operand gets no default time to live, and so does not what it has become.
+            None => batch.put_lasting_in(keyspace, key, &value),
         })
     }
 

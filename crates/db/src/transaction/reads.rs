@@ -189,11 +189,28 @@ impl Transaction {
     }
 
     pub(super) fn own_write(&self, keyspace: KeyspaceId, key: &[u8]) -> OwnWrite<'_> {
+        self.own_write_at(keyspace, key, MAX_SEQUENCE)
+    }
+
+    /// What the operands of this transaction lie on, where the newest of its writes to `key` is one.
+    pub(super) fn below_operands(&self, keyspace: KeyspaceId, key: &[u8]) -> OwnWrite<'_> {
+        let mut at = MAX_SEQUENCE;
+        loop {
+            match self.own_write_at(keyspace, key, at) {
+                OwnWrite::Found(trailer, _) if trailer.kind() == Some(ValueKind::MergeOperand) => {
+                    at = trailer.sequence() - 1;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    fn own_write_at(&self, keyspace: KeyspaceId, key: &[u8], at: u64) -> OwnWrite<'_> {
         let Some(overlay) = self.overlays.get(&keyspace) else {
             return OwnWrite::Absent;
         };
         let covering = overlay.covering_sequence(key, MAX_SEQUENCE).unwrap_or(0);
-        match overlay.get(key, MAX_SEQUENCE) {
+        match overlay.get(key, at) {
             Some((trailer, stored)) if trailer.sequence() > covering => {
                 OwnWrite::Found(trailer, stored)
             }

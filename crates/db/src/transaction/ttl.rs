@@ -104,10 +104,16 @@ impl Transaction {
     fn time_left(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Duration>> {
         let engine = self.readable()?;
         let clock = engine.clock();
+        if self.will_take_default(keyspace, key) {
+            let millis = keyspace.state().default_ttl_millis(&engine.settings);
+            return Ok(millis.map(Duration::from_millis));
+        }
         let expiry = match self.own_write(keyspace.id(), key) {
-            OwnWrite::Found(trailer, _) if self.takes_default(trailer) => {
-                let millis = keyspace.state().default_ttl_millis(&engine.settings);
-                return Ok(millis.map(Duration::from_millis));
+            // It leaves the expiry of what it lies on alone, and that has none: a living value with one
+            // would have become the merged value.
+            OwnWrite::Found(trailer, _) if trailer.kind() == Some(ValueKind::MergeOperand) => {
+                self.note_key(keyspace, key);
+                None
             }
             OwnWrite::Found(trailer, stored) => Found::InMemtable(trailer, stored).expiry(clock)?,
             OwnWrite::Hidden => None,
@@ -123,7 +129,15 @@ impl Transaction {
         Ok(expiry.flatten().map(left))
     }
 
-    /// Whether this write of the transaction is a put that gets its time to live at commit.
+    /// Whether the value of `key` is one that this transaction has put, and changed by operands since
+    /// perhaps, which gets its time to live at commit.
+    pub(super) fn will_take_default(&self, keyspace: &Keyspace, key: &[u8]) -> bool {
+        match self.below_operands(keyspace.id(), key) {
+            OwnWrite::Found(trailer, _) => self.takes_default(trailer),
+            OwnWrite::Hidden | OwnWrite::Absent => false,
+        }
+    }
+
     fn takes_default(&self, trailer: Trailer) -> bool {
         let place = u32::try_from(trailer.sequence().saturating_sub(OVERLAY_BASE));
         trailer.kind() == Some(ValueKind::Value)
