@@ -111,14 +111,15 @@ pub(crate) fn write_part<I: InternalIterator>(
     Ok((output.finish(end)?, *records.stats()))
 }
 
-/// Makes finished tables fit for an edit: directory synced, each opened again.
+/// Makes finished tables fit for an edit: directory synced, unless the caller does it, each opened again.
 pub(crate) fn finish_tables(
     context: &JobContext,
     written: Written,
     mut stats: JobStats,
 ) -> Result<JobOutput> {
     let Written { tables, values } = written;
-    if !tables.is_empty() || !values.is_empty() {
+    let made_some = !tables.is_empty() || !values.is_empty();
+    if made_some && !context.caller_syncs_directory {
         let directory = &context.directory;
         let synced = context.fs.sync_dir(directory);
         synced.map_err(|error| Error::io("sync the directory", directory, error))?;

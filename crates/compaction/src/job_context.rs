@@ -46,6 +46,8 @@ pub struct JobContext {
     pub value_threshold_bytes: Option<usize>,
     /// Values that are still needed leave a value table of which a larger share is garbage.
     pub value_garbage_ratio: f64,
+    /// Whether the caller syncs the directory before it names the tables: once for several jobs.
+    pub caller_syncs_directory: bool,
 }
 
 impl std::fmt::Debug for JobContext {

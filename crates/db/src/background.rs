@@ -196,22 +196,27 @@ impl Engine {
 
     /// Logs one keyspace's edit, durably, with the sequence it may rely on.
     pub(crate) fn apply(&self, edit: KeyspaceEdit) -> Result<()> {
+        self.apply_all(vec![edit])
+    }
+
+    /// As [`Engine::apply`], of several keyspaces together.
+    fn apply_all(&self, keyspaces: Vec<KeyspaceEdit>) -> Result<()> {
         self.versions.note_time(self.clock.now_millis());
         self.versions.log_and_apply(VersionEdit {
             last_sequence: Some(self.visible_sequence()),
-            keyspaces: vec![edit],
+            keyspaces,
             ..VersionEdit::default()
         })
     }
 
-    /// As [`Engine::apply`], for an edit that names tables which were just made. Where it fails, nobody
-    /// may name them again.
+    /// As [`Engine::apply`], for edits that name tables which were just made. Where it fails, nobody may
+    /// name them again.
     pub(crate) fn apply_or_give_up(
         &self,
-        edit: KeyspaceEdit,
+        edits: Vec<KeyspaceEdit>,
         made: impl IntoIterator<Item = FileNumber>,
     ) -> Result<()> {
-        let applied = self.apply(edit);
+        let applied = self.apply_all(edits);
         if applied.is_err() {
             self.given_up.note_tables(made);
         }

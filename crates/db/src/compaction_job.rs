@@ -147,7 +147,7 @@ impl Engine {
             ..edit
         };
         let made = outputs.iter().flat_map(JobOutput::all);
-        self.apply_or_give_up(edit, made.map(|meta| meta.number))?;
+        self.apply_or_give_up(vec![edit], made.map(|meta| meta.number))?;
         if outputs.is_some() {
             self.job_is_done(&jobs);
         }

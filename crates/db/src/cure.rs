@@ -120,22 +120,24 @@ impl Engine {
     fn flush_together(&self, writer: &mut Writer) -> Result<()> {
         let sequence = self.visible_sequence();
         let keyspaces = self.all_keyspaces();
+        let floor = self.floor();
         let mut flushed = Vec::new();
         for state in &keyspaces {
-            match self.write_out_all(state, sequence) {
+            match self.write_out_all(state, sequence, floor) {
                 Ok(written) => flushed.extend(written),
                 Err(error) => {
-                    // No edit has named them.
-                    let written = flushed.iter().flat_map(Flushed::numbers);
-                    self.tables.retire(written);
+                    self.retire_written(&flushed);
                     return Err(error);
                 }
             }
         }
+        self.sync_written(&flushed)?;
         // In the order of their numbers, as whoever takes several does.
         let edits_one_at_a_time: Vec<_> = keyspaces.iter().map(|it| it.edit.lock()).collect();
+        let mut written = flushed.iter().peekable();
         let named = |state: &Arc<KeyspaceState>| {
-            let its = flushed.iter().find(|it| it.state.id == state.id);
+            // Both are in the order of numbers.
+            let its = written.next_if(|it| it.state.id == state.id);
             // Also where there was nothing to write: the log may hold a group that failed, and none of
             // it may come back where another part of it cannot.
             its.map_or_else(
@@ -144,14 +146,13 @@ impl Engine {
                     flushed_sequence: Some(sequence),
                     ..KeyspaceEdit::default()
                 },
-                |its| its.edit(sequence),
+                Flushed::edit,
             )
         };
         writer.log.abandon(self);
         let segments = self.segments.below(u64::MAX);
         if let Err(error) = self.archive_segments(&segments, sequence + 1) {
-            let written = flushed.iter().flat_map(Flushed::numbers);
-            self.tables.retire(written);
+            self.retire_written(&flushed);
             return Err(error);
         }
         let edit = VersionEdit {
@@ -180,6 +181,7 @@ impl Engine {
         &self,
         state: &Arc<KeyspaceState>,
         sequence: SequenceNumber,
+        floor: SequenceNumber,
     ) -> Result<Option<Flushed>> {
         let view = state.load_full();
         let mut buffers = view.sealed.clone();
@@ -189,6 +191,6 @@ impl Engine {
         if buffers.is_empty() {
             return Ok(None);
         }
-        self.write_out(state, buffers, sequence).map(Some)
+        self.write_out(state, buffers, sequence, floor).map(Some)
     }
 }

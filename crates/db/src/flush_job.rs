@@ -13,7 +13,7 @@ use crate::super_version::{SuperVersion, WriteBuffer};
 use esker_base::filename::FileNumber;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
-use esker_base::{ErrorKind, Result, SequenceNumber};
+use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_compaction::executor::guarded;
 use esker_compaction::{JobContext, JobOutput, Lane, OwnersFilter, RetentionRules};
 use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
@@ -21,24 +21,43 @@ use esker_sstable::{Making, Origin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Memtables of several keyspaces are flushed together, by one edit, as long as they are no larger than
+/// this together: what edits and looks at all keyspaces cost would exceed what small flushes cost, and a
+/// large memtable should not wait for others.
+const GROUP_BYTES: usize = 1 << 20;
+/// And no more of them than this.
+const GROUP_KEYSPACES: usize = 128;
+
+/// How many of the keyspaces that have something to flush, so many bytes each, are flushed together.
+fn group_len(bytes: impl Iterator<Item = usize>) -> usize {
+    let mut total = 0usize;
+    let others = bytes.take(GROUP_KEYSPACES).take_while(|bytes| {
+        total = total.saturating_add(*bytes);
+        total <= GROUP_BYTES
+    });
+    others.count().max(1)
+}
+
 /// Tables that hold what memtables of a keyspace held, and that nothing names yet.
 pub(crate) struct Flushed {
     pub(crate) state: Arc<KeyspaceState>,
+    /// All of the keyspace up to here is in tables once these are named.
+    sequence: SequenceNumber,
     buffers: Vec<Arc<WriteBuffer>>,
     jobs: JobContext,
     pub(crate) output: JobOutput,
 }
 
 impl Flushed {
-    /// What names them: all of the keyspace up to `sequence` is in tables then.
-    pub(crate) fn edit(&self, sequence: SequenceNumber) -> KeyspaceEdit {
+    /// What names them.
+    pub(crate) fn edit(&self) -> KeyspaceEdit {
         let (level, run) = (0, RunPlacement::New);
         let tables = self.output.tables.iter().cloned();
         let tables = tables.map(|meta| AddedTable { level, run, meta });
         let values = self.output.values.iter().cloned();
         KeyspaceEdit {
             id: self.state.id,
-            flushed_sequence: Some(sequence),
+            flushed_sequence: Some(self.sequence),
             added: values.map(AddedTable::of_values).chain(tables).collect(),
             ..KeyspaceEdit::default()
         }
@@ -74,11 +93,29 @@ impl Engine {
             .cloned()
     }
 
+    /// The keyspaces to be flushed next, in the order of their numbers; none where nothing is sealed.
+    fn group_to_flush(&self) -> Vec<Arc<KeyspaceState>> {
+        let keyspaces = self.keyspaces.read();
+        let sealed = |state: &&Arc<KeyspaceState>| !state.load().sealed.is_empty();
+        let states = keyspaces.by_id.values().filter(sealed);
+        let mut group: Vec<_> = states.take(GROUP_KEYSPACES).cloned().collect();
+        let bytes = |state: &Arc<KeyspaceState>| {
+            let view = state.load();
+            view.sealed.iter().map(|it| it.memtable.bytes()).sum()
+        };
+        group.truncate(group_len(group.iter().map(bytes)));
+        group
+    }
+
     fn flush_job(self: &Arc<Self>) {
         let mut result = Ok(());
-        while let Some(state) = self.next_to_flush() {
+        loop {
+            let group = self.group_to_flush();
+            if group.is_empty() {
+                break;
+            }
             self.background.releasing.store(true, Ordering::Release);
-            result = guarded(|| self.flush_sealed(&state));
+            result = guarded(|| self.flush_group(&group));
             if result.is_ok() {
                 self.background.notify();
                 self.release_segments();
@@ -91,7 +128,9 @@ impl Engine {
                 break;
             }
             self.background.notify();
-            self.schedule_compactions(Some(state.id));
+            for state in &group {
+                self.schedule_compactions(Some(state.id));
+            }
         }
         let mut state = self.background.state.lock();
         state.flushing = false;
@@ -112,45 +151,96 @@ impl Engine {
         self.remove_unneeded_files();
     }
 
-    /// Brings the sealed memtables of a keyspace into one run of level 0 (I1).
-    fn flush_sealed(self: &Arc<Self>, state: &Arc<KeyspaceState>) -> Result<()> {
-        let buffers = state.load().sealed.clone();
-        let Some(newest) = buffers.first() else {
+    /// Brings the sealed memtables of keyspaces, given in the order of their numbers, into one run of
+    /// level 0 each, by one edit (I1). Where one cannot be written, those before it are flushed.
+    fn flush_group(self: &Arc<Self>, states: &[Arc<KeyspaceState>]) -> Result<()> {
+        let floor = self.floor();
+        let mut written = Vec::with_capacity(states.len());
+        let mut result = Ok(());
+        for state in states {
+            let buffers = state.load().sealed.clone();
+            let Some(newest) = buffers.first() else {
+                continue;
+            };
+            let sequence = newest.sealed_at();
+            match self.write_out(state, buffers, sequence, floor) {
+                Ok(flushed) => written.push(flushed),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        self.name_flushed(written).and(result)
+    }
+
+    /// Makes the names of written tables durable: whatever edit names them comes after this.
+    pub(crate) fn sync_written(&self, written: &[Flushed]) -> Result<()> {
+        if written
+            .iter()
+            .all(|flushed| flushed.numbers().next().is_none())
+        {
             return Ok(());
-        };
-        let sequence = newest.sealed_at();
-        let flushed = self.write_out(state, buffers, sequence)?;
-        let _edits_one_at_a_time = state.edit.lock();
-        if state.is_dropped() {
+        }
+        let synced = self.fs.sync_dir(&self.directory);
+        synced.map_err(|error| {
+            self.retire_written(written);
+            Error::io("sync the directory", &self.directory, error)
+        })
+    }
+
+    /// Tables that nothing names, nor ever will, go.
+    pub(crate) fn retire_written(&self, written: &[Flushed]) {
+        self.tables
+            .retire(written.iter().flat_map(Flushed::numbers));
+    }
+
+    /// Makes tables part of the database, by one edit.
+    fn name_flushed(&self, written: Vec<Flushed>) -> Result<()> {
+        self.sync_written(&written)?;
+        let states: Vec<_> = written.iter().map(|it| Arc::clone(&it.state)).collect();
+        let edits_one_at_a_time: Vec<_> = states.iter().map(|state| state.edit.lock()).collect();
+        let is_dropped = |flushed: &&Flushed| flushed.state.is_dropped();
+        for flushed in written.iter().filter(is_dropped) {
             // Dropped while they were written: nothing will ever name them.
             self.tables.retire(flushed.numbers());
-        } else {
-            self.apply_or_give_up(flushed.edit(sequence), flushed.numbers())?;
         }
-        self.install_flushed(flushed, None);
+        let there = || written.iter().filter(|flushed| !flushed.state.is_dropped());
+        let edits: Vec<_> = there().map(Flushed::edit).collect();
+        if !edits.is_empty() {
+            self.apply_or_give_up(edits, there().flat_map(Flushed::numbers))?;
+        }
+        for flushed in written {
+            self.install_flushed(flushed, None);
+        }
+        drop(edits_one_at_a_time);
         Ok(())
     }
 
     /// Writes tables of memtables that take no more records, newest first: all that the keyspace holds
-    /// and no table has, up to `sequence`.
+    /// and no table has, up to `sequence`. Up to `floor` everything of all keyspaces is in tables. Their
+    /// names are not durable before [`Engine::sync_written`].
     pub(crate) fn write_out(
         &self,
         state: &Arc<KeyspaceState>,
         buffers: Vec<Arc<WriteBuffer>>,
         sequence: SequenceNumber,
+        floor: SequenceNumber,
     ) -> Result<Flushed> {
         let origin = Origin {
             flushed: sequence,
-            ..self.origin_of(state, Making::Flush, [])
+            ..self.origin_above(floor, state, Making::Flush, [])
         };
         let jobs = JobContext {
             origin: Some(Arc::new(origin)),
+            caller_syncs_directory: true,
             ..self.jobs_of(state)
         };
         let output = self.write_level0(&jobs, state, &buffers)?;
         let state = Arc::clone(state);
         Ok(Flushed {
             state,
+            sequence,
             buffers,
             jobs,
             output,
@@ -165,6 +255,7 @@ impl Engine {
             buffers,
             jobs,
             output,
+            ..
         } = flushed;
         if !state.is_dropped() {
             self.job_is_done(&jobs);
@@ -317,5 +408,26 @@ impl Engine {
                 .iter()
                 .any(|buffer| buffer.sealed_at() <= sequence)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_memtables_are_flushed_together_and_large_ones_alone() {
+        let small = 1000;
+        for (bytes, expected) in [
+            (vec![], 1),
+            (vec![usize::MAX], 1),
+            (vec![usize::MAX, usize::MAX], 1),
+            (vec![small, small, small], 3),
+            (vec![small, GROUP_BYTES, small], 1),
+            (vec![GROUP_BYTES / 2, GROUP_BYTES / 2, small], 2),
+            (vec![small; 5000], GROUP_KEYSPACES),
+        ] {
+            assert_eq!(group_len(bytes.iter().copied()), expected, "{bytes:?}");
+        }
     }
 }

@@ -459,6 +459,7 @@ impl Parts {
             origin: None,
             value_threshold_bytes: None,
             value_garbage_ratio: settings.value_garbage_ratio(),
+            caller_syncs_directory: false,
         };
         Ok(Engine {
             mode: self.mode,

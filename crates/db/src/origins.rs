@@ -24,13 +24,25 @@ impl Engine {
         making: Making,
         replaces: impl IntoIterator<Item = FileNumber>,
     ) -> Origin {
+        self.origin_above(self.floor(), keyspace, making, replaces)
+    }
+
+    /// As [`Engine::origin_of`]; up to `floor` all writes of every keyspace are known to be in tables.
+    pub(crate) fn origin_above(
+        &self,
+        floor: SequenceNumber,
+        keyspace: &KeyspaceState,
+        making: Making,
+        replaces: impl IntoIterator<Item = FileNumber>,
+    ) -> Origin {
         let mut gone: BTreeSet<FileNumber> = self.tables.gone().into_iter().collect();
         gone.extend(self.points.numbers());
-        for number in self.versions.live_files() {
-            gone.remove(&number);
+        if !gone.is_empty() {
+            for number in self.versions.live_files() {
+                gone.remove(&number);
+            }
         }
         // The manifest after the memtables: what has left those by now, it says.
-        let floor = self.floor();
         let state = self.versions.state();
         let id = keyspace.id;
         let flushed = state.keyspaces.get(id);
@@ -52,8 +64,8 @@ impl Engine {
         }
     }
 
-    /// Up to which sequence number all writes of every keyspace are in tables.
-    fn floor(&self) -> SequenceNumber {
+    /// Up to which sequence number all writes of every keyspace are in tables. Looks at all of them.
+    pub(crate) fn floor(&self) -> SequenceNumber {
         // First: what is visible is in its memtable.
         let visible = self.visible_sequence();
         let manifest = self.versions.state();
