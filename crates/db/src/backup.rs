@@ -375,7 +375,8 @@ impl Db {
     /// Replaces everything in the database, all keyspaces, by what a backup or recovery point holds.
     /// All handles see the restored data; snapshots and cursors that are open keep what they see, and
     /// transactions that are open fail with `Conflict` if they read anything. Backups and recovery
-    /// points stay. Every table is read and checked first; writers wait for a flush.
+    /// points stay. Every table is read and checked first; writers wait for a flush. Where the log is archived,
+    /// points behind the restore answer `Gap` until a backup or a recovery point is made.
     ///
     /// # Errors
     /// `NotFound` where there is none; `Corruption` where it is damaged; `Unsupported` where it is of

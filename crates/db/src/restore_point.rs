@@ -493,7 +493,8 @@ impl Db {
     /// Replaces everything in the database by what it was at `point`: the newest backup or recovery
     /// point before it, and the batches that the archived log has after that, whole. Otherwise as
     /// [`Db::restore_backup`]. The sequence numbers go on: the restored state is the newest of all,
-    /// and the points that were there before stay restorable.
+    /// and the points that were there before stay restorable. What was restored stands in no log: points
+    /// behind it answer `Gap`, which says so, until a backup or a recovery point is made.
     ///
     /// # Errors
     /// `Unsupported` where the log is not archived ([`Options::wal_archive`]), but for a backup's name;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever takes the data of now, or a backup, away says by name and size what goes.
 
-use esker::{BackupInfo, RestorePoint};
+use esker::{BackupInfo, Db, RestorePoint};
 use serde_json::{Value, json};
 
 use super::{Context, Session};
@@ -119,18 +119,22 @@ impl Session {
         }
         self.outside_transaction("backup-restore")?;
         let now = db.snapshot().sequence();
-        let since = counted(now.saturating_sub(info.sequence()), "write", "writes");
+        let since = now.saturating_sub(info.sequence());
         let place = self.connected()?.place();
-        let kept = self.kept_since(&info)?;
+        let kept = match since {
+            0 => String::new(),
+            _ => self.kept_since(&info)?,
+        };
+        let since = lost(since);
         context.confirm(&format!(
-            "This replaces everything in {place}, all keyspaces, by {}. The {since} since then \
-             are lost{kept}.",
+            "This replaces everything in {place}, all keyspaces, by {}. {since}{kept}.",
             described(&info)
         ))?;
         let progress = Progress::spinner("restoring");
         db.restore_backup(name)?;
         drop(progress);
-        Ok(Reply::text(format!("{name} restored\n")).field("backup", name))
+        let hint = history_hint(&db);
+        Ok(Reply::text(format!("{name} restored\n{hint}")).field("backup", name))
     }
 
     /// Restores a moment out of the archive of the log.
@@ -153,8 +157,15 @@ impl Session {
         } else {
             self.outside_transaction("backup-restore")?;
             let place = self.connected()?.place();
+            let since = match point {
+                RestorePoint::Sequence(sequence) => {
+                    lost(db.snapshot().sequence().saturating_sub(sequence))
+                }
+                _ => "What was written since then is lost".to_owned(),
+            };
             context.confirm(&format!(
-                "This replaces everything in {place}, all keyspaces, by {words}."
+                "This replaces everything in {place}, all keyspaces, by {words}. {since}, unless it is \
+                 restored in its turn: points before this restore stay restorable."
             ))?;
             let _progress = Progress::spinner("restoring");
             db.restore_to_point(&point)?
@@ -170,7 +181,11 @@ impl Session {
         if let Some(target) = &target {
             note = format!("{note}, into {target}");
         }
-        let reply = Reply::text(format!("{note}\n"))
+        let hint = match target {
+            Some(_) => "",
+            None => history_hint(&db),
+        };
+        let reply = Reply::text(format!("{note}\n{hint}"))
             .field("backup", restored.backup())
             .field("sequence", sequence)
             .field("batches", restored.batches());
@@ -229,6 +244,29 @@ impl Session {
         context.confirm(&format!("This deletes {what} for good; {left}."))?;
         db.delete_backup(&verb.name)?;
         Ok(Reply::text(format!("{} deleted\n", verb.name)).field("backup", verb.name.as_str()))
+    }
+}
+
+/// For questions: the writes that a restore takes away.
+fn lost(writes: u64) -> String {
+    match writes {
+        0 => "Nothing was written since then".to_owned(),
+        1 => "The 1 write since then is lost".to_owned(),
+        _ => format!(
+            "The {} since then are lost",
+            counted(writes, "write", "writes")
+        ),
+    }
+}
+
+/// What a restore into the open database leaves to be done where its log is archived.
+fn history_hint(db: &Db) -> &'static str {
+    match db.wal().is_archived() {
+        true => {
+            "the log does not hold what was restored: make a backup or a recovery point now, so that \
+             moments from here on can be restored as well\n"
+        }
+        false => "",
     }
 }
 

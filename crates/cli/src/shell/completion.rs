@@ -1,4 +1,4 @@
-//! What the tab key offers: verbs, options, keys, keyspaces, backups, files.
+//! What the tab key offers: verbs, their options and those of the database, keys, keyspaces, backups, files.
 //!
 //! Invariant: bounded: at most [`MOST`] candidates are looked for, whatever the database holds, and a
 //! failure offers nothing. Candidates are written so that the shell reads them back as they are.
@@ -53,6 +53,7 @@ enum Wanted {
     Key { keyspace: Option<String> },
     Backup,
     Keyspace,
+    Setting,
     File,
     Nothing,
 }
@@ -72,6 +73,7 @@ pub(super) fn candidates(source: &Source, line: &str) -> (usize, Vec<Pair>) {
         Wanted::Key { keyspace } => keys(source, keyspace.as_deref(), &word),
         Wanted::Backup => backups(source),
         Wanted::Keyspace => keyspaces(source),
+        Wanted::Setting => settings(source),
         Wanted::File => return files(line),
         Wanted::Nothing => Vec::new(),
     };
@@ -133,6 +135,7 @@ fn wanted(before: &[String], word: &[u8]) -> Wanted {
     match verb {
         "help" if arguments == 0 => Wanted::Verb,
         "use" if arguments == 0 => Wanted::Keyspace,
+        "config" if arguments == 0 => Wanted::Setting,
         _ if arguments > 0 => Wanted::Nothing,
         verb if KEY_VERBS.contains(&verb) => Wanted::Key { keyspace },
         verb if BACKUP_VERBS.contains(&verb) => Wanted::Backup,
@@ -203,6 +206,13 @@ fn backups(source: &Source) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// The options of the database, by name.
+fn settings(source: &Source) -> Vec<Vec<u8>> {
+    let options = source.db.as_ref().map(|db| db.options().to_text());
+    let names = options.unwrap_or_default().into_iter();
+    names.map(|(name, _)| name.as_bytes().to_vec()).collect()
+}
+
 fn keyspaces(source: &Source) -> Vec<Vec<u8>> {
     let names = source.db.as_ref().and_then(|db| db.keyspace_names().ok());
     names
@@ -254,7 +264,7 @@ mod tests {
     #[test]
     fn what_the_tab_key_offers() {
         let source = source();
-        let cases: [(&str, &[&str]); 18] = [
+        let cases: [(&str, &[&str]); 20] = [
             ("ge", &["get "]),
             ("set-", &["set-ttl "]),
             ("help ge", &["help get "]),
@@ -276,6 +286,8 @@ mod tests {
             ("get --keyspace d", &["get --keyspace default "]),
             ("get --he", &["get --help ", "get --hex "]),
             ("get \\q", &[]),
+            ("config cac", &["config cache_bytes "]),
+            ("config cache_bytes 5", &[]),
         ];
         for (line, expected) in cases {
             assert_eq!(offered(&source, line), expected, "{line}");

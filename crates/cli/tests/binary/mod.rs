@@ -144,3 +144,18 @@ impl Outcome {
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// What a script of the shell says.
+#[allow(dead_code)] // Not every test binary runs scripts.
+pub(crate) fn script(place: &Place, lines: &[&str]) -> Outcome {
+    place.feed(["shell"], (lines.join("\n") + "\n").as_bytes())
+}
+
+/// The objects that a command or script prints with `--json`.
+#[allow(dead_code)] // Not every test binary is a program.
+pub(crate) fn objects(outcome: &Outcome) -> Vec<serde_json::Value> {
+    let text = String::from_utf8(outcome.out.clone()).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
