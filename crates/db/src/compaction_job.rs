@@ -91,7 +91,7 @@ impl Engine {
         if !failed {
             self.schedule_compactions(None);
         }
-        self.remove_unneeded_files();
+        self.remove_replaced_files(keyspace);
     }
 
     /// Carries a plan out and makes its result current (I1).

@@ -5,6 +5,9 @@
 //! makes it: which one is for the pure [`pick_for_reads`] to say. While somebody writes nothing is added:
 //! what would be merged is about to be covered anyway, and the processor is wanted.
 //!
+//! A reader that is in the middle of a read when its tables are replaced keeps their files, and nobody comes
+//! back for them while nobody writes: the next read that is counted has them removed.
+//!
 //! Invariants (I8): a read waits for nothing here; it takes a lock only to start the job, once for each time
 //! that the toll comes due. Nothing here looks at a time or draws a random number: which reads are counted
 //! is told by their keys, so that a simulated run repeats itself. The job seals a memtable only if nobody
@@ -17,8 +20,8 @@ use esker_base::Result;
 use esker_compaction::executor::guarded;
 use esker_compaction::{Lane, MemtableSize, Plan, Relief, pick_for_reads};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// A point read is counted if its key's hash is divisible by this, for so many.
 const GETS_COUNTED_BY: u64 = 64;
@@ -40,6 +43,8 @@ pub(crate) struct ReadToll {
     due_bytes: AtomicU64,
     /// The sequence number that was visible to the last read that was counted.
     quiet_since: AtomicU64,
+    /// Whether readers kept files of tables that were replaced, the last time somebody looked.
+    has_leftovers: AtomicBool,
 }
 
 const DECIDING: u64 = u64::MAX;
@@ -95,6 +100,9 @@ impl Keyspace {
 
     #[inline]
     fn note_read(&self, view: &SuperVersion, runs: usize, bytes_each: u64) {
+        if self.state().read_toll.has_leftovers.load(Relaxed) {
+            self.engine().schedule_removal(self.state());
+        }
         let memtables = view.memtables().filter(|memtable| !memtable.is_empty());
         let needless = (runs + memtables.count()).saturating_sub(1);
         if needless > 0 {
@@ -140,6 +148,35 @@ impl Engine {
         let (engine, keyspace) = (Arc::clone(self), Arc::clone(keyspace));
         let job = Box::new(move || engine.relief_job(&keyspace));
         self.executor.spawn(Lane::Compaction, job);
+    }
+
+    /// Removes what nothing needs any more. What readers keep is tried once more, behind another read.
+    pub(crate) fn remove_replaced_files(&self, keyspace: &KeyspaceState) {
+        self.remove_unneeded_files();
+        let is_kept = self.tables.has_retired();
+        keyspace.read_toll.has_leftovers.store(is_kept, Relaxed);
+    }
+
+    /// Has removed, off the reader's path, what readers kept.
+    #[cold]
+    fn schedule_removal(self: &Arc<Self>, keyspace: &KeyspaceState) {
+        if !keyspace.read_toll.has_leftovers.swap(false, Relaxed) {
+            return;
+        }
+        {
+            let mut state = self.background.state.lock();
+            if state.stopping {
+                return;
+            }
+            state.compactions += 1;
+        }
+        let engine = Arc::clone(self);
+        let job = move || {
+            engine.remove_unneeded_files();
+            engine.background.state.lock().compactions -= 1;
+            engine.background.notify();
+        };
+        self.executor.spawn(Lane::Compaction, Box::new(job));
     }
 
     fn decide_later(&self, keyspace: &KeyspaceState) {

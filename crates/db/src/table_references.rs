@@ -127,6 +127,11 @@ impl<H> TableReferences<H> {
         self.removed.lock().insert(number);
     }
 
+    /// Whether a table that no version names has still its file.
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.retired.lock().is_empty()
+    }
+
     /// Tables that no version names and whose files are there, or may be there after a crash.
     pub(crate) fn gone(&self) -> Vec<FileNumber> {
         let mut gone: Vec<_> = self.retired.lock().iter().copied().collect();

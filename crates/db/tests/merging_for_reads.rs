@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
 use std::sync::Arc;
 
 use esker::{Db, Options};
 use esker_compaction::ManualExecutor;
-use esker_testkit::disk::MemFileSystem;
+use esker_testkit::disk::{FileSystem, MemFileSystem};
 
 const KEYS: u32 = 2000;
 
@@ -20,9 +21,13 @@ fn value(index: u32) -> Vec<u8> {
 }
 
 fn open() -> (Db, Arc<ManualExecutor>) {
+    open_on(MemFileSystem::new())
+}
+
+fn open_on(disk: MemFileSystem) -> (Db, Arc<ManualExecutor>) {
     let executor = Arc::new(ManualExecutor::new(3));
     let db = Options::new()
-        .file_system(Arc::new(MemFileSystem::new()))
+        .file_system(Arc::new(disk))
         .executor(executor.clone())
         .write_buffer_bytes(64 << 10)
         .open("/db")
@@ -114,4 +119,28 @@ fn reads_between_writes_have_nothing_merged() {
         db.stats().device_bytes_written()
     });
     assert_eq!(written[0], written[1]);
+}
+
+/// Their files once stayed until the next write had something flushed.
+#[test]
+fn tables_that_a_reader_kept_go_with_a_later_read() {
+    let disk = MemFileSystem::new();
+    let (db, executor) = open_on(disk.clone());
+    fill(&db, &executor);
+    let mut reader = db.cursor();
+    while sources(&db) != (1, 0) {
+        reader = db.cursor();
+        check_all(&db);
+        while executor.step() {}
+    }
+    let tables = || {
+        let entries = disk.read_dir(Path::new("/db")).unwrap();
+        let is_table = |name: &str| name.ends_with(".sst");
+        entries.iter().filter(|entry| is_table(&entry.name)).count()
+    };
+    assert!(tables() > 1, "the reader kept nothing");
+    drop(reader);
+    check_all(&db);
+    while executor.step() {}
+    assert_eq!(tables(), 1);
 }
