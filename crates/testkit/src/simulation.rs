@@ -14,6 +14,7 @@
 mod accounts;
 mod client;
 mod failure;
+mod feed;
 mod judge;
 mod life;
 mod scheduler;
@@ -40,8 +41,10 @@ pub struct Report {
     pub crashes: u64,
     /// Operations that were made to fail.
     pub faults: u64,
-    /// Backups that were restored and judged.
+    /// Backups and moments between them that were restored and judged.
     pub restores: u64,
+    /// How often what the feed of changes told was compared with what was there.
+    pub followed: u64,
     /// Every operation and step, one a line; empty unless it was asked for.
     pub trace: Vec<String>,
     /// What went wrong, if anything did.
@@ -52,13 +55,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}: {} operations, {} changes of threads, {} crashes, {} faults, {} restores, digest {:016x}",
+            "seed {}: {} operations, {} changes of threads, {} crashes, {} faults, {} restores, {} feeds, digest {:016x}",
             self.seed,
             self.operations,
             self.switches,
             self.crashes,
             self.faults,
             self.restores,
+            self.followed,
             self.digest
         )
     }
@@ -93,6 +97,7 @@ pub fn simulate(seed: u64, traced: bool) -> Report {
         crashes: tally.crashes,
         faults: tally.faults,
         restores: tally.restores,
+        followed: tally.followed,
         trace: record.trace,
         violation: result.err(),
     }

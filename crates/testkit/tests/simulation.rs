@@ -50,11 +50,14 @@ fn many_seeds_keep_every_promise() {
     }
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     let (switches, crashes) = (sum(|it| it.switches), sum(|it| it.crashes));
+    let followed = sum(|it| it.followed);
     println!(
-        "seeds: {}, operations: {}, changes of threads: {switches}, crashes: {crashes}, faults: {}",
+        "seeds: {}, operations: {}, changes of threads: {switches}, crashes: {crashes}, faults: {}, \
+         restores: {}, feeds compared: {followed}",
         reports.len(),
         sum(|it| it.operations),
-        sum(|it| it.faults)
+        sum(|it| it.faults),
+        sum(|it| it.restores)
     );
     // A simulation in which nothing happens would pass as well.
     assert!(
@@ -62,6 +65,8 @@ fn many_seeds_keep_every_promise() {
         "{switches} changes of threads"
     );
     assert!(crashes >= 2 * reports.len() as u64, "{crashes} crashes");
+    let few = reports.len() as u64 / 4;
+    assert!(followed >= few, "{followed} feeds were compared");
 }
 
 #[test]

@@ -48,6 +48,7 @@ struct Totals {
     crashes: AtomicU64,
     faults: AtomicU64,
     restores: AtomicU64,
+    followed: AtomicU64,
 }
 
 impl Totals {
@@ -59,13 +60,14 @@ impl Totals {
             (&self.crashes, report.crashes),
             (&self.faults, report.faults),
             (&self.restores, report.restores),
+            (&self.followed, report.followed),
         ];
         for (counter, value) in counters {
             counter.fetch_add(value, Ordering::Relaxed);
         }
     }
 
-    fn get(&self) -> [(&'static str, u64); 6] {
+    fn get(&self) -> [(&'static str, u64); 7] {
         [
             ("seeds", &self.seeds),
             ("operations", &self.operations),
@@ -73,6 +75,7 @@ impl Totals {
             ("crashes", &self.crashes),
             ("faults", &self.faults),
             ("restores", &self.restores),
+            ("feeds compared", &self.followed),
         ]
         .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
     }

@@ -16,7 +16,7 @@ use crate::seed::Random;
 pub(crate) const LISTS: ListId = 4;
 /// How their keys begin; no client's do.
 const PREFIX: &[u8] = b"!list ";
-const KEYSPACE: &str = "shared";
+pub(crate) const KEYSPACE: &str = "shared";
 
 /// What all clients together know of the lists.
 #[derive(Clone, Debug)]

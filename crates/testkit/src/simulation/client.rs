@@ -11,6 +11,7 @@ use esker::{Db, ErrorKind, Keyspace, Snapshot, TransactionOptions, WriteBatch, W
 
 use super::accounts;
 use super::failure::Failure;
+use super::feed;
 use super::world::{World, locked};
 use crate::oracle::{OracleSnapshot, State};
 use crate::seed::Random;
@@ -82,6 +83,13 @@ impl<'a> Client<'a> {
     pub(crate) fn run(&mut self, steps: usize) -> Result<(), Failure> {
         let workload: Vec<_> = self.workload(steps).collect();
         for step in workload {
+            if feed::is_followed(self.world.seed) && self.random.chance(6) {
+                let followed = feed::follow(self.world, self.db, &mut self.random);
+                match followed {
+                    Err(Failure::Refused(_)) if self.world.is_faulty => {}
+                    followed => followed?,
+                }
+            }
             let is_special = self.random.below(5) == 0;
             let done = if is_special {
                 self.special()

@@ -118,8 +118,14 @@ pub(crate) fn validate(world: &World, db: &Db, was_faulty: bool) -> Result<(), F
         let name = issue.file().and_then(Path::file_name);
         name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"MANIFEST"))
     };
+    // What a crash leaves of a backup goes with the next one.
+    let is_beside = |issue: &esker::Issue| {
+        let beside = Path::new(DIRECTORY).join("backups");
+        issue.file().is_some_and(|file| file.starts_with(beside))
+    };
     let counts = |issue: &esker::Issue| {
-        issue.severity() >= Severity::Warning || (is_quiet && !was_faulty && !is_manifest(issue))
+        issue.severity() >= Severity::Warning
+            || (is_quiet && !was_faulty && !is_manifest(issue) && !is_beside(issue))
     };
     let mut issues = report.issues().iter();
     match issues.find(|issue| counts(issue)) {

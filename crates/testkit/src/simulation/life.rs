@@ -12,6 +12,7 @@ use esker::{Db, ErrorKind};
 use super::accounts::{self, Accounts};
 use super::client::Client;
 use super::failure::Failure;
+use super::feed::{self, Feed};
 use super::judge;
 use super::scheduler::Scheduler;
 use super::surroundings::SimulatedClock;
@@ -34,6 +35,7 @@ pub(crate) struct Tally {
     pub(crate) crashes: u64,
     pub(crate) faults: u64,
     pub(crate) restores: u64,
+    pub(crate) followed: u64,
 }
 
 /// Where a run stands between two lives.
@@ -41,6 +43,7 @@ struct Standing {
     image: MemFileSystem,
     books: Vec<Book>,
     accounts: Accounts,
+    feed: Option<Feed>,
 }
 
 /// All lives of the run of `seed`.
@@ -52,15 +55,18 @@ pub(crate) fn run(seed: u64, scheduler: &Arc<Scheduler>, tally: &mut Tally) -> R
         image: MemFileSystem::new(),
         books: vec![Book::default(); clients],
         accounts: Accounts::new(seed),
+        feed: feed::is_followed(seed).then(Feed::default),
     };
     for life in 0..1 + random.below(3) {
         let Standing {
             image,
             books,
             accounts,
+            feed,
         } = standing;
         let mut world = World::new(seed, scheduler, &clock, image, books, accounts);
         world.is_faulty = random.chance(3);
+        *locked(&world.feed) = feed;
         scheduler.note(&format!("life {life}, faulty {}", world.is_faulty));
         live(&world, life, &mut random, tally)?;
         tally.operations += world.moment() as u64;
@@ -106,6 +112,7 @@ fn break_disk(world: &World, random: &mut Random) {
 /// Opens the database, lets the clients do their work side by side, and closes it.
 fn live(world: &World, life: u64, random: &mut Random, tally: &mut Tally) -> Result<(), Failure> {
     let db = world.open()?;
+    feed::begin(world, &db)?;
     if world.is_faulty {
         break_disk(world, random);
     }
@@ -140,6 +147,9 @@ fn live(world: &World, life: u64, random: &mut Random, tally: &mut Tally) -> Res
         Client::new(world, &db, number, life).compare()?;
     }
     accounts::judge_history(world, &db)?;
+    // Decided apart: a run without a follower draws the same numbers.
+    let mut apart = Random::of_part(world.seed, 200 + life);
+    tally.followed += u64::from(feed::settle(world, &db, &mut apart)?);
     if random.chance(2) {
         match db.wait_for_background_work() {
             // What a compaction failed with while the disk did, and has not been asked to do again.
@@ -154,6 +164,10 @@ fn live(world: &World, life: u64, random: &mut Random, tally: &mut Tally) -> Res
         return Ok(());
     }
     db.close()?;
+    if feed::is_archived(world.seed) {
+        let target = PathBuf::from(format!("/data/moment {life}"));
+        tally.restores += u64::from(feed::restore(world, &mut apart, &target)?);
+    }
     restore(world, life, tally)
 }
 
@@ -204,7 +218,7 @@ fn crash(world: &World, random: &mut Random, tally: &mut Tally) -> Result<Standi
         let place = format!("crash after {moment} of {operations} operations, {policy}");
         world.scheduler.note(&place);
         next = Some(
-            try_image(world, image, moment, loss)
+            try_image(world, image, moment, loss, tally)
                 .map_err(|failure| Failure::Wrong(format!("{place}: {failure}")))?,
         );
     }
@@ -217,6 +231,7 @@ fn try_image(
     image: MemFileSystem,
     moment: usize,
     loss: Loss,
+    tally: &mut Tally,
 ) -> Result<Standing, Failure> {
     let kept = image.fork();
     let after = World::new(
@@ -241,11 +256,14 @@ fn try_image(
         now_millis: world.clock.wall_millis(),
     };
     let (books, accounts) = judge::after_crash(world, &db, &crash, world.seed)?;
+    let (feed, was_compared) = feed::after_crash(world, &after, &db, moment)?;
+    tally.followed += u64::from(was_compared);
     db.close()?;
     Ok(Standing {
         image: kept,
         books,
         accounts,
+        feed,
     })
 }
 
@@ -258,8 +276,9 @@ fn no_strays(world: &World, db: &Db) -> Result<(), Failure> {
     let names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
     let ending = |end: &str| names.iter().filter(|name| name.ends_with(end)).count();
     let manifests = names.iter().filter(|name| name.starts_with("MANIFEST"));
-    let backups = names.iter().filter(|name| *name == "backups").count();
-    let mut known = 2 + manifests.count() + ending(".wal") + ending(".sst") + backups;
+    let directories = ["archive", "backups", "changes"];
+    let directories = names.iter().filter(|name| directories.contains(&&name[..]));
+    let mut known = 2 + manifests.count() + ending(".wal") + ending(".sst") + directories.count();
     if world.scheduler.has_jobs() {
         known += ending(".tmp");
     }

@@ -10,6 +10,7 @@ use esker::{CompactionShape, Compression, Db, FilterKind, MemtableKind, Options}
 
 use super::accounts::Accounts;
 use super::client::Backup;
+use super::feed::{self, Feed};
 use super::scheduler::Scheduler;
 use super::surroundings::{Interruptions, SimulatedClock, SimulatedExecutor};
 use crate::disk::{CrashFileSystem, FaultFileSystem, FileSystem, Intercepted, MemFileSystem};
@@ -84,6 +85,8 @@ pub(crate) struct World {
     pub(crate) accounts: Arc<Mutex<Accounts>>,
     /// Made in this life.
     pub(crate) backups: Arc<Mutex<Vec<Backup>>>,
+    /// What the follower of the feed knows, where there is one; taken out by whoever follows.
+    pub(crate) feed: Arc<Mutex<Option<Feed>>>,
     /// Whether the disk fails now and then in this life.
     pub(crate) is_faulty: bool,
     /// Writes that expire and are under way: while there are any, wall time stands still, so that
@@ -116,6 +119,7 @@ impl World {
                 .collect(),
             accounts: Arc::new(Mutex::new(accounts)),
             backups: Arc::default(),
+            feed: Arc::default(),
             is_faulty: false,
             expiring: Arc::default(),
         }
@@ -167,5 +171,6 @@ impl World {
             .max_open_files([4, 64][random.index(2)])
             .value_separation_threshold_bytes([0, 1, 64][random.index(3)])
             .value_garbage_ratio([0.1, 0.5][random.index(2)])
+            .wal_archive(feed::is_archived(self.seed))
     }
 }
