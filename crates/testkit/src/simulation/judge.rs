@@ -118,14 +118,23 @@ pub(crate) fn validate(world: &World, db: &Db, was_faulty: bool) -> Result<(), F
         let name = issue.file().and_then(Path::file_name);
         name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"MANIFEST"))
     };
-    // What a crash leaves of a backup goes with the next one.
+    // What a crash leaves of a backup, or of a segment on its way to the archive, goes with the next one.
     let is_beside = |issue: &esker::Issue| {
-        let beside = Path::new(DIRECTORY).join("backups");
-        issue.file().is_some_and(|file| file.starts_with(beside))
+        let beside = ["backups", "archive"].map(|name| Path::new(DIRECTORY).join(name));
+        issue
+            .file()
+            .is_some_and(|file| beside.iter().any(|it| file.starts_with(it)))
     };
+    // Where a number is in no log, since its write has failed or went past it, the feed says so: who follows
+    // it judges that.
+    let is_hole = |issue: &esker::Issue| issue.offset().is_some();
     let counts = |issue: &esker::Issue| {
         issue.severity() >= Severity::Warning
-            || (is_quiet && !was_faulty && !is_manifest(issue) && !is_beside(issue))
+            || (is_quiet
+                && !was_faulty
+                && !is_manifest(issue)
+                && !is_beside(issue)
+                && !is_hole(issue))
     };
     let mut issues = report.issues().iter();
     match issues.find(|issue| counts(issue)) {
