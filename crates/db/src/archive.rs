@@ -12,6 +12,7 @@
 
 use crate::db::Db;
 use crate::engine::Engine;
+use crate::log_mark::KeyspaceNote;
 use crate::table_files::remove_if_there;
 use esker_base::filename::{FileNumber, wal_path};
 use esker_base::sync::Mutex;
@@ -49,7 +50,7 @@ pub(crate) struct Archive {
     /// Held while files come and go, and while they are read.
     pub(crate) lock: Mutex<()>,
     /// What changed of keyspaces and no mark says yet.
-    changes: Mutex<Vec<KeyspaceEdit>>,
+    changes: Mutex<Vec<KeyspaceNote>>,
     has_changes: AtomicBool,
 }
 
@@ -99,9 +100,24 @@ impl Archive {
 
     /// A keyspace came, went or changed its options, durably: the next mark in the log says so.
     pub(crate) fn note_change(&self, change: KeyspaceEdit) {
+        self.note(KeyspaceNote {
+            edit: change,
+            dropped: None,
+        });
+    }
+
+    /// As [`Archive::note_change`], of a keyspace of this name that went.
+    pub(crate) fn note_drop(&self, change: KeyspaceEdit, name: &str) {
+        self.note(KeyspaceNote {
+            edit: change,
+            dropped: Some(name.to_string()),
+        });
+    }
+
+    fn note(&self, note: KeyspaceNote) {
         if self.is_on() {
             let mut changes = self.changes.lock();
-            changes.push(change);
+            changes.push(note);
             self.has_changes.store(true, Ordering::Release);
         }
     }
@@ -111,7 +127,7 @@ impl Archive {
         self.has_changes.load(Ordering::Acquire)
     }
 
-    pub(crate) fn take_changes(&self) -> Vec<KeyspaceEdit> {
+    pub(crate) fn take_changes(&self) -> Vec<KeyspaceNote> {
         let mut changes = self.changes.lock();
         self.has_changes.store(false, Ordering::Release);
         std::mem::take(&mut *changes)

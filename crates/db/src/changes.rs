@@ -22,8 +22,10 @@ use std::time::Duration;
 
 pub(crate) mod batch;
 pub(crate) mod cursor;
+pub(crate) mod keyspace_change;
 
 use batch::ChangeBatch;
+use keyspace_change::KeyspaceChange;
 
 /// Writes that a feed cannot give: [`Changes::gap`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +209,8 @@ struct Feed {
     history: Option<LogHistory>,
     /// The numbers that the last `Gap` named.
     missing: Option<Missing>,
+    /// What became of keyspaces since the last batch that was yielded.
+    keyspaces: Vec<KeyspaceChange>,
 }
 
 /// What is found next.
@@ -226,6 +230,7 @@ impl Feed {
             files: Files::default(),
             history: None,
             missing: None,
+            keyspaces: Vec::new(),
         }
     }
 
@@ -301,9 +306,13 @@ impl Feed {
         };
         let found = match history.next() {
             Ok(None) => return Ok(Found::End),
-            Ok(Some(Event::Mark(_))) => Found::Passed,
+            Ok(Some(Event::Mark(mark))) => {
+                keyspace_change::add(&mut self.keyspaces, mark);
+                Found::Passed
+            }
             Ok(Some(Event::Batch(batch, payload, millis))) => {
-                let batch = ChangeBatch::of(engine, &batch, payload, millis)?;
+                let keyspaces = std::mem::take(&mut self.keyspaces);
+                let batch = ChangeBatch::of(engine, &batch, payload, millis, keyspaces)?;
                 batch.map_or(Found::Passed, Found::Batch)
             }
             Err(error) => {

@@ -245,7 +245,7 @@ impl Db {
             }
             state.mark_dropped();
             engine.keyspaces.write().remove(&state);
-            engine.archive.note_change(edit);
+            engine.archive.note_drop(edit, name);
             let next = writer.next_sequence;
             if let Err(error) = writer.log.write_marks(engine, next) {
                 // Said again with the next write.

@@ -120,6 +120,7 @@ pub use backup_metadata::BackupInfo;
 pub use batch::WriteBatch;
 pub use changes::batch::{Change, ChangeBatch, Operation};
 pub use changes::cursor::{ChangeCursor, ChangeCursorInfo};
+pub use changes::keyspace_change::KeyspaceChange;
 pub use changes::{ChangeGap, Changes};
 pub use cursor::Cursor;
 pub use db::Db;

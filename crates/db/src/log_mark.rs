@@ -1,19 +1,23 @@
 //! Marks in the log: what stands between batches so that the log can be replayed as a history, to a
 //! moment or to a sequence number (docs/format/wal.md, marks).
 //!
-//! Invariants: a mark is written only where the log is archived, in the same write as the records
-//! behind it, at most one for each stretch of consecutive sequence numbers in a group, and without
-//! need not more often than every [`INTERVAL_MILLIS`]; every segment begins with one. Whoever reads
+//! Invariants: a mark is written where the log is archived, and before the first batch behind a write that
+//! failed, in the same write as the records behind it, at most one for each stretch of consecutive sequence
+//! numbers in a group, and without need not more often than every [`INTERVAL_MILLIS`]; every segment of an
+//! archived log begins with one. Whoever reads
 //! batches and marks in order learns of each sequence number whether its write is there, never
 //! happened, or is missing. The commit leader makes them; `log_history` reads them.
 
 use crate::engine::Engine;
 use esker_base::coding::{Decoder, put_bytes, put_varint};
+use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_manifest::{KeyspaceEdit, VersionEdit};
 
 /// How exactly the time of a write is known, milliseconds.
 pub(crate) const INTERVAL_MILLIS: u64 = 100;
+/// What became of keyspaces between two batches is said one by one up to here, then as a whole.
+const MOST_NOTES: usize = 1024;
 /// A mark that names no keyspace takes no more than this.
 pub(crate) const PLAIN_BYTES: usize = 64;
 
@@ -23,6 +27,7 @@ const UNLOGGED_FROM: u64 = 3;
 const REASONS: u64 = 4;
 const KEYSPACES: u64 = 5;
 const ALL_KEYSPACES: u64 = 6;
+const DROPPED: u64 = 7;
 /// Set in a key: a reader that does not know the number may go on without it.
 const SKIPPABLE: u64 = 1;
 
@@ -80,10 +85,12 @@ pub(crate) struct Mark {
     pub(crate) keyspaces: Vec<KeyspaceEdit>,
     /// Where given, there are no other keyspaces than those, up to this number.
     pub(crate) all_up_to: Option<u32>,
+    /// What those that went were called.
+    pub(crate) dropped: Vec<(KeyspaceId, String)>,
 }
 
 impl Mark {
-    fn encode(&self) -> Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(PLAIN_BYTES);
         put_number(&mut out, MILLIS, self.millis);
         put_number(&mut out, NEXT, self.next);
@@ -101,6 +108,15 @@ impl Mark {
         }
         if let Some(largest) = self.all_up_to {
             put_number(&mut out, ALL_KEYSPACES, u64::from(largest));
+        }
+        if !self.dropped.is_empty() {
+            let mut payload = Vec::new();
+            for (id, name) in &self.dropped {
+                put_varint(&mut payload, u64::from(*id));
+                put_bytes(&mut payload, name.as_bytes());
+            }
+            put_varint(&mut out, DROPPED << 1 | SKIPPABLE);
+            put_bytes(&mut out, &payload);
         }
         Ok(out)
     }
@@ -120,6 +136,16 @@ impl Mark {
                 REASONS => mark.reasons = Reasons(payload.varint()?),
                 KEYSPACES => mark.keyspaces = VersionEdit::decode(payload.rest())?.keyspaces,
                 ALL_KEYSPACES => mark.all_up_to = Some(payload.varint_u32()?),
+                DROPPED => {
+                    while !payload.is_empty() {
+                        let id = payload.varint_u32()?;
+                        let name = String::from_utf8(payload.bytes()?.to_vec());
+                        let name = name.map_err(|_| {
+                            Error::corruption("a keyspace's name in a mark is no text")
+                        })?;
+                        mark.dropped.push((id, name));
+                    }
+                }
                 _ if key & SKIPPABLE != 0 => {}
                 number => {
                     let sentence =
@@ -155,6 +181,21 @@ pub(crate) struct Marker {
     wants_all: bool,
     /// Whether no mark says what became of keyspaces before this life, or before one that failed.
     owes_all: bool,
+    /// What marks have said of keyspaces since the last batch. It is said again before the next one, which
+    /// may stand in another segment: who has read everything before needs that one alone.
+    since_batch: Vec<KeyspaceNote>,
+    /// Whether one of those marks has named all keyspaces.
+    since_all: bool,
+    /// The first number of a write that failed, and why numbers from there on are missing, until the log
+    /// has said so: also where it is not archived.
+    failed: Option<(SequenceNumber, Reasons)>,
+}
+
+/// What became of a keyspace, and the name of one that went.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyspaceNote {
+    pub(crate) edit: KeyspaceEdit,
+    pub(crate) dropped: Option<String>,
 }
 
 impl Marker {
@@ -176,12 +217,51 @@ impl Marker {
     /// Numbers were, or are about to be, given to something that does not stand in the log.
     pub(crate) fn note(&mut self, reason: Reasons) {
         self.reasons.add(reason);
+        if let Some((_, reasons)) = &mut self.failed {
+            reasons.add(reason);
+        }
     }
 
     /// The group that begins at `sequence` has failed, though the log may hold it.
     pub(crate) fn note_failed(&mut self, sequence: SequenceNumber) {
         self.expected = self.expected.min(sequence);
         self.reasons.add(Reasons::FAILED);
+        let (from, mut reasons) = self.failed.unwrap_or((sequence, Reasons::default()));
+        reasons.add(Reasons::FAILED);
+        self.failed = Some((from.min(sequence), reasons));
+    }
+
+    /// Goes on for a log that is archived from the write with the number `next` on.
+    pub(crate) fn begin(&mut self, next: SequenceNumber) {
+        let failed = self.failed;
+        *self = Self::new(next);
+        if let Some((from, reasons)) = failed {
+            self.note_failed(from);
+            self.note(reasons);
+        }
+    }
+
+    /// The mark that has to stand before the batch at `next` where the log is not archived: after a failure,
+    /// so that readers of what is left can tell numbers that nothing came of from a hole.
+    #[inline]
+    pub(crate) fn due_after_failure(
+        &self,
+        next: SequenceNumber,
+        millis: impl FnOnce() -> u64,
+    ) -> Option<Mark> {
+        let (from, reasons) = self.failed?;
+        Some(Mark {
+            millis: millis(),
+            next,
+            unlogged_from: from.min(next),
+            reasons,
+            ..Mark::default()
+        })
+    }
+
+    /// The log has said what failed.
+    pub(crate) fn forget_failure(&mut self) {
+        self.failed = None;
     }
 
     /// Whether the log may say of keyspaces what is not so any more, as long as nobody writes.
@@ -195,13 +275,18 @@ impl Marker {
     }
 
     /// The batches up to `next` (excluded) are logged.
-    pub(crate) fn note_logged(&mut self, next: SequenceNumber) {
+    pub(crate) fn note_logged(&mut self, first: SequenceNumber, next: SequenceNumber) {
         self.expected = next;
+        if next > first {
+            self.since_batch.clear();
+            self.since_all = false;
+        }
     }
 
     /// What was noted of numbers that are not logged has been said.
     pub(crate) fn forget_reasons(&mut self) {
         self.reasons = Reasons::default();
+        self.failed = None;
     }
 
     /// The mark that has to stand before the batch at `next`, if one has to.
@@ -216,15 +301,27 @@ impl Marker {
         if nothing_new && !begins_segment && !engine.archive.has_changes() {
             return Ok(None);
         }
+        let fresh = engine.archive.take_changes();
+        let told_before = self.since_batch.len();
+        self.since_batch.extend(fresh);
+        // Said as a whole, in bounded memory, or since it was said so.
+        self.wants_all |= self.since_batch.len() > MOST_NOTES || (begins_segment && self.since_all);
+        let from = if begins_segment { 0 } else { told_before };
+        let notes = self.since_batch[from..].iter();
         let mut mark = Mark {
             millis: now,
             next,
             unlogged_from: self.expected.min(next),
             reasons: self.reasons,
-            keyspaces: engine.archive.take_changes(),
+            keyspaces: notes.clone().map(|note| note.edit.clone()).collect(),
             all_up_to: None,
+            dropped: notes
+                .filter_map(|note| Some((note.edit.id, note.dropped.clone()?)))
+                .collect(),
         };
         if self.wants_all {
+            self.since_batch.clear();
+            self.since_all = true;
             (mark.keyspaces, mark.all_up_to) = engine.keyspaces_as_edits();
         }
         // Until it is written, what it says of keyspaces is noted nowhere else.
@@ -282,6 +379,7 @@ mod tests {
                 ..KeyspaceEdit::default()
             }],
             all_up_to: Some(3),
+            dropped: vec![(2, "gone".into()), (1, String::new())],
             ..Mark::default()
         };
         let bytes = named.encode().unwrap();

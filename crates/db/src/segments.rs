@@ -11,7 +11,7 @@
 
 use crate::engine::Engine;
 use crate::log_history::VoidFrom;
-use crate::log_mark::{self, Marker, Reasons};
+use crate::log_mark::{Marker, Reasons};
 use esker_base::coding::{u32_at, u64_at};
 use esker_base::filename::{FileNumber, wal_path};
 use esker_base::sync::Mutex;
@@ -226,7 +226,7 @@ impl Log {
 
     /// Marks stand in the log from the write with the number `next` on.
     pub(crate) fn begin_marks(&mut self, next: SequenceNumber) {
-        self.marker = Marker::new(next);
+        self.marker.begin(next);
     }
 
     /// The first number behind the last logged write, and why numbers from there on, if any were given,
@@ -267,7 +267,15 @@ impl Log {
         only_deletes: impl Fn() -> bool,
     ) -> Result<()> {
         if !engine.archive.is_on() {
-            return self.append_run(engine, None, payloads, sequence, mode, only_deletes);
+            let millis = || engine.clock().now_millis();
+            let mark = self.marker.due_after_failure(sequence, millis);
+            let is_marked = mark.is_some();
+            let mark = mark.map(|mark| mark.encode()).transpose()?;
+            self.append_run(engine, mark, payloads, sequence, mode, only_deletes)?;
+            if is_marked {
+                self.marker.forget_failure();
+            }
+            return Ok(());
         }
         self.append_with_marks(engine, payloads, sequence, mode, only_deletes)
     }
@@ -299,7 +307,7 @@ impl Log {
             let begins = begins.is_none_or(|current| current.record_bytes_so_far() == 0);
             let mark = self.marker.due(engine, first, begins)?;
             self.append_run(engine, mark, run, first, mode, &only_deletes)?;
-            self.marker.note_logged(next);
+            self.marker.note_logged(first, next);
             rest = after;
             if rest.is_empty() {
                 self.marker.forget_reasons();
@@ -336,26 +344,29 @@ impl Log {
         mode: SyncMode,
         only_deletes: impl Fn() -> bool,
     ) -> Result<()> {
-        let mut bytes = payloads
+        let payload_bytes: u64 = payloads
             .iter()
             .map(|p| SegmentWriter::record_bytes(p.len()))
             .sum();
-        if engine.archive.is_on() {
-            // A segment that is begun for it begins with a mark in any case.
-            let mark_bytes = mark.as_ref().map_or(log_mark::PLAIN_BYTES, Vec::len);
-            bytes += SegmentWriter::record_bytes(mark_bytes);
-        }
+        let mark_bytes = |mark: &Option<Vec<u8>>| {
+            let mark = mark.as_ref();
+            mark.map_or(0, |mark| SegmentWriter::record_bytes(mark.len()))
+        };
+        let mut bytes = payload_bytes + mark_bytes(&mark);
         if self
             .current
             .as_ref()
             .is_none_or(|current| current.remaining_bytes() < bytes)
             || (self.for_deletes && !only_deletes())
         {
+            if engine.archive.is_on() {
+                // A segment begins with a mark in any case, and with all that is not certain to be read
+                // in the one before.
+                mark = self.marker.due(engine, sequence, true)?;
+                bytes = payload_bytes + mark_bytes(&mark);
+            }
             // Nothing of this group is logged yet, so a failure here is this group's alone.
             self.roll(engine, sequence, bytes, only_deletes())?;
-            if engine.archive.is_on() && mark.is_none() {
-                mark = self.marker.due(engine, sequence, true)?;
-            }
         }
         let Some(current) = &mut self.current else {
             return Err(no_segment());
@@ -368,7 +379,7 @@ impl Log {
             engine.health.latch_log_failure(&error);
             return Err(error);
         }
-        if mark.is_some() {
+        if mark.is_some() && engine.archive.is_on() {
             self.marker.note_marked(engine);
         }
         let segments = &engine.segments;

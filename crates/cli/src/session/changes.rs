@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use esker::{Change, ChangeBatch, ErrorKind, Operation};
+use esker::{Change, ChangeBatch, ErrorKind, KeyspaceChange, Operation};
 use serde_json::{Value, json};
 
 use super::{Context, Session};
@@ -178,11 +178,15 @@ impl Printer {
                 "first_sequence": first,
                 "last_sequence": last,
                 "committed_millis": batch.committed_millis(),
+                "keyspaces": batch.keyspaces().iter().map(keyspace_as_json).collect::<Vec<_>>(),
                 "changes": changes,
             });
             output.write(format!("{comma}{batch}").as_bytes())?;
         } else {
             output.write(format!("batch {first} to {last}\n").as_bytes())?;
+            for change in batch.keyspaces() {
+                output.write(keyspace_line(change).as_bytes())?;
+            }
             for change in batch.changes() {
                 output.write(self.line(change).as_bytes())?;
             }
@@ -216,6 +220,44 @@ impl Printer {
             other => format!("{other:?}"),
         };
         format!("  {keyspace}: {what}\n")
+    }
+}
+
+/// What became of keyspaces, for people.
+fn keyspace_line(change: &KeyspaceChange) -> String {
+    let shown = |name: &str| display::key(name.as_bytes(), SHOWN_COLUMNS);
+    match change {
+        KeyspaceChange::Created { name, number } => {
+            format!("  keyspace {} was created (number {number})\n", shown(name))
+        }
+        KeyspaceChange::Dropped { name, number } => {
+            format!("  keyspace {} was dropped (number {number})\n", shown(name))
+        }
+        KeyspaceChange::All { keyspaces } => {
+            let names: Vec<_> = keyspaces.iter().map(|(name, _)| shown(name)).collect();
+            format!(
+                "  there are the keyspaces {} and no others\n",
+                names.join(", ")
+            )
+        }
+        other => format!("  {other:?}\n"),
+    }
+}
+
+fn keyspace_as_json(change: &KeyspaceChange) -> Value {
+    match change {
+        KeyspaceChange::Created { name, number } => {
+            json!({ "change": "created", "keyspace": name, "number": number })
+        }
+        KeyspaceChange::Dropped { name, number } => {
+            json!({ "change": "dropped", "keyspace": name, "number": number })
+        }
+        KeyspaceChange::All { keyspaces } => {
+            let all = keyspaces.iter();
+            let all = all.map(|(name, number)| json!({ "keyspace": name, "number": number }));
+            json!({ "change": "all", "keyspaces": all.collect::<Vec<_>>() })
+        }
+        other => json!({ "change": format!("{other:?}") }),
     }
 }
 

@@ -4,6 +4,7 @@
 //! dropped by the time it is read is left out; everything else is there, in the order in which it was
 //! written.
 
+use super::keyspace_change::KeyspaceChange;
 use crate::engine::Engine;
 use crate::index::definition::is_reserved_name;
 use esker_base::write_batch::{BatchView, KeyspaceId, split_expiry};
@@ -20,6 +21,8 @@ pub struct ChangeBatch {
     committed_millis: Option<u64>,
     /// The keyspaces whose changes are shown.
     names: Vec<(KeyspaceId, Arc<str>)>,
+    /// What became of keyspaces since the batch before.
+    keyspaces: Vec<KeyspaceChange>,
 }
 
 impl ChangeBatch {
@@ -29,6 +32,7 @@ impl ChangeBatch {
         batch: &BatchView<'_>,
         payload: &[u8],
         committed_millis: Option<u64>,
+        keyspace_changes: Vec<KeyspaceChange>,
     ) -> Result<Option<Self>> {
         let mut names: Vec<(KeyspaceId, Arc<str>)> = Vec::new();
         let mut hidden = Vec::new();
@@ -44,7 +48,7 @@ impl ChangeBatch {
                 None => hidden.push(id),
             }
         }
-        if names.is_empty() {
+        if names.is_empty() && keyspace_changes.is_empty() {
             return Ok(None);
         }
         let first_sequence = batch.sequence();
@@ -54,6 +58,7 @@ impl ChangeBatch {
             last_sequence: first_sequence + u64::from(batch.count()) - 1,
             committed_millis,
             names,
+            keyspaces: keyspace_changes,
         }))
     }
 
@@ -76,6 +81,15 @@ impl ChangeBatch {
     #[must_use]
     pub fn committed_millis(&self) -> Option<u64> {
         self.committed_millis
+    }
+
+    /// Keyspaces that came and went before it was committed, in their order: a follower does to its own what they
+    /// say, and then what [`ChangeBatch::changes`] say. Told where the log was archived or a cursor
+    /// followed it. What becomes of keyspaces is told with the first batch behind it, so that a batch may
+    /// come for that alone, with nothing else to show.
+    #[must_use]
+    pub fn keyspaces(&self) -> &[KeyspaceChange] {
+        &self.keyspaces
     }
 
     /// Its operations, in the order in which they were written.
@@ -101,6 +115,7 @@ impl std::fmt::Debug for ChangeBatch {
             .field("first_sequence", &self.first_sequence)
             .field("last_sequence", &self.last_sequence)
             .field("committed_millis", &self.committed_millis)
+            .field("keyspaces", &self.keyspaces)
             .field("changes", &self.changes().collect::<Vec<_>>())
             .finish()
     }

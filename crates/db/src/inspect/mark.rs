@@ -15,6 +15,7 @@ pub(super) fn dump_mark(payload: &[u8], offset: u64, out: &mut dyn Write) -> Res
         reasons,
         keyspaces,
         all_up_to,
+        dropped,
     } = Mark::decode(payload)?;
     say(
         out,
@@ -33,6 +34,9 @@ pub(super) fn dump_mark(payload: &[u8], offset: u64, out: &mut dyn Write) -> Res
     }
     for keyspace in &keyspaces {
         dump_keyspace_edit(keyspace, out)?;
+    }
+    for (id, name) in &dropped {
+        say(out, format_args!("  keyspace {id} was called {name:?}"))?;
     }
     match all_up_to {
         Some(largest) => say(
