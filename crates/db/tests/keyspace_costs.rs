@@ -1,7 +1,8 @@
-//! What it costs to make and to drop a keyspace, in operations of the file system: the same whatever the
-//! keyspace and the database hold. The files of a dropped one go in the background.
+//! What it costs to make, to flush and to drop keyspaces, in operations of the file system: the same
+//! whatever the keyspace and the database hold. The files of a dropped one go in the background.
 //!
-//! The story: the call removed the files of the tables one by one before it returned.
+//! The story: the call removed the files of the tables one by one before it returned. And a flush of many
+//! keyspaces made an edit for each, and synced the directory for each.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -144,5 +145,30 @@ fn making_a_keyspace_costs_the_same_however_many_there_are() {
     let last = make("last");
     assert_eq!(first, last);
     assert!(first.len() <= 4, "{first:?}");
+    db.close().unwrap();
+}
+
+#[test]
+fn many_small_keyspaces_are_flushed_by_few_edits() {
+    let traced = Traced::new();
+    let db = traced.options.clone().open("/db").unwrap();
+    let keyspaces: Vec<_> = (0..300)
+        .map(|number| db.keyspace(&format!("{number}")).unwrap())
+        .collect();
+    for keyspace in &keyspaces {
+        keyspace.put("k", "v").unwrap();
+    }
+    let operations = traced.operations_of(|| db.flush().unwrap());
+    let count = |kind| operations.iter().filter(|it| **it == kind).count();
+    assert_eq!(traced.tables(), keyspaces.len());
+    // Each table is synced, since nothing else holds what is in it.
+    let syncs = count(OperationKind::Sync);
+    assert!((300..=312).contains(&syncs), "{syncs} syncs");
+    let names = count(OperationKind::SyncDir);
+    assert!(names <= 6, "{names} syncs of the directory");
+    for keyspace in &keyspaces {
+        assert_eq!(keyspace.get("k").unwrap().as_deref(), Some(&b"v"[..]));
+    }
+    assert!(db.validate().unwrap().is_ok());
     db.close().unwrap();
 }
