@@ -274,6 +274,8 @@ impl Engine {
         }
         drop(writer);
         self.remove_unneeded_files();
+        // A handle of the closed database may live on, and should not keep files open.
+        while self.jobs.tables.close_one() {}
         self.lock.lock().take();
         flushed
     }

@@ -299,6 +299,30 @@ fn few_open_tables() {
     use_many_tables(|| many_tables().max_open_files(4), home.path());
 }
 
+/// The story: the tables of a closed database stayed open as long as one of its handles lived.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_database_keeps_no_table_open() {
+    let home = tempfile::tempdir().unwrap();
+    let open_tables = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        let files = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+        let tables = files.filter(|file| file.extension().is_some_and(|it| it == "sst"));
+        tables.filter(|file| file.starts_with(home.path())).count()
+    };
+    let db = many_tables().open(home.path()).unwrap();
+    for number in 0..2000u32 {
+        db.put(number.to_be_bytes(), long(number as u8, 100))
+            .unwrap();
+    }
+    db.flush().unwrap();
+    assert_eq!(db.iter().count(), 2000);
+    assert!(open_tables() > 10);
+    db.close().unwrap();
+    assert_eq!(open_tables(), 0);
+    drop(db);
+}
+
 /// Set in the process that has few handles.
 const FEW_HANDLES: &str = "ESKER_TEST_FEW_HANDLES";
 
