@@ -141,7 +141,8 @@ fn find_strays_beside(engine: &Engine, shared: &Shared<'_>) {
     for path in engine.archive_strays() {
         found(
             path,
-            "it goes with the next segment that is archived there, or with the next open for writing",
+            "it goes with the next segment that is archived there; what was for change cursors, with the next \
+             open for writing as well",
         );
     }
 }
