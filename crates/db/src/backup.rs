@@ -14,7 +14,7 @@ use crate::engine::{Engine, Mode};
 use crate::recovery_point;
 use crate::restore;
 use crate::table_files::{self, Bring};
-use crate::validate::{Issue, ValidationReport, is_refusal};
+use crate::validate::{Issue, ValidationProgress, ValidationReport, is_refusal};
 use esker_base::clock::SystemClock;
 use esker_base::filename::table_path;
 use esker_base::sync::Mutex;
@@ -264,7 +264,11 @@ fn check_description(description: &str) -> Result<()> {
 
 /// Reads everything that a backup consists of. What cannot be read now is no finding, but an error:
 /// a backup that counts as damaged is deleted.
-fn verify(engine: &Engine, name: &str) -> Result<ValidationReport> {
+fn verify(
+    engine: &Engine,
+    name: &str,
+    progress: &(dyn Fn(ValidationProgress) -> bool + Sync),
+) -> Result<ValidationReport> {
     let mut report = ValidationReport::default();
     let info = match find(engine, name) {
         Ok(info) => info,
@@ -275,14 +279,31 @@ fn verify(engine: &Engine, name: &str) -> Result<ValidationReport> {
         Err(error) => return Err(error),
     };
     let store = store(engine);
+    let mut done_bytes = 0;
+    let total_bytes = info.tables().map(|meta| meta.file_bytes).sum();
+    let mut advance = |bytes| {
+        done_bytes += bytes;
+        let so_far = ValidationProgress {
+            done_bytes,
+            total_bytes,
+        };
+        match progress(so_far) {
+            true => Ok(()),
+            false => {
+                let sentence = "reading the backup was cancelled";
+                Err(Error::new(ErrorKind::Cancelled, sentence))
+            }
+        }
+    };
     for meta in info.tables() {
         let path = if info.is_recovery_point() {
             table_path(&engine.directory, meta.number)
         } else {
             store.table_path(meta)
         };
-        match table_files::verify_named(&*engine.fs, &path, meta) {
+        match table_files::verify_named(&*engine.fs, &path, meta, &mut advance) {
             Ok(()) => report.bytes += meta.file_bytes,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) if is_refusal(&error) => return Err(error),
             Err(error) => report.issues.push(Issue::damage(&error)),
         }
@@ -367,9 +388,35 @@ impl Db {
     /// `NotFound` where there is none; `Io` and `NoSpace` where a file cannot be read now. What is wrong
     /// with it stands in the report.
     pub fn verify_backup(&self, name: &str) -> Result<ValidationReport> {
+        self.verify_backup_with(name, &|_| true)
+    }
+
+    /// As [`Db::verify_backup`], telling how far it is; returning `false` from the callback cancels it.
+    ///
+    /// # Errors
+    /// `Cancelled`; otherwise as [`Db::verify_backup`].
+    ///
+    /// ```
+    /// # fn main() -> esker::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = esker::Db::open(dir.path())?;
+    /// db.put("k", "v")?;
+    /// let backup = db.create_backup("nightly")?;
+    /// let report = db.verify_backup_with(backup.name(), &|so_far| {
+    ///     println!("{} of {} bytes", so_far.done_bytes, so_far.total_bytes);
+    ///     true
+    /// })?;
+    /// assert!(report.is_ok());
+    /// # Ok(()) }
+    /// ```
+    pub fn verify_backup_with(
+        &self,
+        name: &str,
+        progress: &(dyn Fn(ValidationProgress) -> bool + Sync),
+    ) -> Result<ValidationReport> {
         self.engine().check_open()?;
         let _one_at_a_time = self.engine().backups.lock.lock();
-        verify(self.engine(), name)
+        verify(self.engine(), name, progress)
     }
 
     /// Replaces everything in the database, all keyspaces, by what a backup or recovery point holds.

@@ -85,9 +85,16 @@ pub(crate) fn verify(fs: &dyn FileSystem, path: &Path, meta: &TableMeta) -> Resu
     read(fs, path, meta, &mut |_, _| Ok(()))
 }
 
-/// As [`verify`], for a table that a backup or a recovery point names: one that is missing is damage.
-pub(crate) fn verify_named(fs: &dyn FileSystem, path: &Path, meta: &TableMeta) -> Result<()> {
-    verify(fs, path, meta).map_err(|error| {
+/// As [`verify`], for a table that a backup or a recovery point names: one that is missing is damage. Tells
+/// `advance` how many bytes more were read, and ends with its error.
+pub(crate) fn verify_named(
+    fs: &dyn FileSystem,
+    path: &Path,
+    meta: &TableMeta,
+    advance: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let mut piece_read = |_: u64, piece: &[u8]| advance(piece.len() as u64);
+    read(fs, path, meta, &mut piece_read).map_err(|error| {
         let source = std::error::Error::source(&error);
         let source = source.and_then(|source| source.downcast_ref::<io::Error>());
         match source.map(io::Error::kind) {

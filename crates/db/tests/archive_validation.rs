@@ -267,3 +267,26 @@ fn strays_beside_the_database_are_noted_and_go() {
         );
     }
 }
+
+/// The bytes of a backup are told as they are read, to the last, and reading it can be cancelled.
+#[test]
+fn verifying_a_backup_tells_how_far_it_is() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let (_fs, db) = database();
+    let backup = db.create_backup("whole").unwrap();
+    let (done, total) = (AtomicU64::new(0), AtomicU64::new(0));
+    let report = db
+        .verify_backup_with(backup.name(), &|so_far| {
+            assert!(so_far.done_bytes >= done.load(Ordering::Relaxed));
+            done.store(so_far.done_bytes, Ordering::Relaxed);
+            total.store(so_far.total_bytes, Ordering::Relaxed);
+            true
+        })
+        .unwrap();
+    assert!(report.is_ok() && report.bytes() > 0);
+    assert_eq!(report.bytes(), done.into_inner());
+    assert_eq!(report.bytes(), total.into_inner());
+    let cancelled = db.verify_backup_with(backup.name(), &|_| false);
+    assert_eq!(cancelled.unwrap_err().kind(), esker::ErrorKind::Cancelled);
+    assert!(db.verify_backup(backup.name()).unwrap().is_ok());
+}

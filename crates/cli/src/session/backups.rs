@@ -90,8 +90,12 @@ impl Session {
 
     pub(super) fn backup_verify(&mut self, verb: &Named) -> Result<Reply> {
         let db = self.db()?;
-        let progress = Progress::spinner("reading the backup");
-        let report = db.verify_backup(&verb.name)?;
+        let progress = Progress::bytes();
+        let interrupt = self.interrupt.clone();
+        let report = db.verify_backup_with(&verb.name, &|so_far| {
+            progress.advance(so_far.done_bytes, so_far.total_bytes);
+            !interrupt.is_pressed()
+        })?;
         drop(progress);
         super::care::judged(&report, &format!("backup {}", verb.name))
     }
