@@ -2,37 +2,19 @@
 //! say that they lag.
 #![allow(clippy::unwrap_used)]
 
+mod feed_disk;
+
 use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem};
 use esker::{
-    ChangeBatch, ChangeCursor, Db, Durability, ErrorKind, Operation, Options, RuntimeOptions,
-    WriteBatch,
+    ChangeBatch, ChangeCursor, Db, ErrorKind, Operation, Options, RuntimeOptions, WriteBatch,
 };
 use esker_testkit::seed::{Random, seeds};
+use feed_disk::{HOME, disk, options};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-const HOME: &str = "/db";
-
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-
-fn disk() -> Arc<dyn FileSystem> {
-    let fs = MemFileSystem::new();
-    fs.create_dir_all(Path::new(HOME)).unwrap();
-    Arc::new(fs)
-}
-
-fn options(fs: &Arc<dyn FileSystem>) -> Options {
-    Options::new()
-        .file_system(Arc::clone(fs))
-        .write_buffer_bytes(16 << 10)
-        .target_file_bytes(16 << 10)
-        .wal_size_limit_bytes(64 << 10)
-        .wal_segment_bytes(16 << 10)
-        .manifest_bytes(4 << 10)
-        .ttl_cleanup_interval(None)
-        .default_durability(Durability::Buffered)
-}
 
 fn read(cursor: &ChangeCursor) -> Vec<ChangeBatch> {
     cursor.changes().unwrap().map(Result::unwrap).collect()

@@ -2,43 +2,30 @@
 //! named.
 #![allow(clippy::unwrap_used)]
 
+mod feed_disk;
+
 use esker::merge_operators::Append;
-use esker::vfs::{DeviceError, Fault, FaultFileSystem, FileSystem, MemFileSystem, OperationKind};
+use esker::vfs::{DeviceError, Fault, FaultFileSystem, FileSystem, OperationKind};
 use esker::{
     ChangeBatch, Changes, Db, Durability, ErrorKind, IndexDefinition, ManualClock, Operation,
     Options, WriteBatch, WriteOptions,
 };
 use esker_testkit::seed::{Random, seeds};
+use feed_disk::{HOME, disk};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-const HOME: &str = "/db";
 /// So long that only a lost wake-up lasts until then.
 const VERY_LONG: Duration = Duration::from_secs(600);
 
 type Map = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
-fn disk() -> Arc<dyn FileSystem> {
-    let fs = MemFileSystem::new();
-    fs.create_dir_all(Path::new(HOME)).unwrap();
-    Arc::new(fs)
-}
-
-/// Small files, so that all of them come and go often.
+/// With lists that are merged into.
 fn options(fs: &Arc<dyn FileSystem>) -> Options {
-    Options::new()
-        .file_system(Arc::clone(fs))
-        .write_buffer_bytes(16 << 10)
-        .target_file_bytes(16 << 10)
-        .wal_size_limit_bytes(64 << 10)
-        .wal_segment_bytes(16 << 10)
-        .ttl_cleanup_interval(None)
-        .default_durability(Durability::Buffered)
-        .merge_operator("lists", Append::new(","))
+    feed_disk::options(fs).merge_operator("lists", Append::new(","))
 }
 
 fn archived(fs: &Arc<dyn FileSystem>) -> Options {
