@@ -218,11 +218,11 @@ impl World {
             Step::ForgetSnapshot => drop(self.snapshots.pop()),
             Step::Flush => {
                 self.db().flush().unwrap();
-                self.forget_expired(now);
+                self.settle(now);
             }
             Step::Compact => {
                 self.db().compact().unwrap();
-                self.forget_expired(now);
+                self.settle(now);
             }
             Step::CleanUp(None) => {
                 let removed = self.db().cleanup_expired().unwrap();
@@ -253,6 +253,13 @@ impl World {
             .expiry
             .is_none_or(|expiry| expiry > now)
             .then(|| record.clone())
+    }
+
+    /// Waits for the jobs that a change has begun: one that ran on would remove, uncounted, what expires
+    /// later as well.
+    fn settle(&mut self, now: u64) {
+        self.db().wait_for_background_work().unwrap();
+        self.forget_expired(now);
     }
 
     /// A job that ran now may have removed what has expired.
@@ -289,7 +296,8 @@ impl World {
         self.db = None;
         self.open();
         self.seen = self.expired_until;
-        self.now();
+        let now = self.now();
+        self.settle(now);
     }
 
     fn check(&mut self) {
