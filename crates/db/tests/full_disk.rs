@@ -355,7 +355,12 @@ fn files_of_failed_edits_go_once_another_manifest_has_taken_over() {
                 .map(|it| it.tables)
                 .sum::<usize>()
         };
-        assert!(held > live(&db), "the edit may be durable: its tables stay");
+        // After a flush only a merge is left to fail, and where there is one run it makes no table.
+        let has_made_one = round % 2 == 1;
+        assert!(
+            held >= live(&db) + usize::from(has_made_one),
+            "the edit may be durable: its tables stay"
+        );
         faulty.clear();
         clock.advance(Duration::from_millis(100));
         db.put("resumes", round.to_string()).unwrap();
