@@ -276,10 +276,7 @@ impl Feed {
     fn open(&mut self, engine: &Engine, files: Files) -> Result<()> {
         let live = files.live.iter();
         let live = live.map(|&number| LogFile::live(&engine.directory, number));
-        // While a segment is live, a copy of it may be from before a crash, and hold less.
-        let archived = files.archived.iter();
-        let archived = archived.filter(|segment| !files.live.contains(&segment.number()));
-        let all = live.chain(archived.map(LogFile::archived));
+        let all = live.chain(files.archived.iter().map(LogFile::archived));
         // Without a segment of this life, the last one is to be closed once there is one.
         let growing = files.current.or(files.live.last().copied());
         let history = LogHistory::after(&engine.fs, all, self.next - 1);

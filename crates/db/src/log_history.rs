@@ -7,6 +7,7 @@
 
 use crate::archive::{ArchivedSegment, end_of};
 use crate::log_mark::{Mark, Reasons};
+use crate::validate::is_refusal;
 use esker_base::filename::{FileNumber, wal_path};
 use esker_base::write_batch::BatchView;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
@@ -113,14 +114,14 @@ impl LogHistory {
         files: impl IntoIterator<Item = LogFile>,
         base: SequenceNumber,
     ) -> Result<Self> {
-        // A segment that a crash left both in the log and in the archive is taken from the archive,
-        // where it is known to be whole; of two copies the one that holds more.
         let mut by_number: BTreeMap<FileNumber, LogFile> = BTreeMap::new();
         for file in files {
-            let known = by_number.get(&file.number);
-            if known.is_none_or(|known| known.last_sequence < file.last_sequence) {
-                by_number.insert(file.number, file);
-            }
+            let known = by_number.remove(&file.number);
+            let file = match known {
+                Some(known) => fuller(&**fs, known, file)?,
+                None => file,
+            };
+            by_number.insert(file.number, file);
         }
         let is_needed = |file: &LogFile| file.last_sequence.is_none_or(|last| last >= base);
         let mut waiting = Vec::new();
@@ -362,6 +363,46 @@ pub(crate) fn gap(first: SequenceNumber, last: SequenceNumber, reasons: Reasons)
         false => format!("writes {first} to {last} are in no log that is left: {why}"),
     };
     Error::new(ErrorKind::Gap, sentence)
+}
+
+/// Which of two copies of a segment is to be read: the one that holds more, since a crash may leave less in
+/// the log than was archived, and a copy without what failed may be outlived by it; of equal ones the
+/// archived, which is known to be whole.
+fn fuller(fs: &dyn FileSystem, one: LogFile, other: LogFile) -> Result<LogFile> {
+    let rank = |file: &LogFile| -> Result<_> {
+        Ok(match file.last_sequence {
+            Some(last) => (last, true),
+            None => (last_number(fs, file)?, false),
+        })
+    };
+    Ok(if rank(&other)? > rank(&one)? {
+        other
+    } else {
+        one
+    })
+}
+
+/// The last number in a file of the log, as its copy in the archive would be named; 0 where nothing in it can
+/// be read, or it is not there any more.
+fn last_number(fs: &dyn FileSystem, file: &LogFile) -> Result<SequenceNumber> {
+    let mut next = None;
+    let mut read = || -> Result<()> {
+        let mut reader = SegmentReader::open(fs, &file.path, file.number)?;
+        while let Some((kind, payload)) = reader.next_or_mark()? {
+            if kind == RecordType::Mark {
+                next.get_or_insert(Mark::decode(payload)?.next);
+            } else {
+                next = Some(end_of(&BatchView::parse(payload)?));
+            }
+        }
+        Ok(())
+    };
+    match read() {
+        Err(error) if is_refusal(&error) => return Err(error),
+        // There is another copy.
+        _ => {}
+    }
+    Ok(next.map_or(0, |next| next.saturating_sub(1)))
 }
 
 /// The number with which a file begins: whatever files before it say of that one and later ones never

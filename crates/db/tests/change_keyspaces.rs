@@ -183,6 +183,46 @@ fn a_drop_outlives_the_segment_that_it_stands_in() {
     }
 }
 
+/// The story: a mark that says again, at the beginning of a segment, what earlier ones said had the feed tell
+/// of all that came before all that went. Who goes by names made the second of a name, and dropped it again.
+#[test]
+fn what_came_and_went_is_told_in_its_order_also_where_one_mark_says_all_of_it() {
+    let fs = MemFileSystem::new();
+    fs.create_dir_all(Path::new(HOME)).unwrap();
+    let db = options(Arc::new(fs)).open(HOME).unwrap();
+    let cursor = db.create_change_cursor("follower").unwrap();
+    db.put("flushed later", "v").unwrap();
+    let passing = db.keyspace("passing").unwrap();
+    passing.put("k", "v").unwrap();
+    let batches = cursor.changes().unwrap().map(Result::unwrap);
+    let last = batches.last().unwrap().last_sequence();
+    for _ in 0..2 {
+        db.drop_keyspace("passing").unwrap();
+        db.keyspace("passing").unwrap();
+    }
+    db.wal().rotate().unwrap();
+    cursor.acknowledge(last).unwrap();
+    // Lets go of every segment but the one that is written to.
+    db.flush().unwrap();
+    db.put("k", "v").unwrap();
+    let mut batches = cursor.changes().unwrap().map(Result::unwrap);
+    let told = batches.next().unwrap().keyspaces().to_vec();
+    let steps = told.iter().map(|change| match change {
+        KeyspaceChange::Created { name, number } => (true, name.as_str(), *number),
+        KeyspaceChange::Dropped { name, number } => (false, name.as_str(), *number),
+        other => panic!("{other:?}"),
+    });
+    let steps: Vec<_> = steps.filter(|(_, name, _)| *name == "passing").collect();
+    let (mut there, mut second) = (true, steps[0].2);
+    for &(created, _, number) in &steps {
+        assert_eq!(created, !there, "{told:?}");
+        assert_eq!(number, second + u32::from(created), "{told:?}");
+        (there, second) = (created, number);
+    }
+    assert_eq!((steps.len(), there), (4, true), "{told:?}");
+    db.close().unwrap();
+}
+
 /// Ten thousand that come and go between two writes are told as a whole.
 #[test]
 fn very_many_are_told_in_bounded_room() {

@@ -557,3 +557,53 @@ fn a_keyspace_that_was_dropped_before_a_crash_stays_gone_at_the_end_of_the_log()
     assert_eq!(contents(&db), before);
     assert_eq!(db.keyspace_names().unwrap(), names);
 }
+
+/// The story: a write failed after all of it had been written, its segment was archived without it, and the
+/// power went before the manifest let go of the segment. The next life found the write in the log and took it
+/// up; restores read the archived copy, which holds less, and answered `Gap`. Feeds read the log.
+#[test]
+fn of_two_copies_of_a_segment_the_one_that_holds_more_is_read() {
+    const ARCHIVE: &str = "/db/archive";
+    let begun = || {
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        disk.create_dir_all(Path::new(HOME)).unwrap();
+        let world = World {
+            fs: Arc::new(disk.clone()),
+            ..World::new()
+        };
+        let db = world.open();
+        db.put("first", "1").unwrap();
+        (disk, world, db)
+    };
+    let (_, without, db) = begun();
+    db.close().unwrap();
+    let (disk, _, db) = begun();
+    db.put("second", "2").unwrap();
+    db.wal().sync().unwrap();
+    let world = after_power_loss(&disk);
+    drop(db);
+    world.fs.create_dir_all(Path::new(ARCHIVE)).unwrap();
+    for entry in without.fs.read_dir(Path::new(ARCHIVE)).unwrap() {
+        let path = Path::new(ARCHIVE).join(&entry.name);
+        let mut bytes = vec![0; usize::try_from(entry.bytes).unwrap()];
+        let from = without.fs.open_read(&path).unwrap();
+        from.read_exact_at(&mut bytes, 0).unwrap();
+        let copy = world.fs.create(&path).unwrap();
+        copy.write_at(0, &bytes).unwrap();
+    }
+    let copied = world.fs.read_dir(Path::new(ARCHIVE)).unwrap();
+    assert_eq!(copied.len(), 1, "{copied:?}");
+
+    world.source().restore(&RestorePoint::Latest, COPY).unwrap();
+    assert_eq!(world.look_at_copy()["default"].len(), 2);
+    let db = world.open();
+    assert_eq!(world.restored(&db, &RestorePoint::Latest).1, contents(&db));
+    db.put("third", "3").unwrap();
+    assert_eq!(world.restored(&db, &RestorePoint::Latest).1, contents(&db));
+    let told = db
+        .changes(1)
+        .unwrap()
+        .map(|batch| batch.unwrap().last_sequence());
+    assert_eq!(told.collect::<Vec<_>>(), [1, 2, 3]);
+    db.close().unwrap();
+}

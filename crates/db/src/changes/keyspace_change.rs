@@ -6,6 +6,8 @@
 
 use crate::index::definition::is_reserved_name;
 use crate::log_mark::Mark;
+use esker_base::write_batch::KeyspaceId;
+use esker_manifest::KeyspaceEdit;
 
 /// What became of keyspaces before a [`ChangeBatch`](crate::ChangeBatch) was committed. Later versions may
 /// know more.
@@ -39,24 +41,37 @@ pub enum KeyspaceChange {
 
 /// Adds what a mark says, if it was not said.
 pub(super) fn add(changes: &mut Vec<KeyspaceChange>, mark: &Mark) {
-    let named = mark.keyspaces.iter().filter_map(|edit| {
-        let (name, _) = edit.create.as_ref()?;
-        (!is_reserved_name(name)).then(|| (name.clone(), edit.id))
-    });
     let mut found = Vec::new();
     if mark.all_up_to.is_some() {
+        let named = mark.keyspaces.iter().filter_map(created);
         found.push(KeyspaceChange::All {
             keyspaces: named.collect(),
         });
     } else {
-        found.extend(named.map(|(name, number)| KeyspaceChange::Created { name, number }));
-        let dropped = mark.dropped.iter().cloned();
-        let dropped = dropped.filter(|(_, name)| !is_reserved_name(name));
-        found.extend(dropped.map(|(number, name)| KeyspaceChange::Dropped { name, number }));
+        // In the order in which it happened: another keyspace may have got the name of one that went.
+        found.extend(mark.keyspaces.iter().filter_map(|edit| {
+            let created =
+                created(edit).map(|(name, number)| KeyspaceChange::Created { name, number });
+            created.or_else(|| dropped(mark, edit))
+        }));
     }
     for change in found {
         if !changes.contains(&change) {
             changes.push(change);
         }
     }
+}
+
+fn created(edit: &KeyspaceEdit) -> Option<(String, KeyspaceId)> {
+    let (name, _) = edit.create.as_ref()?;
+    (!is_reserved_name(name)).then(|| (name.clone(), edit.id))
+}
+
+fn dropped(mark: &Mark, edit: &KeyspaceEdit) -> Option<KeyspaceChange> {
+    let mut names = mark.dropped.iter().filter(|_| edit.drop);
+    let (number, name) = names.find(|(number, _)| *number == edit.id)?;
+    (!is_reserved_name(name)).then(|| KeyspaceChange::Dropped {
+        name: name.clone(),
+        number: *number,
+    })
 }
