@@ -6,18 +6,22 @@
 //! database never shows a deleted or an older value in place of a newer one that a table held: tables
 //! that others replaced stay out ([`live_tables`]), all that overlap are merged by their sequence
 //! numbers, and below a table that is lost nothing older than it counts ([`rewrite`]). What is left
-//! out is said. The log is named by the new manifest as far as it is a chain to its end; what to do
-//! about damage in it is the choice of whoever opens the database.
+//! out is said. What the log holds from before a bulk load that nothing named goes into tables with it
+//! ([`unnamed_loads`]), so that no memtable holds what is older than a table. The log is named by the
+//! new manifest as far as it is a chain to its end; what to do about damage in it is the choice of
+//! whoever opens the database.
 
 mod evidence;
 mod live_tables;
 mod log_chain;
 mod rewrite;
+mod unnamed_loads;
 
 use crate::index::definition::is_reserved_name;
 use crate::open::{self, database_id};
 use crate::options::Options;
 use crate::salvage::{Loss, put_aside};
+use crate::super_version::WriteBuffer;
 use esker_base::filename::{
     FileKind, FileNumber, current_path, manifest_path, table_path, wal_path,
 };
@@ -187,6 +191,10 @@ pub(crate) struct Part {
     pub(crate) damaged_values: Vec<FileNumber>,
     /// What is lost and may have held newer records.
     pub(crate) doubts: Vec<Doubt>,
+    /// Tables of bulk loads that nothing is known to have named, and up to where all is older.
+    pub(crate) unnamed_loads: BTreeMap<FileNumber, SequenceNumber>,
+    /// What the log alone holds and is older than those, to go into tables with them.
+    pub(crate) below_loads: Option<Arc<WriteBuffer>>,
 }
 
 /// What the new manifest is to say.
@@ -226,6 +234,7 @@ pub(crate) fn repair(options: Options, directory: &Path) -> Result<RepairReport>
             let mut contents =
                 live_tables::contents(&*fs, &directory, &files, &partial, &mut report)?;
             log_chain::add(&*fs, &directory, &files, &mut contents, &mut report)?;
+            unnamed_loads::place(&*fs, &directory, &mut contents)?;
             contents
         }
     };

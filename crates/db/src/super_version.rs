@@ -193,8 +193,8 @@ impl SuperVersion {
             || self.runs.iter().any(|run| run.has_expiring_entries)
     }
 
-    /// Whether whatever memtables hold is newer than what tables hold, as it is but after a repair: that may
-    /// find a bulk load which the log's last writes had still to be flushed for.
+    /// Whether whatever memtables hold is newer than what tables hold. It always is: a repair, too, puts what
+    /// is older than a bulk load into tables. It is looked at all the same before a merge that nobody asked for.
     pub(crate) fn is_in_order(&self) -> bool {
         let newest = self.runs.iter().map(|run| run.largest_sequence).max();
         let mut oldest = self.memtables().filter_map(|it| it.smallest_sequence());

@@ -16,6 +16,7 @@
 
 use super::evidence::Partial;
 use super::rewrite::Doubt;
+use super::unnamed_loads::place_load;
 use super::{Contents, Files, Part, RepairReport, loss_of};
 use crate::salvage::Loss;
 use crate::table_files;
@@ -123,6 +124,7 @@ pub(crate) fn contents(
     }
     let Counting { numbers, loads } = counting;
     let counting = numbers;
+    let named = named_by(partial);
     let ids = keyspace_ids(&found, &counting, &contents);
     for number in &counting {
         let Some(table) = found.get(number) else {
@@ -134,6 +136,10 @@ pub(crate) fn contents(
         let mut meta = table.meta.clone();
         if let Some(sequence) = loads.get(number) {
             place_load(&mut meta, *sequence);
+        } else if let Making::Load { after } = table.origin.making
+            && !named.contains(number)
+        {
+            part.unnamed_loads.insert(*number, after);
         }
         let newest = meta.largest_sequence.max(meta.ingested_sequence);
         contents.last_sequence = contents.last_sequence.max(newest);
@@ -148,7 +154,7 @@ pub(crate) fn contents(
     for part in contents.keyspaces.values_mut() {
         name_values(directory, files, part, &values, report);
     }
-    raise_flushed(&found, &loads, &mut contents);
+    raise_flushed(&found, &counting, &loads, &mut contents);
     Ok(contents)
 }
 
@@ -199,18 +205,25 @@ fn name_values(
 }
 
 /// What is in tables already must not be read from the log once more: a range delete would hide what
-/// lost its sequence number, or came by a bulk load, since. Also tables that do not count say so.
+/// lost its sequence number, or came by a bulk load, since. Also tables that do not count say so, but for
+/// those of a flush or a merge that may not have come to its end: what these hold, the log may hold alone.
+///
+/// No table is known to have seen an unnamed load, so all that tables are known to hold is older.
 fn raise_flushed(
     found: &BTreeMap<FileNumber, Found>,
+    counting: &BTreeSet<FileNumber>,
     loads: &HashMap<FileNumber, SequenceNumber>,
     contents: &mut Contents,
 ) {
     let floor = found.values().map(|table| table.origin.floor).max();
     for part in contents.keyspaces.values_mut() {
-        part.flushed_sequence = part.flushed_sequence.max(floor.unwrap_or(0));
         for table in found.values().filter(|t| t.origin.name == part.name) {
             let origin = &table.origin;
-            let is_complete = origin.making != Making::Flush || is_whole(found, origin);
+            let is_complete = match origin.making {
+                Making::Flush => is_whole(found, origin),
+                Making::Merge => !origin.replaces.iter().all(|it| counting.contains(it)),
+                Making::Load { .. } | Making::Values => true,
+            };
             if is_complete {
                 part.flushed_sequence = part.flushed_sequence.max(origin.flushed);
             }
@@ -218,8 +231,23 @@ fn raise_flushed(
                 part.flushed_sequence = part.flushed_sequence.max(*sequence);
             }
         }
+        for older in part.unnamed_loads.values_mut() {
+            *older = part.flushed_sequence.max(*older);
+        }
+        // Of all keyspaces: it may have passed the number of an unnamed load.
+        part.flushed_sequence = part.flushed_sequence.max(floor.unwrap_or(0));
         contents.last_sequence = contents.last_sequence.max(part.flushed_sequence);
     }
+}
+
+/// The tables that a damaged manifest named.
+fn named_by(partial: &Partial) -> HashSet<FileNumber> {
+    let keyspaces = partial
+        .state
+        .iter()
+        .flat_map(|state| state.keyspaces.iter());
+    let tables = keyspaces.flat_map(|keyspace| keyspace.version.tables());
+    tables.map(|(_, _, meta)| meta.number).collect()
 }
 
 pub(crate) fn default_part() -> Part {
@@ -307,6 +335,7 @@ fn read(
     if let Some((_, known)) = known {
         meta = known.as_ref().clone();
     } else if let Making::Load { after } = origin.making {
+        // It got its sequence number when it was complete; all that is left is when it began.
         place_load(&mut meta, after + 1);
     }
     drop(table);
@@ -324,13 +353,6 @@ fn read(
         damage,
         has_values: true,
     })
-}
-
-/// A load got its sequence number when it was complete; all that is left is when it began.
-fn place_load(meta: &mut TableMeta, sequence: SequenceNumber) {
-    meta.ingested_sequence = sequence;
-    meta.smallest_sequence = sequence;
-    meta.largest_sequence = sequence;
 }
 
 #[cfg(test)]

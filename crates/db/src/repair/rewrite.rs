@@ -1,4 +1,4 @@
-//! Tables of unknown order become one run.
+//! Tables of unknown order become one run, and with them what of the log lies below one of them.
 //!
 //! Which of two runs is newer cannot be told from their tables where both keys and sequence numbers
 //! overlap; which of two records is, always can. So where tables overlap, all of their keyspace are
@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) struct Doubt {
     pub(crate) number: FileNumber,
     bounds: KeyBounds,
-    largest_sequence: SequenceNumber,
+    pub(crate) largest_sequence: SequenceNumber,
 }
 
 impl Doubt {
@@ -115,7 +115,8 @@ impl Rewriter {
         let runs = disjoint_runs(&part.tables);
         let is_doubtful =
             |meta: &Arc<TableMeta>| part.doubts.iter().any(|d| d.bounds.overlaps(&meta.bounds));
-        let is_rewritten = runs.len() > 1 || part.tables.iter().any(is_doubtful);
+        let is_rewritten =
+            runs.len() > 1 || part.below_loads.is_some() || part.tables.iter().any(is_doubtful);
         let (tables, left_out) = if is_rewritten {
             self.rewrite(id, part, &runs)?
         } else {
@@ -142,15 +143,19 @@ impl Rewriter {
             let handle = self.context.tables.handle(Arc::clone(meta));
             lists.push(handle.table()?.range_tombstones().clone());
         }
+        let logged = part.below_loads.as_ref().map(|buffer| &buffer.memtable);
+        lists.extend(logged.map(|memtable| memtable.range_tombstones()));
         let merged = || {
-            let sources = runs.iter().map(|run| {
+            let tables = runs.iter().map(|run| {
                 let handles = run
                     .iter()
                     .map(|meta| self.context.tables.handle(Arc::clone(meta)));
                 let handles: Vec<Arc<TableHandle>> = handles.collect();
-                LevelIter::new(handles.into(), FillCache::No)
+                let tables = LevelIter::new(handles.into(), FillCache::No);
+                Box::new(tables) as Box<dyn InternalIterator>
             });
-            MergingIterator::new(sources.collect())
+            let logged = logged.map(|memtable| Box::new(memtable.iter()) as Box<_>);
+            MergingIterator::new(logged.into_iter().chain(tables).collect())
         };
         let left_out = Arc::new(AtomicU64::new(0));
         let source = Trusted {
@@ -163,6 +168,7 @@ impl Rewriter {
             keyspace: id,
             name: part.name.clone(),
             making: Making::Merge,
+            flushed: part.flushed_sequence,
             replaces: part.tables.iter().map(|meta| meta.number).collect(),
             ..Origin::default()
         };
