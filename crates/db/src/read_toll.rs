@@ -246,10 +246,72 @@ impl Engine {
         if self.is_closed() || self.health.has_failed() {
             return Ok(());
         }
+        // Since the decision it may have been flushed or dropped; and what waits for its flush is bounded (I9).
+        let wants_it = {
+            let view = keyspace.load();
+            let has_room = view.sealed.len() < self.settings.max_sealed_memtables();
+            has_room && !view.active.memtable.is_empty() && !keyspace.is_dropped()
+        };
+        if !wants_it {
+            return Ok(());
+        }
         self.secure_log(&mut writer)?;
         self.seal(&writer, keyspace);
         drop(writer);
         self.schedule_flush();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Keyspace, Options};
+    use esker_compaction::ManualExecutor;
+    use esker_vfs::MemFileSystem;
+    use std::sync::Arc;
+
+    /// A database whose flushes do not come forward.
+    fn open() -> (crate::Db, Arc<ManualExecutor>) {
+        let executor = Arc::new(ManualExecutor::new(0));
+        let options = Options::new()
+            .file_system(Arc::new(MemFileSystem::new()))
+            .executor(executor.clone());
+        (options.open("/db").unwrap(), executor)
+    }
+
+    fn flush_for_reads(keyspace: &Keyspace) -> usize {
+        let engine = keyspace.engine();
+        engine.flush_if_nobody_writes(keyspace.state()).unwrap();
+        keyspace.state().load().sealed.len()
+    }
+
+    /// The story: while a flush did not come forward, reads had a memtable sealed that was a sixteenth full, and
+    /// then the next one, without an end: more than the memory budget counts with.
+    #[test]
+    fn reads_have_no_more_memtables_sealed_than_writes_do() {
+        let (db, executor) = open();
+        let most = db.engine().settings.max_sealed_memtables();
+        for key in 0..100u32 {
+            db.put(key.to_be_bytes(), "v").unwrap();
+            assert!(flush_for_reads(&db) <= most);
+        }
+        while executor.step() {}
+        assert_eq!(flush_for_reads(&db), 1, "there is room again");
+        db.close().unwrap();
+    }
+
+    /// The story: a decision that was made before its keyspace was dropped, or its memtable flushed, sealed an
+    /// empty memtable. Nobody flushes that of a dropped keyspace, and whoever asked for its flush by an old
+    /// handle waited for ever.
+    #[test]
+    fn nothing_empty_or_dropped_is_sealed() {
+        let (db, _executor) = open();
+        assert_eq!(flush_for_reads(&db), 0);
+        let passing = db.keyspace("passing").unwrap();
+        passing.put("k", "v").unwrap();
+        db.drop_keyspace("passing").unwrap();
+        assert_eq!(flush_for_reads(&passing), 0);
+        passing.flush().unwrap();
+        db.close().unwrap();
     }
 }
