@@ -10,6 +10,8 @@
 //! (`log_history`), from what the marks
 //! in the log say. Layout and names: docs/format/archive.md.
 
+use crate::archive_retention::Pins;
+use crate::archived_segment::{ArchivedSegment, list};
 use crate::db::Db;
 use crate::engine::Engine;
 use crate::log_mark::KeyspaceNote;
@@ -19,18 +21,15 @@ use esker_base::sync::Mutex;
 use esker_base::write_batch::BatchView;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_manifest::KeyspaceEdit;
-use esker_vfs::FileSystem;
 use esker_wal::{RecordType, SegmentEnd, SegmentOptions, SegmentReader, SegmentWriter, SyncMode};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The directory of the archive inside that of the database.
 pub(crate) const DEFAULT_DIRECTORY: &str = "archive";
 /// The directory for what only cursors want.
 pub(crate) const FOLLOWED_DIRECTORY: &str = "changes";
-const EXTENSION: &str = ".wal";
 /// Records are written together up to so many bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -42,7 +41,7 @@ pub(crate) struct Archive {
     /// Whether a cursor of the feed of changes wants the log to be kept.
     is_followed: AtomicBool,
     /// What a cursor that is being made will have acknowledged; `SequenceNumber::MAX` without one.
-    making: AtomicU64,
+    pub(crate) making: AtomicU64,
     /// Of the user's archive.
     pub(crate) directory: PathBuf,
     /// Of what is kept for cursors where the user wants no archive.
@@ -132,93 +131,6 @@ impl Archive {
         self.has_changes.store(false, Ordering::Release);
         std::mem::take(&mut *changes)
     }
-}
-
-/// A file of the archive: [`Wal::archived`](crate::Wal::archived).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArchivedSegment {
-    number: FileNumber,
-    first_sequence: SequenceNumber,
-    last_sequence: SequenceNumber,
-    archived_millis: u64,
-    bytes: u64,
-    path: PathBuf,
-}
-
-impl ArchivedSegment {
-    /// The number that the segment had in the log.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The sequence number of its first write.
-    #[must_use]
-    pub fn first_sequence(&self) -> u64 {
-        self.first_sequence
-    }
-
-    /// The sequence number of its last write; one less than the first where it holds none.
-    #[must_use]
-    pub fn last_sequence(&self) -> u64 {
-        self.last_sequence
-    }
-
-    /// When it was archived, milliseconds since 1970: everything in it was written before.
-    #[must_use]
-    pub fn archived_millis(&self) -> u64 {
-        self.archived_millis
-    }
-
-    /// The length of the file.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn name(&self) -> String {
-        let (number, first, last) = (self.number, self.first_sequence, self.last_sequence);
-        format!(
-            "{number:06}-{first}-{last}-{}{EXTENSION}",
-            self.archived_millis
-        )
-    }
-
-    /// The file of this name in an archive.
-    pub(crate) fn parse(directory: &Path, name: &str, bytes: u64) -> Option<Self> {
-        let mut parts = name.strip_suffix(EXTENSION)?.split('-');
-        let mut number = || parts.next()?.parse().ok();
-        let segment = Self {
-            number: number()?,
-            first_sequence: number()?,
-            last_sequence: number()?,
-            archived_millis: number()?,
-            bytes,
-            path: directory.join(name),
-        };
-        (segment.name() == name).then_some(segment)
-    }
-}
-
-/// The files of an archive, oldest first.
-pub(crate) fn list(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<ArchivedSegment>> {
-    let entries = match fs.read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(Error::io("list the archive", directory, error)),
-    };
-    let mut segments: Vec<_> = entries
-        .iter()
-        .filter_map(|entry| ArchivedSegment::parse(directory, &entry.name, entry.bytes))
-        .collect();
-    segments.sort_by_key(|segment| (segment.number, segment.last_sequence));
-    Ok(segments)
 }
 
 /// The number after the last record of a batch.
@@ -424,55 +336,6 @@ impl Engine {
         Ok(Some(segment))
     }
 
-    /// Removes what neither the limits of the archive nor a cursor keeps, the oldest first. The caller
-    /// holds the lock of the archive.
-    pub(crate) fn prune_archive(&self) -> Result<()> {
-        let segments = self.archived_segments()?;
-        let pins = Pins::of(self, &segments);
-        let now = self.clock().now_millis();
-        let most_bytes = self.settings.wal_archive_limit_bytes();
-        let most_millis = self.settings.wal_archive_max_age();
-        for directory in [&self.archive.directory, &self.archive.followed] {
-            let is_archive = *directory == self.archive.directory;
-            if is_archive && !self.archive.is_wanted() {
-                continue;
-            }
-            let here = |segment: &&ArchivedSegment| segment.path.parent() == Some(directory);
-            let mut bytes: u64 = segments
-                .iter()
-                .filter(here)
-                .map(ArchivedSegment::bytes)
-                .sum();
-            for segment in segments.iter().filter(here) {
-                let age = u128::from(now.saturating_sub(segment.archived_millis));
-                let too_old = most_millis.is_some_and(|most| age > most.as_millis());
-                let is_kept = is_archive && !too_old && most_bytes.is_none_or(|most| bytes <= most);
-                if is_kept || pins.keep(segment) {
-                    break;
-                }
-                remove_if_there(&*self.fs, &segment.path)?;
-                bytes -= segment.bytes;
-            }
-        }
-        Ok(())
-    }
-
-    /// What each cursor keeps in the archive, by its name, and all of them together.
-    pub(crate) fn pinned_by_cursors(&self) -> Result<(Vec<(String, u64)>, u64)> {
-        let cursors = Arc::clone(&self.versions.state().change_cursors);
-        if cursors.is_empty() {
-            return Ok((Vec::new(), 0));
-        }
-        let segments = self.archived_segments()?;
-        let behind = |acknowledged: SequenceNumber| -> u64 {
-            let needed = segments.iter().filter(|s| s.last_sequence > acknowledged);
-            needed.map(ArchivedSegment::bytes).sum()
-        };
-        let pinned = cursors.iter().map(|(name, &at)| (name.clone(), behind(at)));
-        let all = cursors.values().min().map_or(0, |&slowest| behind(slowest));
-        Ok((pinned.collect(), all))
-    }
-
     /// The files of the archive and those kept for cursors, oldest first.
     pub(crate) fn archived_segments(&self) -> Result<Vec<ArchivedSegment>> {
         let mut segments = list(&*self.fs, &self.archive.directory)?;
@@ -493,40 +356,6 @@ impl Engine {
     pub(crate) fn archived_bytes(&self) -> Result<u64> {
         let segments = self.archived_segments()?;
         Ok(segments.iter().map(ArchivedSegment::bytes).sum())
-    }
-}
-
-/// What cursors of the feed of changes keep.
-struct Pins {
-    /// Everything up to here is acknowledged by all of them; `None` without any.
-    acknowledged: Option<SequenceNumber>,
-    /// Segments from this number on are within what they may keep.
-    from: FileNumber,
-}
-
-impl Pins {
-    fn of(engine: &Engine, segments: &[ArchivedSegment]) -> Self {
-        let most = engine.settings.change_retention_bytes();
-        let making = engine.archive.making.load(Ordering::Acquire);
-        // After the look at the one that is being made: it is one of these by the time it is made.
-        let cursors = Arc::clone(&engine.versions.state().change_cursors);
-        let making = (making != SequenceNumber::MAX).then_some(making);
-        let mut bytes = 0;
-        let within = segments.iter().rev().take_while(|segment| {
-            bytes += segment.bytes;
-            bytes <= most
-        });
-        Self {
-            acknowledged: cursors.values().copied().chain(making).min(),
-            from: within
-                .last()
-                .map_or(FileNumber::MAX, |segment| segment.number),
-        }
-    }
-
-    fn keep(&self, segment: &ArchivedSegment) -> bool {
-        let is_needed = |acknowledged| segment.last_sequence > acknowledged;
-        self.acknowledged.is_some_and(is_needed) && segment.number >= self.from
     }
 }
 
@@ -570,36 +399,5 @@ impl Db {
             engine.health.latch_log_failure(error);
         }
         forgotten
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_back_and_strangers_are_left_alone() {
-        let directory = Path::new("archive");
-        let mut segment = ArchivedSegment {
-            number: 12,
-            first_sequence: 1,
-            last_sequence: 340,
-            archived_millis: 1_700_000_000_000,
-            bytes: 9000,
-            path: PathBuf::new(),
-        };
-        assert_eq!(segment.name(), "000012-1-340-1700000000000.wal");
-        segment.path = directory.join(segment.name());
-        let parsed = ArchivedSegment::parse(directory, &segment.name(), 9000);
-        assert_eq!(parsed, Some(segment));
-        for name in [
-            "000012.wal",
-            "12-1-2-3.wal",
-            "000012-1-2-3.tmp",
-            "000012-1-2-3-4.wal",
-            "a",
-        ] {
-            assert_eq!(ArchivedSegment::parse(directory, name, 1), None, "{name}");
-        }
     }
 }

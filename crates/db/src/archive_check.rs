@@ -6,7 +6,8 @@
 //! files, with no mark that says why, are holes in the history.
 //! Called by `Wal::verify_archived` and by validation.
 
-use crate::archive::{ArchivedSegment, end_of};
+use crate::archive::end_of;
+use crate::archived_segment::ArchivedSegment;
 use crate::log_mark::Mark;
 use esker_base::write_batch::BatchView;
 use esker_base::{Error, Result, SequenceNumber};

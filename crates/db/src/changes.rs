@@ -10,7 +10,7 @@
 //! the segments are listed or found unchanged. What a write that failed has left in a segment is behind
 //! it, or the segment has been left by then, and what begins the next one says so (`log_history`).
 
-use crate::archive::ArchivedSegment;
+use crate::archived_segment::ArchivedSegment;
 use crate::db::Db;
 use crate::engine::{Engine, Mode};
 use crate::log_history::{Event, LogFile, LogHistory, Missing, gap};

@@ -7,7 +7,7 @@
 
 mod mark;
 
-use crate::archive::ArchivedSegment;
+use crate::archived_segment::ArchivedSegment;
 use esker_base::filename::{FileKind, FileNumber};
 use esker_base::internal_key::{SequenceNumber, ValueKind};
 use esker_base::iterator::InternalIterator as _;

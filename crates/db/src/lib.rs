@@ -28,6 +28,8 @@
 
 mod archive;
 mod archive_check;
+mod archive_retention;
+mod archived_segment;
 mod atomic_update;
 mod background;
 mod background_error;
@@ -88,6 +90,7 @@ mod repair;
 mod replaceable;
 mod replaced;
 mod restore;
+mod restore_plan;
 mod restore_point;
 mod salvage;
 mod scan;
@@ -114,7 +117,7 @@ mod writer_line;
 
 pub mod inspect;
 
-pub use archive::ArchivedSegment;
+pub use archived_segment::ArchivedSegment;
 pub use backup::Retention;
 pub use backup_metadata::BackupInfo;
 pub use batch::WriteBatch;

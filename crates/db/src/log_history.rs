@@ -5,7 +5,8 @@
 //! crash tore) is left out. Where a number is missing that was given to a write, the reader answers
 //! `Gap` and names it; nothing is skipped silently. Called by restores to a point and by feeds.
 
-use crate::archive::{ArchivedSegment, end_of};
+use crate::archive::end_of;
+use crate::archived_segment::ArchivedSegment;
 use crate::log_mark::{Mark, Reasons};
 use crate::validate::is_refusal;
 use esker_base::filename::{FileNumber, wal_path};

@@ -2,8 +2,8 @@
 //!
 //! Invariant: none of these loses a write; [`Wal::clear`] first makes everything durable in tables.
 
-use crate::archive::{self, ArchivedSegment};
 use crate::archive_check;
+use crate::archived_segment::{self, ArchivedSegment};
 use crate::engine::Engine;
 use esker_base::Result;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl<'a> Wal<'a> {
     /// `Io` where the directory cannot be listed; `Closed`.
     pub fn archived(&self) -> Result<Vec<ArchivedSegment>> {
         self.engine.check_open()?;
-        archive::list(&*self.engine.fs, &self.engine.archive.directory)
+        archived_segment::list(&*self.engine.fs, &self.engine.archive.directory)
     }
 
     /// Reads a segment of the archive from end to end and compares it with its checksums and its name.

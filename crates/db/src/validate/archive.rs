@@ -7,8 +7,8 @@
 //! that no backup helps, or a cursor that has not acknowledged them.
 
 use super::{Issue, Shared};
-use crate::archive::{self, ArchivedSegment};
 use crate::archive_check::{self, Chain, Hole};
+use crate::archived_segment::{self, ArchivedSegment};
 use crate::backup;
 use crate::engine::Engine;
 use crate::log_history;
@@ -49,7 +49,7 @@ pub(super) fn verify(engine: &Engine, shared: &Shared<'_>) {
 }
 
 fn verify_place(engine: &Engine, place: &Place<'_>, shared: &Shared<'_>) {
-    let segments = match archive::list(&*engine.fs, place.directory) {
+    let segments = match archived_segment::list(&*engine.fs, place.directory) {
         Ok(segments) => segments,
         Err(error) => return shared.failed(error, |error| Issue::warning(error, place.advice)),
     };
