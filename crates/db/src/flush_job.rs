@@ -171,7 +171,15 @@ impl Engine {
                 }
             }
         }
-        self.name_flushed(written).and(result)
+        let flushed: Vec<_> = written.iter().map(|it| it.state.id).collect();
+        self.name_flushed(written)?;
+        if result.is_err() {
+            // The job ends with the failure.
+            for id in flushed {
+                self.schedule_compactions(Some(id));
+            }
+        }
+        result
     }
 
     /// Makes the names of written tables durable: whatever edit names them comes after this.
@@ -414,6 +422,9 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Options;
+    use esker_compaction::ManualExecutor;
+    use esker_vfs::{DeviceError, Fault, FaultFileSystem, FaultRule, MemFileSystem, OperationKind};
 
     #[test]
     fn small_memtables_are_flushed_together_and_large_ones_alone() {
@@ -429,5 +440,34 @@ mod tests {
         ] {
             assert_eq!(group_len(bytes.iter().copied()), expected, "{bytes:?}");
         }
+    }
+
+    /// The story: where one of several keyspaces that were flushed together could not be, those before it were
+    /// flushed, but nobody looked whether their tables were to be merged, until their next flush.
+    #[test]
+    fn what_a_failed_flush_has_flushed_is_looked_at_for_merges() {
+        let disk = Arc::new(FaultFileSystem::new(Arc::new(MemFileSystem::new())));
+        let executor = Arc::new(ManualExecutor::new(0));
+        let options = Options::new().file_system(disk.clone());
+        let db = options.executor(executor.clone()).open("/db").unwrap();
+        let (first, second) = (
+            db.keyspace("first").unwrap(),
+            db.keyspace("second").unwrap(),
+        );
+        for _ in 0..20 {
+            for keyspace in [&first, &second] {
+                keyspace.put("k", "v").unwrap();
+            }
+            // The table of the first is made, that of the second is not.
+            let fault = FaultRule::new(Fault::Refuse(DeviceError::Io)).on(&[OperationKind::Create]);
+            disk.add_rule(fault.path_contains(".sst").after(1).times(1));
+            db.flush().unwrap_err();
+            disk.clear();
+            while executor.step() {}
+        }
+        let runs = |keyspace: &crate::Keyspace| keyspace.state().load().runs.len();
+        assert_eq!(runs(&second), 0, "no flush of it has succeeded");
+        assert!(runs(&first) < 8, "{} runs", runs(&first));
+        db.close().unwrap();
     }
 }
