@@ -3,9 +3,30 @@
 //! Invariant: costs the verb a few additions for each group of records. Called by the verbs that
 //! take long.
 
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use esker::Db;
+
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+const REDRAWN_AFTER: Duration = Duration::from_millis(100);
+
+/// A bar that a thread of its own keeps up to date, until it is dropped.
+pub(crate) struct Watched {
+    thread: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some((ends, thread)) = self.thread.take() {
+            drop(ends);
+            // It only draws: what became of it changes nothing.
+            let _ = thread.join();
+        }
+    }
+}
 
 /// A bar for a stream of records.
 pub(crate) struct Progress {
@@ -34,17 +55,33 @@ impl Progress {
         Self { bar }
     }
 
-    /// A sign of life while something runs whose length nobody knows.
-    pub(crate) fn spinner(message: &'static str) -> Self {
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{elapsed} {spinner} {msg}") {
+    /// A bar for what the database tells of itself while this thread waits for it: a backup, a restore, a
+    /// compaction.
+    pub(crate) fn of_work(db: &Db, message: &'static str) -> Watched {
+        let bar = ProgressBar::new(0);
+        let template = "{elapsed} {msg} {wide_bar} {bytes}/{total_bytes}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar.set_message(message);
-        if !bar.is_hidden() {
-            bar.enable_steady_tick(Duration::from_millis(100));
+        let bar = Self { bar };
+        if bar.bar.is_hidden() {
+            return Watched { thread: None };
         }
-        Self { bar }
+        let (ends, ended) = channel::<()>();
+        let db = db.clone();
+        let watch = move || {
+            while ended.recv_timeout(REDRAWN_AFTER) == Err(RecvTimeoutError::Timeout) {
+                if let Some(so_far) = db.work_progress() {
+                    bar.advance(so_far.done_bytes, so_far.total_bytes);
+                }
+                bar.bar.tick();
+            }
+        };
+        let thread = std::thread::spawn(watch);
+        Watched {
+            thread: Some((ends, thread)),
+        }
     }
 
     /// A bar for something that tells how far it is in bytes.

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use esker_base::clock::Clock;
 use esker_base::filename::{FileNumber, table_path};
@@ -46,6 +46,8 @@ pub struct JobContext {
     pub value_threshold_bytes: Option<usize>,
     /// Values that are still needed leave a value table of which a larger share is garbage.
     pub value_garbage_ratio: f64,
+    /// Counts bytes of finished tables, while the job goes on.
+    pub written_bytes: Arc<AtomicU64>,
     /// Whether the caller syncs the directory before it names the tables: once for several jobs.
     pub caller_syncs_directory: bool,
 }

@@ -10,6 +10,7 @@
 //! are all of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use esker_base::filename::{FileNumber, table_path};
 use esker_base::range_tombstone::FragmentedTombstones;
@@ -180,6 +181,8 @@ impl<'a> OutputWriter<'a> {
         // Where there is no manifest a whole table must not point to what was never durable.
         self.values.settle()?;
         let meta = writer.finish(self.context.clock.now_millis())?;
+        let written = &self.context.written_bytes;
+        written.fetch_add(meta.file_bytes, Ordering::Relaxed);
         self.finished.push(Arc::new(meta));
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! are cut by size, and where a table ends that points into them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use esker_base::filename::table_path;
 use esker_base::table_meta::TableMeta;
@@ -102,6 +103,8 @@ impl<'a> ValueOutput<'a> {
             });
         }
         let meta = writer.finish(self.context.clock.now_millis())?;
+        let written = &self.context.written_bytes;
+        written.fetch_add(meta.file_bytes, Ordering::Relaxed);
         self.finished.push(Arc::new(meta));
         Ok(())
     }

@@ -158,6 +158,7 @@ fn make(
         contents: &info.contents,
         table,
         verify: true,
+        advance: &|_| {},
         first_number: 0,
     };
     make_database(&source, target, &mut |_| Ok(()))
@@ -254,6 +255,11 @@ fn describe(
     })
 }
 
+/// Bytes of all tables of a backup.
+pub(crate) fn table_bytes(info: &BackupInfo) -> u64 {
+    info.tables().map(|meta| meta.file_bytes).sum()
+}
+
 fn check_description(description: &str) -> Result<()> {
     if description.len() > MAX_DESCRIPTION_BYTES {
         let sentence = format!("a description may have {MAX_DESCRIPTION_BYTES} bytes at most");
@@ -280,7 +286,7 @@ fn verify(
     };
     let store = store(engine);
     let mut done_bytes = 0;
-    let total_bytes = info.tables().map(|meta| meta.file_bytes).sum();
+    let total_bytes = table_bytes(&info);
     let mut advance = |bytes| {
         done_bytes += bytes;
         let so_far = ValidationProgress {
@@ -332,7 +338,10 @@ impl Db {
         let captured = capture(engine)?;
         let mut info = describe(engine, description, &captured, false)?;
         let source = |meta: &TableMeta| table_path(&engine.directory, meta.number);
-        let added = store.add(&mut info, engine.backups.how, source);
+        let work = engine.work.begin(table_bytes(&info));
+        let advance = |bytes| work.advance(bytes);
+        let added = store.add(&mut info, engine.backups.how, source, advance);
+        drop(work);
         drop(captured);
         engine.tables.remove_unread();
         added.map(|()| info)

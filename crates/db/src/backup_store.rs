@@ -123,12 +123,14 @@ impl<'a> BackupStore<'a> {
         }
     }
 
-    /// Keeps the tables that `info` names and then `info` itself. `source` says where a table is.
+    /// Keeps the tables that `info` names and then `info` itself. `source` says where a table is,
+    /// and `advance` is told the bytes of each one that is kept.
     pub(crate) fn add(
         &self,
         info: &mut BackupInfo,
         how: Bring,
         source: impl Fn(&TableMeta) -> PathBuf,
+        advance: impl Fn(u64),
     ) -> Result<()> {
         self.prepare()?;
         let tables = self.tables();
@@ -141,12 +143,14 @@ impl<'a> BackupStore<'a> {
         for meta in info.tables() {
             let name = table_name(meta);
             if known.contains(&(name.clone(), meta.file_bytes)) {
+                advance(meta.file_bytes);
                 continue;
             }
             let temporary = tables.join(format!("{name}.tmp"));
             let to = tables.join(&name);
             table_files::bring(self.fs, &source(meta), &temporary, &to, meta, how)?;
             new_bytes += meta.file_bytes;
+            advance(meta.file_bytes);
         }
         self.sync_dir(&tables)?;
         info.new_bytes = new_bytes;

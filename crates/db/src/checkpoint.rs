@@ -29,6 +29,8 @@ pub(crate) struct Source<'a> {
     pub(crate) table: &'a dyn Fn(&TableMeta) -> PathBuf,
     /// Whether tables that were linked are to be read and checked too.
     pub(crate) verify: bool,
+    /// Is told the bytes of each table that is there.
+    pub(crate) advance: &'a dyn Fn(u64),
     /// Numbers of files that are made later begin here, or above those that there are.
     pub(crate) first_number: FileNumber,
 }
@@ -47,6 +49,7 @@ pub(crate) fn checkpoint(engine: &Arc<Engine>, target: &Path) -> Result<()> {
             contents: &captured.contents,
             table: &|meta| table_path(&engine.directory, meta.number),
             verify: false,
+            advance: &|_| {},
             first_number: 0,
         },
         target,
@@ -86,6 +89,7 @@ pub(crate) fn make_database(
         if source.verify && !copied {
             table_files::verify(fs, &to, meta)?;
         }
+        (source.advance)(meta.file_bytes);
     }
     sync_dir(fs, &partial)?;
     let first = first_edit(source.contents, source.first_number);

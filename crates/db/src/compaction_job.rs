@@ -171,6 +171,9 @@ impl Engine {
         bounds: &KeyBounds,
     ) -> Result<()> {
         let before = self.versions.new_file_number();
+        let version = self.versions.current(keyspace.id).unwrap_or_default();
+        let tables = version.tables().map(|(_, _, meta)| meta.file_bytes);
+        let _told = self.work.follow(&self.jobs.written_bytes, tables.sum());
         while let Some(plan) = self.next_requested(keyspace, bounds, before)? {
             let result = guarded(|| self.carry_out(keyspace, &plan));
             self.release_inputs(&mut self.background.state.lock(), keyspace.id, &plan);

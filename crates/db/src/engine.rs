@@ -28,6 +28,7 @@ use crate::space_reserve::SpaceReserve;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use crate::visible::Visible;
+use crate::work_progress::WorkGauge;
 use esker_base::clock::Clock;
 use esker_base::filename::FileNumber;
 use esker_base::sync::{Mutex, RwLock};
@@ -145,6 +146,8 @@ pub(crate) struct Engine {
     /// What pessimistic transactions hold.
     pub(crate) locks: Arc<LockTable>,
     pub(crate) backups: BackupPlace,
+    /// How far backups, restores and requested compactions are.
+    pub(crate) work: WorkGauge,
     pub(crate) archive: Archive,
     /// Held while a cursor of the feed of changes comes, moves or goes.
     pub(crate) cursor_edit: Mutex<()>,

@@ -113,6 +113,7 @@ mod value;
 mod visible;
 mod wal_control;
 mod watchers;
+mod work_progress;
 mod writer_line;
 
 pub mod inspect;
@@ -157,6 +158,7 @@ pub use typed::{TypedBatch, TypedEntries, TypedKeyspace, TypedSnapshot, TypedTra
 pub use validate::{Issue, Severity, ValidationProgress, ValidationReport};
 pub use value::Value;
 pub use wal_control::Wal;
+pub use work_progress::WorkProgress;
 
 /// Keeps the programs in the guides true.
 #[cfg(doctest)]

@@ -34,6 +34,7 @@ use crate::space_reserve::SpaceReserve;
 use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use crate::visible::Visible;
+use crate::work_progress::WorkGauge;
 use esker_base::checksum::checksum;
 use esker_base::clock::{Clock, SteadyClock};
 use esker_base::filename::{FileKind, lock_path, manifest_path, table_path};
@@ -459,6 +460,7 @@ impl Parts {
             origin: None,
             value_threshold_bytes: None,
             value_garbage_ratio: settings.value_garbage_ratio(),
+            written_bytes: Arc::default(),
             caller_syncs_directory: false,
         };
         Ok(Engine {
@@ -481,6 +483,7 @@ impl Parts {
             replaced: Replaced::default(),
             locks: Arc::default(),
             backups,
+            work: WorkGauge::default(),
             archive,
             cursor_edit: Mutex::default(),
             points,

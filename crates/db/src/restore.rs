@@ -91,6 +91,7 @@ fn bring_tables(
     held: &mut Vec<Arc<LiveTable>>,
 ) -> Result<()> {
     let fs = &*engine.fs;
+    let work = engine.work.begin(backup::table_bytes(info));
     for meta in info.tables() {
         let table = engine.tables.hold(meta);
         if table.handle.meta().checksum != meta.checksum {
@@ -114,6 +115,7 @@ fn bring_tables(
             (Ok(()), _) => {}
         }
         held.push(table);
+        work.advance(meta.file_bytes);
     }
     let synced = fs.sync_dir(&engine.directory);
     synced.map_err(|error| Error::io("sync the directory", &engine.directory, error))

@@ -14,6 +14,7 @@ use crate::log_history::{Event, LogFile, LogHistory, gap};
 use crate::log_mark::{Mark, Reasons};
 use crate::options::Options;
 use crate::restore_point::{RestorePoint, RestoreSource, Restored};
+use crate::work_progress::WorkGauge;
 use esker_base::filename::{FileNumber, table_path};
 use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::{BatchView, KeyspaceId};
@@ -35,6 +36,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) is_all_known: bool,
     /// What is known of its keyspaces.
     pub(crate) manifest: Option<Arc<ManifestState>>,
+    /// Is told how far it is.
+    pub(crate) work: Option<&'a WorkGauge>,
     /// Numbers of new files begin here.
     pub(crate) first_number: FileNumber,
 }
@@ -87,12 +90,20 @@ impl Plan<'_> {
             }
             Ok(())
         };
+        let total_bytes = base.map_or(0, backup::table_bytes);
+        let work = self.work.map(|work| work.begin(total_bytes));
+        let advance = |bytes| {
+            if let Some(work) = &work {
+                work.advance(bytes);
+            }
+        };
         let source = Source {
             fs: &source.fs,
             clock: &*source.clock,
             contents: base.map_or(&nothing, |info| &info.contents),
             table: &table,
             verify: true,
+            advance: &advance,
             first_number: self.first_number,
         };
         make_database(&source, target, &mut finish)?;

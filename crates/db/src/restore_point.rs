@@ -175,6 +175,7 @@ impl RestoreSource {
             known_last,
             is_all_known: false,
             manifest,
+            work: None,
             first_number: 0,
         };
         plan.make(point, target.as_ref())
@@ -293,6 +294,7 @@ impl Db {
             known_last,
             is_all_known: true,
             manifest: Some(manifest),
+            work: Some(&engine.work),
             first_number,
         };
         plan.make(point, target)

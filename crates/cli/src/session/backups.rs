@@ -16,7 +16,7 @@ impl Session {
     pub(super) fn backup(&mut self, verb: &Described) -> Result<Reply> {
         self.only_what_is_committed("backup");
         let db = self.db()?;
-        let progress = Progress::spinner("making a backup");
+        let progress = Progress::of_work(&db, "backup");
         let info = db.create_backup(&verb.description.join(" "))?;
         drop(progress);
         let text = format!(
@@ -112,8 +112,8 @@ impl Session {
         let info = db.backup_info(name)?;
         let name = info.name();
         if let Some(target) = &verb.into {
-            let progress = Progress::spinner("restoring");
-            esker::backup::restore(db.directory(), name, target)?;
+            let progress = Progress::of_work(&db, "restore");
+            db.restore_into(&RestorePoint::Backup(name.to_owned()), target)?;
             drop(progress);
             let target = target.display().to_string();
             let note = format!("{name} restored into {target}\n");
@@ -134,7 +134,7 @@ impl Session {
             "This replaces everything in {place}, all keyspaces, by {}. {since}{kept}.",
             described(&info)
         ))?;
-        let progress = Progress::spinner("restoring");
+        let progress = Progress::of_work(&db, "restore");
         db.restore_backup(name)?;
         drop(progress);
         let hint = history_hint(&db);
@@ -156,7 +156,7 @@ impl Session {
         };
         let db = self.db()?;
         let restored = if let Some(target) = &verb.into {
-            let _progress = Progress::spinner("restoring");
+            let _progress = Progress::of_work(&db, "restore");
             db.restore_into(&point, target)?
         } else {
             self.outside_transaction("backup-restore")?;
@@ -171,7 +171,7 @@ impl Session {
                 "This replaces everything in {place}, all keyspaces, by {words}. {since}, unless it is \
                  restored in its turn: points before this restore stay restorable."
             ))?;
-            let _progress = Progress::spinner("restoring");
+            let _progress = Progress::of_work(&db, "restore");
             db.restore_to_point(&point)?
         };
         let from = restored.backup().unwrap_or("the beginning of the log");

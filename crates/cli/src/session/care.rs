@@ -168,7 +168,7 @@ impl Session {
         let db = self.db()?;
         let table_bytes = || -> u64 { db.stats().levels().iter().map(|level| level.bytes).sum() };
         let before = table_bytes();
-        let progress = Progress::spinner("merging all tables");
+        let progress = Progress::of_work(&db, "compact");
         db.compact()?;
         drop(progress);
         let after = table_bytes();

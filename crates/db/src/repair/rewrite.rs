@@ -101,6 +101,7 @@ impl Rewriter {
             origin: None,
             value_threshold_bytes: None,
             value_garbage_ratio: settings.value_garbage_ratio(),
+            written_bytes: Arc::default(),
             caller_syncs_directory: false,
         };
         Self { context }

@@ -61,6 +61,7 @@ pub(super) fn context(
         origin: None,
         value_threshold_bytes: None,
         value_garbage_ratio: 0.5,
+        written_bytes: Arc::default(),
         caller_syncs_directory: false,
     }
 }
