@@ -10,178 +10,24 @@ use crate::keyspace::Keyspace;
 use crate::merged::{self, OldestFirst};
 use crate::range_spec::KeyRange;
 use crate::read::{Visibility, judge};
-use crate::scan_reads::{CursorReads, Direction, ScanReads};
+use crate::scan_reads::{CursorReads, Direction};
 use crate::snapshot::Snapshot;
-use crate::super_version::SuperVersion;
-use crate::transaction::OVERLAY_BASE;
 use esker_base::internal_key::{MAX_SEQUENCE, Trailer};
-use esker_base::iterator::{Direction as Way, InternalIterator, RecordView};
+use esker_base::iterator::{Direction as Way, InternalIterator};
 use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::operand_chain::OperandChain;
-use esker_base::range_tombstone::FragmentedTombstones;
-use esker_base::{Error, Result, SequenceNumber, ValueKind};
-use esker_memtable::Memtable;
-use esker_sstable::SkipBlocks;
+use esker_base::{Result, ValueKind};
 use std::fmt;
-use std::sync::Arc;
 
 mod apart;
 mod covers;
 mod sources;
+mod view;
 
-use covers::{Cover, Covers};
+use covers::Covers;
 pub(crate) use sources::{Source, sources};
-
-/// All range tombstones of a super-version.
-pub(crate) fn all_range_tombstones(view: &SuperVersion) -> Result<FragmentedTombstones> {
-    let mut lists = Vec::new();
-    for memtable in view
-        .memtables()
-        .filter(|memtable| memtable.has_range_tombstones())
-    {
-        lists.push(memtable.range_tombstones());
-    }
-    for run in view.runs.iter().filter(|run| run.has_range_tombstones) {
-        for handle in run
-            .tables
-            .iter()
-            .filter(|handle| handle.meta().range_tombstones > 0)
-        {
-            lists.push(handle.table()?.range_tombstones().clone());
-        }
-    }
-    Ok(FragmentedTombstones::merge(&lists))
-}
-
-/// The writes of a transaction, seen over its snapshot. Their sequence numbers lie above all others.
-#[derive(Clone)]
-pub(crate) struct Overlay {
-    pub(crate) memtable: Arc<Memtable>,
-    /// The last of them that is seen: a cursor does not see what was written after it was made.
-    pub(crate) visible: SequenceNumber,
-}
-
-/// What a cursor or iterator looks at: a super-version and the sequence to see it at.
-#[derive(Clone)]
-pub(crate) struct View {
-    keyspace: Keyspace,
-    super_version: Arc<SuperVersion>,
-    sequence: SequenceNumber,
-    overlay: Option<Overlay>,
-    /// Where a transaction remembers what its cursors read.
-    reads: Option<ScanReads>,
-    /// Keeps the snapshot listed while it is read.
-    snapshot: Option<Snapshot>,
-}
-
-impl View {
-    pub(crate) fn new(keyspace: &Keyspace, snapshot: Option<Snapshot>) -> Self {
-        let at = snapshot.as_ref().map(Snapshot::sequence);
-        let load = || keyspace.super_version(at);
-        let (super_version, sequence) = match at {
-            Some(sequence) => (load(), sequence),
-            None => keyspace.engine().visible.after(load),
-        };
-        let (keyspace, overlay) = (keyspace.clone(), None);
-        Self {
-            keyspace,
-            super_version,
-            sequence,
-            overlay,
-            reads: None,
-            snapshot,
-        }
-    }
-
-    pub(crate) fn of_transaction(
-        keyspace: &Keyspace,
-        snapshot: Snapshot,
-        overlay: Option<Overlay>,
-        reads: Option<ScanReads>,
-    ) -> Self {
-        Self {
-            overlay,
-            reads,
-            ..Self::new(keyspace, Some(snapshot))
-        }
-    }
-
-    /// Fails where nothing can be read: the database is closed, or the snapshot is of another one.
-    fn check(&self) -> Result<()> {
-        let engine = self.keyspace.engine();
-        engine.check_open()?;
-        match &self.snapshot {
-            Some(snapshot) if !snapshot.is_of(engine) => {
-                let sentence = "the keyspace is one of another database";
-                Err(Error::invalid_argument(sentence))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether a record of this sequence is to be seen.
-    #[inline]
-    fn sees(&self, sequence: SequenceNumber) -> bool {
-        sequence <= self.sequence || (sequence >= OVERLAY_BASE && self.overlay_sees(sequence))
-    }
-
-    #[cold]
-    fn overlay_sees(&self, sequence: SequenceNumber) -> bool {
-        self.overlay
-            .as_ref()
-            .is_some_and(|overlay| sequence <= overlay.visible)
-    }
-
-    /// What a visible record means, range tombstones and the time considered.
-    #[inline]
-    fn judge(&self, covers: &mut Covers, record: &RecordView<'_>) -> Result<Visibility> {
-        if covers.hide(self, record.user_key, record.trailer.sequence()) {
-            return Ok(Visibility::Hidden);
-        }
-        if record.trailer.kind() == Some(ValueKind::Value) {
-            // Without a look at the clock, which lies some way off.
-            return Ok(Visibility::Visible {
-                skip: 0,
-                expiry_millis: None,
-            });
-        }
-        judge(record.trailer, record.value, self.keyspace.engine().clock())
-    }
-
-    fn merge(&self) -> MergingIterator<Source> {
-        let overlay = self
-            .overlay
-            .iter()
-            .map(|overlay| Source::Memtable(overlay.memtable.iter()));
-        let mut sources = sources(&self.super_version, 0);
-        // Below the oldest run nothing is hidden by what has expired.
-        let runs = &self.super_version.runs;
-        if runs
-            .last()
-            .is_some_and(|oldest| oldest.has_expiring_entries)
-            && let Some(Source::Run(oldest)) = sources.pop_if(|last| matches!(last, Source::Run(_)))
-        {
-            let clock = Arc::clone(&self.keyspace.engine().clock);
-            let oldest = oldest.skipping(SkipBlocks::Expired(clock));
-            sources.push(Source::Run(oldest));
-        }
-        MergingIterator::new(overlay.chain(sources).collect())
-    }
-
-    /// The range tombstones of the super-version and those of the overlay, which are seen at sequence
-    /// numbers of their own.
-    fn covers(&self) -> Result<Covers> {
-        let overlay = self
-            .overlay
-            .as_ref()
-            .map(|overlay| overlay.memtable.range_tombstones());
-        Ok(Covers {
-            base: Cover::new(all_range_tombstones(&self.super_version)?),
-            overlay: Cover::new(overlay.unwrap_or_default()),
-        })
-    }
-}
+pub(crate) use view::{Overlay, View};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
