@@ -117,7 +117,11 @@ pub(crate) fn finish_tables(
     written: Written,
     mut stats: JobStats,
 ) -> Result<JobOutput> {
-    let Written { tables, values } = written;
+    let Written {
+        tables,
+        blocks,
+        values,
+    } = written;
     let made_some = !tables.is_empty() || !values.is_empty();
     if made_some && !context.caller_syncs_directory {
         let directory = &context.directory;
@@ -125,9 +129,14 @@ pub(crate) fn finish_tables(
         synced.map_err(|error| Error::io("sync the directory", directory, error))?;
     }
     let mut handles = Vec::with_capacity(tables.len());
-    for meta in values.iter().chain(&tables) {
+    let kept = values.iter().map(|_| None).chain(blocks);
+    for (meta, kept) in values.iter().chain(&tables).zip(kept) {
         let handle = context.tables.handle(Arc::clone(meta));
-        handle.table()?;
+        let table = handle.table()?;
+        if let Some(blocks) = kept {
+            table.adopt(blocks)?;
+        }
+        drop(table);
         handles.push(handle);
         stats.bytes_written += meta.file_bytes;
     }

@@ -16,7 +16,7 @@ use esker_base::filename::{FileNumber, table_path};
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Result, Trailer};
-use esker_sstable::{Origin, TableOptions, TableWriter};
+use esker_sstable::{NewBlocks, Origin, TableOptions, TableWriter};
 
 use crate::job_context::{CreatedFiles, JobContext};
 use crate::value_output::ValueOutput;
@@ -59,6 +59,8 @@ impl Overlapped {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     pub(crate) tables: Vec<Arc<TableMeta>>,
+    /// What was kept of the blocks of each of `tables`.
+    pub(crate) blocks: Vec<Option<NewBlocks>>,
     pub(crate) values: Vec<Arc<TableMeta>>,
 }
 
@@ -76,6 +78,7 @@ pub(crate) struct OutputWriter<'a> {
     /// The number of the first table.
     first: Option<FileNumber>,
     finished: Vec<Arc<TableMeta>>,
+    blocks: Vec<Option<NewBlocks>>,
     values: ValueOutput<'a>,
 }
 
@@ -104,6 +107,7 @@ impl<'a> OutputWriter<'a> {
             current: None,
             first: None,
             finished: Vec::new(),
+            blocks: Vec::new(),
             values: ValueOutput::new(context, level, created),
         }
     }
@@ -153,7 +157,8 @@ impl<'a> OutputWriter<'a> {
         let number = (self.context.new_file_number)();
         let path = table_path(&self.context.directory, number);
         self.created.note(number);
-        let writer = TableWriter::create(&*self.context.fs, &path, number, &self.options)?;
+        let mut writer = TableWriter::create(&*self.context.fs, &path, number, &self.options)?;
+        writer.keep_blocks(self.context.tables.blocks());
         self.overlapped.bytes = 0;
         self.first.get_or_insert(number);
         Ok(self.current.insert(writer))
@@ -180,10 +185,11 @@ impl<'a> OutputWriter<'a> {
         }
         // Where there is no manifest a whole table must not point to what was never durable.
         self.values.settle()?;
-        let meta = writer.finish(self.context.clock.now_millis())?;
+        let (meta, blocks) = writer.finish_with_blocks(self.context.clock.now_millis())?;
         let written = &self.context.written_bytes;
         written.fetch_add(meta.file_bytes, Ordering::Relaxed);
         self.finished.push(Arc::new(meta));
+        self.blocks.push(blocks);
         Ok(())
     }
 
@@ -196,6 +202,7 @@ impl<'a> OutputWriter<'a> {
         self.end_table(end, true)?;
         Ok(Written {
             tables: self.finished,
+            blocks: self.blocks,
             values: self.values.into_finished(),
         })
     }

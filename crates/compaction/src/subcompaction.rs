@@ -39,6 +39,7 @@ pub(crate) fn run(merge: Merge) -> Result<(Written, JobStats)> {
     let mut written = Written::default();
     for (mut part, retention) in run_parts(merge, cuts)? {
         written.tables.append(&mut part.tables);
+        written.blocks.append(&mut part.blocks);
         written.values.append(&mut part.values);
         stats.retention.add(&retention);
     }

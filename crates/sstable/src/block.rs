@@ -73,7 +73,7 @@ pub(crate) trait BlockParts {
 
     /// Bytes of memory that the block takes.
     fn memory_bytes(&self) -> usize {
-        self.bytes().len() + size_of::<BlockHead>() + 2 * size_of::<usize>()
+        memory_bytes_of(self.bytes().len())
     }
 
     /// The newest record of `key` in this block that sorts at or after `trailer`: its trailer, and
@@ -106,6 +106,11 @@ pub(crate) trait BlockParts {
     fn take_referenced(&self) -> bool {
         self.head().referenced.swap(false, Ordering::Relaxed)
     }
+}
+
+/// Bytes of memory that a block of `content_bytes` takes.
+pub(crate) fn memory_bytes_of(content_bytes: usize) -> usize {
+    content_bytes + size_of::<BlockHead>() + 2 * size_of::<usize>()
 }
 
 /// Asks memory for the first lines of a block, where a slot block has its slots, before the head

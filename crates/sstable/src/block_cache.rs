@@ -8,7 +8,8 @@
 //! What open tables take beside their blocks is counted here as well, and takes room from them where
 //! that is asked for.
 //!
-//! Invariants: `used_bytes` is the memory of exactly the blocks that hang in slots, and is never
+//! Invariants: `used_bytes` is the memory of exactly the blocks that hang in slots or wait for the
+//! table that is being written to be opened (`new_blocks`), and is never
 //! above the capacity (a block that finds no room is used without being kept; what tables take beyond
 //! it leaves no room at all); every filled slot
 //! has one entry in a queue; a table that goes takes its bytes along. Used by `table`; shared by all
@@ -160,17 +161,10 @@ impl BlockCache {
     /// room even so.
     fn reserve(&self, bytes: usize) -> bool {
         loop {
-            let capacity = self.room_bytes();
-            if bytes > capacity {
+            if bytes > self.room_bytes() {
                 return false;
             }
-            let room_made = self
-                .used_bytes
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                    used.checked_add(bytes).filter(|&sum| sum <= capacity)
-                })
-                .is_ok();
-            if room_made {
+            if self.reserve_free(bytes) {
                 return true;
             }
             if !self.evict_one() {
@@ -179,7 +173,17 @@ impl BlockCache {
         }
     }
 
-    fn release(&self, bytes: usize) {
+    /// Takes `bytes` of the capacity if they are free.
+    pub(crate) fn reserve_free(&self, bytes: usize) -> bool {
+        let room = self.room_bytes();
+        self.used_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|&sum| sum <= room)
+            })
+            .is_ok()
+    }
+
+    pub(crate) fn release(&self, bytes: usize) {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
@@ -285,14 +289,31 @@ impl BlockSlots {
         if !self.cache.reserve(bytes) {
             return block;
         }
+        self.hang(index, block)
+    }
+
+    /// Hangs a block whose bytes are reserved into slot `index`. Gives back the one that hangs there then.
+    fn hang(self: &Arc<Self>, index: usize, block: Block) -> Block {
         let nothing: Option<Block> = None;
         let before = self.slots[index].compare_and_swap(&nothing, Some(block.clone()));
         if let Some(faster) = &*before {
-            self.cache.release(bytes);
+            self.cache.release(block.memory_bytes());
             return faster.clone();
         }
         self.cache.enqueue(self, index as u32);
         block
+    }
+
+    /// As [`BlockSlots::insert`], for a block that was not read and whose bytes are reserved.
+    pub(crate) fn adopt(self: &Arc<Self>, index: usize, block: Block) {
+        drop(self.hang(index, block));
+        // The capacity may have become smaller while the block waited.
+        self.cache.shrink();
+    }
+
+    /// Number of slots.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
     }
 }
 

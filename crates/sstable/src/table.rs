@@ -22,6 +22,7 @@ use crate::block_io::BlockFile;
 use crate::filter::Filter;
 use crate::format::{BlockHandle, Footer};
 use crate::index::{IndexBlock, Leaf, TableIndex};
+use crate::new_blocks::NewBlocks;
 use crate::properties::Properties;
 use crate::table_parts::{Parts, block_damage};
 
@@ -460,6 +461,27 @@ impl Table {
         let block = contents.and_then(|contents| self.parse_block(&contents, handle));
         let block = block.map_err(|error| self.with_keys(error))?;
         Ok(leaf.slots.insert(index, block))
+    }
+
+    /// Takes over the blocks that the table's writer kept, so that reads of it need not load them. Those
+    /// of a table with another number of blocks are let go.
+    ///
+    /// # Errors
+    /// I/O errors and damage of partitions of the index.
+    pub fn adopt(&self, mut blocks: NewBlocks) -> Result<()> {
+        if blocks.len() as u64 != self.properties.data_blocks {
+            return Ok(());
+        }
+        let mut start = 0;
+        for partition in 0..self.leaves() {
+            if !blocks.keeps_some(start) {
+                break;
+            }
+            let leaf = self.leaf(partition)?;
+            blocks.fill(start, &leaf.slots);
+            start += leaf.index.len();
+        }
+        Ok(())
     }
 
     /// Names the keys that may be concerned.

@@ -2,10 +2,12 @@
 //!
 //! Invariant: the file is complete only when [`TableWriter::finish`] has returned `Ok`: it is
 //! synced then, and its [`TableMeta`] says what it holds. Memory is the current block, a bounded
-//! buffer, the index so far and eight bytes for each key (for the filter), not the table. Called by
+//! buffer, the index so far and eight bytes for each key (for the filter), not the table; blocks are kept
+//! only where that is asked for and out of what the block cache has free. Called by
 //! flush, compaction and bulk load; the caller syncs the directory afterwards (I1).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use esker_base::checksum::key_hash;
 use esker_base::coding::{put_bytes, put_varint};
@@ -19,12 +21,14 @@ use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
 use esker_vfs::fs::FileSystem;
 
 use crate::block_builder::BlockBuilder;
+use crate::block_cache::BlockCache;
 use crate::block_expiries::BlockExpiriesBuilder;
 use crate::block_io;
 use crate::file_sink::FileSink;
 use crate::filter::FilterBuilder;
 use crate::format::{BlockHandle, Footer};
 use crate::index::{IndexBuilder, shortest_separator};
+use crate::new_blocks::NewBlocks;
 use crate::options::{Compression, TableOptions};
 use crate::origin::{Origin, TAG_ORIGIN};
 use crate::properties::Properties;
@@ -65,6 +69,7 @@ pub struct TableWriter {
     last_key: Vec<u8>,
     last_trailer: Trailer,
     uncompressed_data_bytes: u64,
+    kept: Option<NewBlocks>,
 }
 
 impl TableWriter {
@@ -110,7 +115,14 @@ impl TableWriter {
             last_key: Vec::new(),
             last_trailer: Trailer::OLDEST,
             uncompressed_data_bytes: 0,
+            kept: None,
         })
+    }
+
+    /// Keeps the data blocks, as far as `cache` has free room, for the table to begin with. Called before
+    /// the first record.
+    pub fn keep_blocks(&mut self, cache: &Arc<BlockCache>) {
+        self.kept = Some(NewBlocks::new(cache));
     }
 
     /// Adds a point record. Internal keys ascend strictly: user keys ascending, and the versions
@@ -211,7 +223,19 @@ impl TableWriter {
     /// # Errors
     /// I/O; [`InvalidArgument`](esker_base::ErrorKind::InvalidArgument) for a table without
     /// records and range tombstones.
-    pub fn finish(mut self, created_millis: u64) -> Result<TableMeta> {
+    pub fn finish(self, created_millis: u64) -> Result<TableMeta> {
+        self.finish_with_blocks(created_millis)
+            .map(|(meta, _)| meta)
+    }
+
+    /// As [`TableWriter::finish`], with the blocks that were kept, for [`Table::adopt`](crate::Table::adopt).
+    ///
+    /// # Errors
+    /// As [`TableWriter::finish`].
+    pub fn finish_with_blocks(
+        mut self,
+        created_millis: u64,
+    ) -> Result<(TableMeta, Option<NewBlocks>)> {
         if self.is_empty() {
             return Err(
                 Error::invalid_argument("a table holds something").with_file(self.sink.path())
@@ -286,11 +310,12 @@ impl TableWriter {
         sink.append(|out| out.extend_from_slice(&footer.encode()))?;
         let file_bytes = sink.offset();
         self.sink.finish()?;
-        Ok(TableMeta {
+        let meta = TableMeta {
             file_bytes,
             checksum: file_checksum,
             ..properties.meta
-        })
+        };
+        Ok((meta, self.kept))
     }
 
     /// Closes the file unfinished; the caller removes it.
@@ -304,6 +329,9 @@ impl TableWriter {
         self.uncompressed_data_bytes += self.payload.len() as u64;
         let compression = self.options.compression;
         let handle = write_block(&mut self.sink, &self.payload, compression, self.number)?;
+        if let Some(kept) = &mut self.kept {
+            kept.push(&self.payload);
+        }
         self.expiries.end_block();
         self.waiting = Some(WaitingBlock {
             last_trailer,

@@ -4,6 +4,7 @@ mod damage;
 mod expired_blocks;
 mod forgery;
 mod golden;
+mod kept_blocks;
 mod levels;
 mod lookups;
 mod model;

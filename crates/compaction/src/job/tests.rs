@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use esker_base::iterator::InternalIterator;
 use esker_base::range_tombstone::RangeTombstone;
 use esker_base::{ErrorKind, Trailer, ValueKind};
-use esker_sstable::{FillCache, LevelIter};
+use esker_sstable::{FillCache, LevelIter, TableIter};
 use esker_vfs::{DeviceError, Fault, FaultFileSystem, FileSystem, Random};
 
 use super::*;
@@ -132,6 +132,26 @@ fn parts_together_are_the_whole() {
     }
     assert_eq!(results[0], results[1]);
     assert_eq!(results[0], results[2]);
+}
+
+#[test]
+fn what_was_just_written_is_read_from_the_cache() {
+    let context = context(memory(), Arc::new(RayonExecutor::new(2)), 1);
+    let blocks = Arc::clone(context.tables.blocks());
+    let (version, plan) = three_runs(&context);
+    let output = run(&context, &plan, &version, &RetentionRules::default()).unwrap();
+    let (kept, misses) = (blocks.used_bytes(), blocks.misses());
+    assert!(kept > 0);
+    for handle in &output.handles {
+        let mut iter = TableIter::new(handle, FillCache::Yes).unwrap();
+        iter.seek_to_first().unwrap();
+        while iter.valid() {
+            iter.next().unwrap();
+        }
+    }
+    assert_eq!((blocks.misses(), blocks.used_bytes()), (misses, kept));
+    drop(output);
+    assert_eq!(blocks.used_bytes(), 0, "their blocks go with the tables");
 }
 
 #[test]
