@@ -21,7 +21,7 @@ use esker_base::internal_key::MAX_SEQUENCE;
 use node::{Child, Inner, Leaf, LeafRef};
 use parking_lot::Mutex;
 pub(crate) use slots::SLOTS;
-use slots::Slots;
+use slots::{Lookup, Slots};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
@@ -80,14 +80,18 @@ impl BTree {
         let mut leaf = self.find_leaf(probe)?;
         loop {
             let slots = &leaf.slots;
-            let found = slots.read(|| slots.find(probe).ok_or_else(|| leaf.next()));
+            let found = slots.read(|| match slots.find(probe) {
+                Lookup::Beyond => Err(leaf.next()),
+                found => Ok(found),
+            });
             match found {
-                Ok(record) => {
+                Ok(Lookup::Candidate(record)) => {
                     record.prefetch();
                     // SAFETY: a record of `self.records`, loaded with acquire.
                     let record = unsafe { record.view() };
                     return (record.key == probe.key).then_some(record);
                 }
+                Ok(Lookup::Absent | Lookup::Beyond) => return None,
                 Err(next) => leaf = next?,
             }
         }

@@ -54,6 +54,17 @@ pub(super) struct Slots {
     records: [AtomicPtr<u8>; SLOTS],
 }
 
+/// What a node says of a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lookup {
+    /// The first record at or after what was looked for. It may be of another key.
+    Candidate(RecordRef),
+    /// The first record at or after it is here, and of another key.
+    Absent,
+    /// All records are before it.
+    Beyond,
+}
+
 /// The part of the word number `word` that the first `skip` bytes of a key cover.
 #[inline]
 fn covered(skip: usize, word: usize) -> u64 {
@@ -169,17 +180,23 @@ impl Slots {
         unsafe { self.filled_ref(index).view() }
     }
 
-    /// The first record at or after `probe`. To be read within `read`.
+    /// Where the newest record of the probe's key at or after the probe is. To be read within `read`.
     #[inline]
-    pub(super) fn find(&self, probe: &Probe<'_>) -> Option<RecordRef> {
+    pub(super) fn find(&self, probe: &Probe<'_>) -> Lookup {
         // The count is looked at once: an append changes it without changing the version.
         let count = self.count();
         let position = self.position(probe, count);
-        if position < count {
-            self.record(position)
-        } else {
-            None
+        if position >= count {
+            return Lookup::Beyond;
         }
+        // Keys of which the words differ differ. Without this a key that is not here would cost the
+        // cache miss of the record that comes after it.
+        let word = word_at(probe.key, self.skip.load(Relaxed) as usize);
+        if self.words[position].load(Relaxed) != word {
+            return Lookup::Absent;
+        }
+        self.record(position)
+            .map_or(Lookup::Beyond, Lookup::Candidate)
     }
 
     /// The first of `count` slots whose record is at or after `probe`; `count` if there is none.

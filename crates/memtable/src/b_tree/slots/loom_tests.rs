@@ -1,6 +1,6 @@
 //! Every interleaving of a reader with a writer that changes the node it looks at.
 
-use super::{SLOTS, Slots};
+use super::{Lookup, SLOTS, Slots};
 use crate::arena::{Arena, RecordRef};
 use crate::atomics::WRITER;
 use crate::probe::Probe;
@@ -36,11 +36,13 @@ impl Node {
         unsafe { self.slots.insert(position, record, &probe, || ()) };
     }
 
-    /// The first key at or after `key`.
+    /// The key of the record that a search for `key` is sent to.
     fn find(&self, key: &str) -> Option<&str> {
         let probe = Probe::new(key.as_bytes(), Trailer::seek(9));
-        let found = self.slots.read(|| self.slots.find(&probe));
-        found.map(|record| self.key(record))
+        match self.slots.read(|| self.slots.find(&probe)) {
+            Lookup::Candidate(record) => Some(self.key(record)),
+            Lookup::Absent | Lookup::Beyond => None,
+        }
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -87,7 +89,8 @@ fn an_insert_before_them_hides_no_record() {
         |node| node.insert("a"),
         |node| {
             assert_eq!(node.find("b"), Some("b"));
-            assert_eq!(node.find("bb"), Some("c"));
+            assert_eq!(node.find("c"), Some("c"));
+            assert_eq!(node.find("bb"), None);
         },
     );
 }
@@ -123,7 +126,10 @@ fn a_truncated_node_that_grows_again_shows_no_mixture() {
             node.slots.change(|| node.slots.truncate(1));
             node.insert("b");
         },
-        |node| assert!([Some("c"), None].contains(&node.find("bb"))),
+        |node| {
+            assert!([Some("c"), None].contains(&node.find("c")));
+            assert!([Some("b"), None].contains(&node.find("b")));
+        },
     );
 }
 
