@@ -360,7 +360,10 @@ impl Engine {
             ..VersionEdit::default()
         };
         match self.versions.log_and_apply(edit) {
-            Ok(()) => self.segments.release(self, &unneeded),
+            Ok(()) => {
+                self.segments.release(self, &unneeded);
+                self.close_released();
+            }
             Err(error) => tracing::warn!(%error, "could not release log segments"),
         }
     }

@@ -99,6 +99,7 @@ mod segments;
 mod settings;
 mod snapshot;
 mod space_reserve;
+mod spent_segments;
 mod stats;
 mod super_version;
 mod table_files;

@@ -7,11 +7,13 @@
 //! segment is synced, everything in earlier ones is (prefix recovery). The log of the last life is
 //! closed with an end record before the first record of this one, not at open: opening writes
 //! nothing. A segment that is named and not in use yet is held: whatever memtables need, it stays
-//! (`next_segment` makes them).
+//! (`next_segment` makes them). Whoever holds the writer lock closes no file of a segment and takes
+//! down no map of one: that takes milliseconds (`spent_segments`).
 
 use crate::engine::Engine;
 use crate::log_history::VoidFrom;
 use crate::log_mark::{Marker, Reasons};
+use crate::spent_segments::SpentSegments;
 use esker_base::coding::{u32_at, u64_at};
 use esker_base::filename::{FileNumber, wal_path};
 use esker_base::sync::Mutex;
@@ -19,10 +21,11 @@ use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_wal::{SegmentHeader, SegmentOptions, SegmentWriter, SyncMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Files of segments that are kept for reuse: their blocks are allocated and written, which makes
-/// synced appends about a third cheaper than in new files.
+/// synced appends about a third cheaper than in new files. Where nobody syncs none is kept: the system
+/// would write to the device what an earlier life has left in it, which it need not for a removed file.
 const RECYCLED_SEGMENTS: usize = 2;
 
 /// Complete segments that may wait for the first sync anybody asks for. Most never see one: a flush
@@ -51,6 +54,10 @@ pub(crate) struct SegmentTable {
     /// The segment that takes records; 0 before the first write.
     current: AtomicU64,
     current_bytes: AtomicU64,
+    /// Whether anybody asked for a sync since segments were released last.
+    is_synced: AtomicBool,
+    /// What nobody writes to any more and is not closed yet.
+    pub(crate) spent: SpentSegments,
     /// What the last recovery has left out.
     void_from: VoidFrom,
 }
@@ -146,18 +153,26 @@ impl SegmentTable {
 
     /// Forgets segments that the manifest no longer names and keeps or removes their files.
     pub(crate) fn release(&self, engine: &Engine, numbers: &[FileNumber]) {
-        let mut live = self.live.lock();
-        let mut recyclable = self.recyclable.lock();
-        for &number in numbers {
-            if live.remove(&number).is_none() {
-                continue;
+        let is_synced = self.is_synced.swap(false, Ordering::Relaxed);
+        let keeps = is_synced && !engine.is_closed() && !engine.reserve.is_short();
+        let mut removed = Vec::new();
+        {
+            let mut live = self.live.lock();
+            let mut recyclable = self.recyclable.lock();
+            for &number in numbers {
+                if live.remove(&number).is_none() {
+                    continue;
+                }
+                if recyclable.len() < RECYCLED_SEGMENTS && keeps {
+                    recyclable.push(number);
+                } else {
+                    removed.push(number);
+                }
             }
-            let keeps = !engine.is_closed() && !engine.reserve.is_short();
-            if recyclable.len() < RECYCLED_SEGMENTS && keeps {
-                recyclable.push(number);
-            } else {
-                remove_segment(engine, number);
-            }
+        }
+        // A writer that begins a segment waits for those locks, and removing a file takes milliseconds.
+        for number in removed {
+            remove_segment(engine, number);
         }
     }
 
@@ -395,6 +410,7 @@ impl Log {
 
     /// Brings everything logged so far to stable storage, oldest first.
     pub(crate) fn sync(&mut self, engine: &Engine) -> Result<()> {
+        engine.segments.is_synced.store(true, Ordering::Relaxed);
         let synced = self.sync_all(engine);
         // What was synced is safe also where the note of it failed, but the segment takes no more: the
         // next write finds that out before it is refused, and goes on in another one.
@@ -414,12 +430,19 @@ impl Log {
     }
 
     /// Has the background do what later writes should not wait for: with the first segment, setting
-    /// the reserve aside; once a segment is half full, preparing the next one.
+    /// the reserve aside; with every further one, closing what the one before has left; once a segment is
+    /// half full, preparing the next one.
     #[cold]
     pub(crate) fn tend(&mut self, engine: &Arc<Engine>, next_sequence: SequenceNumber) {
+        if engine.segments.spent.any() {
+            engine.close_spent();
+        }
+        let half = engine.settings.wal_segment_bytes() / 2;
         if engine.reserve.is_wanted() {
-            self.tend_at = engine.settings.wal_segment_bytes() / 2;
+            self.tend_at = half;
             engine.stock_reserve();
+        } else if self.tend_at < half {
+            self.tend_at = half;
         } else {
             self.tend_at = u64::MAX;
             engine.prepare_ahead(next_sequence);
@@ -444,8 +467,17 @@ impl Log {
     /// to cover them.
     fn forget_released(&mut self, engine: &Engine) {
         let segments = &engine.segments;
-        self.unsynced
-            .retain(|segment| segments.is_live(segment.number()));
+        let released = self
+            .unsynced
+            .extract_if(.., |segment| !segments.is_live(segment.number()));
+        segments.spent.add_files(released);
+    }
+
+    /// As `forget_released`, for a flush that has just released segments: their files are gone only once
+    /// they are closed, and nobody may write for a long time.
+    pub(crate) fn leave_released(&mut self, engine: &Engine) {
+        self.forget_released(engine);
+        self.note_closed(engine);
     }
 
     /// Syncs the oldest of the complete segments where many have piled up, so that a write that asks for
@@ -485,6 +517,7 @@ impl Log {
                 .live
                 .lock()
                 .insert(complete.number(), record_bytes);
+            engine.segments.spent.add_map(complete.take_map());
             if let Err(error) = complete.seal(number) {
                 engine.health.latch_log_failure(&error);
                 return Err(error);
@@ -493,10 +526,7 @@ impl Log {
         }
         if let Some(next) = self.prepared.take() {
             self.for_deletes = next.for_deletes;
-            self.tend_at = match engine.reserve.is_wanted() {
-                true => 0,
-                false => engine.settings.wal_segment_bytes() / 2,
-            };
+            self.tend_at = 0;
             self.current = Some(next.writer);
         }
         engine.segments.current_bytes.store(0, Ordering::Relaxed);
@@ -560,7 +590,10 @@ impl Log {
         if let Some(used) = used {
             // Everything in it is durable in tables. A writer that was left to be synced would
             // write its watermark into what is another segment from now on.
-            self.unsynced.retain(|segment| segment.number() != used);
+            let taken = self
+                .unsynced
+                .extract_if(.., |segment| segment.number() == used);
+            engine.segments.spent.add_files(taken);
         }
         let header = engine.next_header(sequence, previous);
         engine.prepare_segment(header, bytes, used)

@@ -161,6 +161,8 @@ impl Engine {
     #[cold]
     pub(crate) fn give_space_back(&self) -> bool {
         let recycled = self.segments.drop_recyclable(self);
+        // The space of a removed file is free once nobody has it open.
+        self.segments.spent.close();
         self.remove_unneeded_files();
         let ballast = self.reserve.files.lock().ballast.take();
         if let Some(number) = ballast {

@@ -466,6 +466,12 @@ impl SegmentWriter {
             .map_err(|e| Error::io("note the sync in the log segment", &self.path, e))
     }
 
+    /// Gives away the map of the file, where there is one: taking it down takes a millisecond, which
+    /// whoever appends need not wait for. Buffered appends are writes from now on.
+    pub fn take_map(&mut self) -> Option<Box<dyn MappedWriter>> {
+        self.window.take()
+    }
+
     /// Writes the end record: the segment is complete, and segment `next` follows (0: none does).
     /// Appends are refused from now on; a [`SegmentWriter::sync`] is not.
     ///
