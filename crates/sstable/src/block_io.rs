@@ -165,13 +165,33 @@ impl BlockFile<'_> {
     /// # Errors
     /// I/O; Corruption.
     pub(crate) fn read_block(&self, handle: BlockHandle) -> Result<Vec<u8>> {
-        let bytes = usize::try_from(handle.bytes).unwrap_or(usize::MAX);
-        if bytes > MAX_STORED_BYTES {
-            return Err(self.damaged("a block states an impossible length", handle.offset));
-        }
-        let mut stored = vec![0; bytes];
+        let mut stored = vec![0; self.stored_bytes(handle)?];
         self.read_exact(&mut stored, handle.offset)?;
         self.unpack_owned(stored, handle.offset)
+    }
+
+    /// As [`BlockFile::read_block`], in memory that is used again: the payload is a part of one of the two.
+    ///
+    /// # Errors
+    /// I/O; Corruption.
+    pub(crate) fn read_block_into<'b>(
+        &self,
+        handle: BlockHandle,
+        stored: &'b mut Vec<u8>,
+        scratch: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8]> {
+        let bytes = self.stored_bytes(handle)?;
+        stored.resize(bytes, 0);
+        self.read_exact(stored, handle.offset)?;
+        self.unpack(stored, handle.offset, scratch)
+    }
+
+    /// The length of the block at `handle`, if one can have it.
+    fn stored_bytes(&self, handle: BlockHandle) -> Result<usize> {
+        match usize::try_from(handle.bytes) {
+            Ok(bytes) if bytes <= MAX_STORED_BYTES => Ok(bytes),
+            _ => Err(self.damaged("a block states an impossible length", handle.offset)),
+        }
     }
 
     /// As [`BlockFile::unpack`], in the same memory where the block is not compressed.

@@ -29,7 +29,8 @@ pub(crate) fn compress_if_worthwhile(input: &[u8], out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Fills `out` with the `uncompressed_bytes` bytes that the LZ4 block `input` stands for.
+/// Makes `out` the `uncompressed_bytes` bytes that the LZ4 block `input` stands for, whatever it held. After an
+/// error it holds anything.
 ///
 /// # Errors
 /// Corruption.
@@ -45,7 +46,7 @@ pub(crate) fn decompress(input: &[u8], uncompressed_bytes: u64, out: &mut Vec<u8
             "a compressed block states an impossible length",
         ));
     }
-    out.clear();
+    // What is there already is overwritten: filling it with zeros first would cost as much as a copy.
     out.resize(length, 0);
     match lz4_flex::block::decompress_into(input, out) {
         Ok(written) if written == length => Ok(()),

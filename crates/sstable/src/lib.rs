@@ -19,6 +19,7 @@ mod filter;
 mod format;
 mod index;
 mod level_iter;
+mod load_buffers;
 mod new_blocks;
 mod options;
 mod origin;

@@ -22,6 +22,7 @@ use crate::block_io::BlockFile;
 use crate::filter::Filter;
 use crate::format::{BlockHandle, Footer};
 use crate::index::{IndexBlock, Leaf, TableIndex};
+use crate::load_buffers;
 use crate::new_blocks::NewBlocks;
 use crate::properties::Properties;
 use crate::table_parts::{Parts, block_damage};
@@ -457,8 +458,10 @@ impl Table {
     #[cold]
     fn load_block(&self, leaf: &Leaf, index: usize) -> Result<Block> {
         let handle = leaf.index.handle(index);
-        let contents = self.block_file().read_block(handle);
-        let block = contents.and_then(|contents| self.parse_block(&contents, handle));
+        let block = load_buffers::with(|stored, scratch| {
+            let contents = self.block_file().read_block_into(handle, stored, scratch);
+            contents.and_then(|contents| self.parse_block(contents, handle))
+        });
         let block = block.map_err(|error| self.with_keys(error))?;
         Ok(leaf.slots.insert(index, block))
     }
