@@ -25,6 +25,7 @@ impl Log {
             segment_bytes: SEGMENT_BYTES,
             mapped,
             zero_ahead_bytes: if mapped { 0 } else { 1 << 20 },
+            copied_syncs: true,
         };
         let fs = OsFileSystem::new();
         let directory = tempfile::tempdir().expect("a temporary directory");

@@ -374,6 +374,10 @@ fn dump_segment(
         })?;
     }
     let end = segment.end_offset();
+    if segment.has_restored() {
+        let sentence = "records were taken from copies: they do not stand whole in their place";
+        say(out, format_args!("{sentence}"))?;
+    }
     match segment.outcome() {
         Some(SegmentEnd::Damaged { offset, reason, .. }) => {
             say(out, format_args!("damaged at {offset}: {reason}"))?;

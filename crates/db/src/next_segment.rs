@@ -38,7 +38,7 @@ enum Ahead {
     Requested(FileNumber),
     /// A job is at it.
     Running,
-    Ready(SegmentWriter),
+    Ready(Box<SegmentWriter>),
 }
 
 impl NextSegment {
@@ -65,7 +65,7 @@ impl NextSegment {
             return None;
         };
         if writer.number() > previous && writer.remaining_bytes() >= bytes {
-            return Some(writer);
+            return Some(*writer);
         }
         engine.segments.let_go(writer.number());
         None
@@ -119,7 +119,7 @@ impl Engine {
             self.prepare_segment(header, 0, used)
         });
         *self.next_segment.state.lock() = match prepared {
-            Ok(writer) => Ahead::Ready(writer),
+            Ok(writer) => Ahead::Ready(Box::new(writer)),
             Err(error) => {
                 // The write that needs the segment tries again, and tells.
                 tracing::warn!(%error, "could not prepare a log segment ahead");
@@ -219,5 +219,6 @@ pub(crate) fn segment_options(segment_bytes: u64) -> SegmentOptions {
         segment_bytes,
         mapped: true,
         zero_ahead_bytes: ZERO_AHEAD_BYTES,
+        copied_syncs: true,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: the result is the state after a prefix of the acknowledged order that contains
 //! everything synced (I4); a record is replayed only if its keyspace's tables do not hold it;
-//! nothing is written, so that a crash during recovery changes nothing; what was read and may not be
+//! nothing is written but what stands in the log already (records that had to be taken from their copies
+//! are put in their place), so that a crash during recovery changes nothing; what was read and may not be
 //! on stable storage yet is synced. Only strays, files that no durable manifest names, are removed,
 //! and last.
 
@@ -184,6 +185,10 @@ fn replay_segment(
     if matches!(reader.outcome(), Some(SegmentEnd::Sealed { .. })) {
         records_end = reader.end_offset();
     }
+    if reader.has_restored() {
+        put_back(engine, &reader, &path)?;
+        replayed.unproven = true;
+    }
     if records_end > reader.synced_bytes() {
         make_durable(engine, &path)?;
         replayed.unproven = true;
@@ -287,6 +292,17 @@ fn make_durable(engine: &Engine, path: &Path) -> Result<()> {
     }
     let synced = engine.fs.open_write(path).and_then(|file| file.sync_data());
     synced.map_err(|error| Error::io("sync the log segment", path, error))
+}
+
+/// What was read from the copies that its sync has left, since it does not stand in its place, is put
+/// there before anything else is written: a power loss came in the middle of that sync, or the place was
+/// damaged since.
+fn put_back(engine: &Engine, reader: &SegmentReader, path: &Path) -> Result<()> {
+    tracing::warn!(file = %path.display(), "log records were taken from the copies beside them");
+    if engine.mode != Mode::Disk {
+        return Ok(());
+    }
+    reader.put_back(&*engine.fs)
 }
 
 /// A segment that the manifest names must be there.

@@ -627,6 +627,7 @@ impl Log {
             segment_bytes: 0,
             mapped: false,
             zero_ahead_bytes: 0,
+            copied_syncs: false,
         };
         let mut segment =
             SegmentWriter::reopen(&*engine.fs, &path, tail.header, tail.end_offset, options)?;

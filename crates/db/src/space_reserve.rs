@@ -149,7 +149,11 @@ impl Engine {
             let _ = self.fs.remove_file(&from);
             Error::io("rename the space kept for deletes", &from, error)
         });
-        let options = segment_options(segment_bytes);
+        let options = SegmentOptions {
+            // The space is for records: what is synced is proven by a second sync, not by copies.
+            copied_syncs: false,
+            ..segment_options(segment_bytes)
+        };
         let begun =
             renamed.and_then(|()| SegmentWriter::recycle(&*self.fs, &path, header, options));
         self.publish_segment(header.number, begun)

@@ -130,6 +130,14 @@ fn what_is_whole_is_printed_before_damage_is_reported() {
         .position(|window| window == b"second")
         .unwrap();
     bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    // What a copy holds is shown, and that it stands nowhere else.
+    let (text, result) = dump(dump_wal, &path);
+    result.unwrap();
+    assert!(text.contains("put \"second\" = \"hit\""), "{text}");
+    assert!(text.contains("taken from copies"), "{text}");
+    let copy = bytes.windows(6).position(|window| window == b"second");
+    bytes[copy.unwrap()] ^= 1;
     fs::write(&path, bytes).unwrap();
     let (text, result) = dump(dump_wal, &path);
     let error = result.unwrap_err();

@@ -16,6 +16,9 @@ pub const HEADER_PAGE_BYTES: usize = 4096;
 /// Where the synced note stands in a segment that has one, alone in its page: it is rewritten after
 /// every sync, and a write of it that a power loss tears must not take a byte of anything else along.
 pub const NOTE_OFFSET: u64 = HEADER_PAGE_BYTES as u64;
+/// Where the second one stands. They are written in turns, so that one which a power loss tears is not
+/// the only proof of the sync before.
+pub const SECOND_NOTE_OFFSET: u64 = NOTE_OFFSET + 2048;
 /// Bytes of the synced note.
 pub const NOTE_BYTES: usize = 16;
 /// Where the first record begins.
@@ -41,6 +44,11 @@ pub const MAGIC: [u8; 8] = *b"esk-log\n";
 pub const FORMAT_VERSION: u32 = 1;
 /// Incompatible feature: the second page holds the synced note, and records begin behind it.
 pub const FEATURE_SYNCED_NOTE: u32 = 1;
+/// Incompatible feature: groups that were synced have copies ahead of the records, which may go on
+/// behind those.
+pub const FEATURE_SYNCED_COPIES: u32 = 2;
+/// What this code knows of incompatible features.
+const KNOWN_FEATURES: u32 = FEATURE_SYNCED_NOTE | FEATURE_SYNCED_COPIES;
 /// Flag: the file was an older segment before, so unwritten space holds that one's bytes.
 pub const FLAG_RECYCLED: u32 = 1;
 
@@ -78,7 +86,8 @@ pub struct HeaderPage {
     pub compatible_features: u32,
     /// Features that an older reader may ignore, but no writer.
     pub read_only_features: u32,
-    /// [`FEATURE_SYNCED_NOTE`], or 0 for a segment that was written before there were notes.
+    /// [`FEATURE_SYNCED_NOTE`] but for a segment that was written before there were notes, and
+    /// [`FEATURE_SYNCED_COPIES`] where it has those.
     pub incompatible_features: u32,
 }
 
@@ -107,6 +116,12 @@ impl HeaderPage {
     #[must_use]
     pub fn has_note(&self) -> bool {
         self.incompatible_features & FEATURE_SYNCED_NOTE != 0
+    }
+
+    /// Whether synced groups have copies.
+    #[must_use]
+    pub fn has_copies(&self) -> bool {
+        self.incompatible_features & FEATURE_SYNCED_COPIES != 0
     }
 
     /// Where the first record begins.
@@ -146,7 +161,7 @@ impl HeaderPage {
         let long = |at: usize| u64_at(page, at).ok_or_else(|| damaged("cut short", at));
         let version = word(8)?;
         let incompatible_features = word(24)?;
-        if version != FORMAT_VERSION || incompatible_features & !FEATURE_SYNCED_NOTE != 0 {
+        if version != FORMAT_VERSION || incompatible_features & !KNOWN_FEATURES != 0 {
             let message = format!("log format {version} needs a later version of esker");
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
@@ -166,7 +181,7 @@ impl HeaderPage {
 /// What ties the checksums of the record at `offset` of segment `number` to that place. Distinct for
 /// all places while both are below 2^32, and different in practice beyond.
 #[inline]
-fn place(number: FileNumber, offset: u64) -> u64 {
+pub(crate) fn place(number: FileNumber, offset: u64) -> u64 {
     number ^ offset.rotate_left(32)
 }
 
@@ -197,8 +212,17 @@ pub fn encode_record_header(
     record_type: RecordType,
     payload: &[u8],
 ) -> [u8; RECORD_HEADER_BYTES] {
-    let place = place(number, offset);
-    let length_and_type = payload.len() as u64 | (record_type as u64) << 32;
+    encode_header_at(place(number, offset), record_type as u8, payload)
+}
+
+/// The header of what is bound to `place`.
+#[inline]
+pub(crate) fn encode_header_at(
+    place: u64,
+    record_type: u8,
+    payload: &[u8],
+) -> [u8; RECORD_HEADER_BYTES] {
+    let length_and_type = payload.len() as u64 | u64::from(record_type) << 32;
     let payload_checksum = checksum(payload, 0) ^ place;
     let check = header_check(length_and_type, payload_checksum, place);
     let mut header = [0; RECORD_HEADER_BYTES];
@@ -225,6 +249,12 @@ impl RecordHeader {
     #[must_use]
     #[inline]
     pub fn decode(bytes: &[u8], number: FileNumber, offset: u64) -> Option<Self> {
+        Self::decode_at(bytes, place(number, offset))
+    }
+
+    /// Decodes the header of what is bound to `place`.
+    #[inline]
+    pub(crate) fn decode_at(bytes: &[u8], place: u64) -> Option<Self> {
         let header = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
         // The type together with the reserved bytes after it, which are zero.
         let record_type = u8::try_from(u32_at(header, 8)?)
@@ -232,7 +262,6 @@ impl RecordHeader {
             .filter(|&byte| byte != 0)?;
         let payload_bytes = u32_at(header, 4)? as usize;
         let payload_checksum = u64_at(header, 12)?;
-        let place = place(number, offset);
         let check = header_check(u64_at(header, 4)?, payload_checksum, place);
         let intact = payload_bytes <= MAX_PAYLOAD_BYTES && u32_at(header, 0)? == check;
         intact.then_some(Self {
@@ -274,26 +303,26 @@ pub fn encode_end(next: FileNumber, synced_bytes: u64) -> [u8; 16] {
     payload
 }
 
-/// The note of segment `number` that everything below `synced_bytes` was synced. It is bound to the
+/// The note of segment `number`, to stand at `offset`, that everything below `synced_bytes` was synced. It is bound to the
 /// segment, so that the note of a recycled file's earlier life says nothing.
 #[must_use]
 #[inline]
-pub fn encode_note(number: FileNumber, synced_bytes: u64) -> [u8; NOTE_BYTES] {
+pub fn encode_note(number: FileNumber, offset: u64, synced_bytes: u64) -> [u8; NOTE_BYTES] {
     let synced = synced_bytes.to_le_bytes();
-    let check = checksum(&synced, place(number, NOTE_OFFSET));
+    let check = checksum(&synced, place(number, offset));
     let mut note = [0; NOTE_BYTES];
     note[..8].copy_from_slice(&synced);
     note[8..].copy_from_slice(&check.to_le_bytes());
     note
 }
 
-/// What the note of segment `number` says; `None` for anything that is none: never written, of an
+/// What the note of segment `number` at `offset` says, at the front of `bytes`; `None` for anything that is none: never written, of an
 /// earlier life, or torn by a power loss.
 #[must_use]
-pub fn decode_note(bytes: &[u8], number: FileNumber) -> Option<u64> {
+pub fn decode_note(bytes: &[u8], number: FileNumber, offset: u64) -> Option<u64> {
     let note = bytes.first_chunk::<NOTE_BYTES>()?;
     let synced_bytes = u64_at(note, 0)?;
-    (encode_note(number, synced_bytes) == *note).then_some(synced_bytes)
+    (encode_note(number, offset, synced_bytes) == *note).then_some(synced_bytes)
 }
 
 /// A record that says how far the segment was synced.

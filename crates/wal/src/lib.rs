@@ -35,6 +35,7 @@
 //! | [`tail`] | the verdict on what follows the last whole record |
 #![forbid(unsafe_code)]
 
+mod copies;
 pub mod format;
 pub mod reader;
 pub mod segment;

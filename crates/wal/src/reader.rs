@@ -12,12 +12,16 @@ use esker_base::filename::FileNumber;
 use esker_base::{Error, ErrorKind, Result};
 use esker_vfs::fs::{FileSystem, RandomAccessFile};
 
+use crate::copies::CopyFindings;
 use crate::format::{
-    FEATURE_SYNCED_NOTE, HEADER_PAGE_BYTES, HeaderPage, NOTE_BYTES, NOTE_OFFSET, RECORD_ALIGNMENT,
-    RECORD_HEADER_BYTES, RecordHeader, RecordType, SyncedRecord, decode_note,
+    FEATURE_SYNCED_COPIES, FEATURE_SYNCED_NOTE, FIRST_RECORD_OFFSET, HEADER_PAGE_BYTES, HeaderPage,
+    NOTE_OFFSET, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, RecordType,
+    SECOND_NOTE_OFFSET, SyncedRecord, decode_note,
 };
 use crate::segment::{SegmentHeader, read_header_page};
 use crate::tail::{SegmentEnd, Tail};
+
+mod restored;
 
 /// How much is read at once.
 const BUFFER_BYTES: u64 = 64 << 10;
@@ -47,6 +51,8 @@ pub struct SegmentReader {
     /// The record to be returned, which the buffer holds.
     found: Option<(u64, RecordHeader)>,
     outcome: Option<SegmentEnd>,
+    /// What was taken from copies, since it does not stand in its place.
+    restored: Vec<restored::Restored>,
 }
 
 /// What stands at an offset.
@@ -96,6 +102,7 @@ impl SegmentReader {
             synced_bytes: noted_bytes.max(first),
             found: None,
             outcome: None,
+            restored: Vec::new(),
         })
     }
 
@@ -118,7 +125,7 @@ impl SegmentReader {
             .map_err(|e| Error::io("measure the log segment", path, e))?;
         let page = HeaderPage {
             number,
-            incompatible_features: FEATURE_SYNCED_NOTE,
+            incompatible_features: FEATURE_SYNCED_NOTE | FEATURE_SYNCED_COPIES,
             ..HeaderPage::default()
         };
         let noted_bytes = read_note(&*file, path, &page, file_bytes)?;
@@ -146,6 +153,7 @@ impl SegmentReader {
                 synced_bytes: noted_bytes,
                 reason: "the header page is damaged".to_owned(),
             }),
+            restored: Vec::new(),
         })
     }
 
@@ -279,15 +287,22 @@ impl SegmentReader {
     fn step(&mut self, judges: bool) -> Result<Option<RecordType>> {
         self.found = None;
         while self.outcome.is_none() {
-            let at = self.end_offset;
+            let mut at = self.end_offset;
             let mut found = self.find(at)?;
             if !judges && matches!(found, Found::Nothing) {
                 self.refresh();
                 found = self.find(at)?;
             }
+            if matches!(found, Found::Nothing) && self.page.has_copies() {
+                (at, found) = self.find_beyond(at)?;
+            }
+            let mut from_copies = CopyFindings::default();
+            if matches!(found, Found::Nothing) && self.page.has_copies() && judges {
+                (at, found) = self.find_in_copies(at, &mut from_copies)?;
+            }
             let Found::Record(header) = found else {
                 if judges {
-                    self.outcome = Some(self.judge()?);
+                    self.outcome = Some(self.judge(from_copies)?);
                 }
                 break;
             };
@@ -369,33 +384,43 @@ impl SegmentReader {
         Ok(true)
     }
 
-    fn judge(&self) -> Result<SegmentEnd> {
+    fn judge(&self, copies: CopyFindings) -> Result<SegmentEnd> {
         let (file, path, offset) = (&self.file, self.path.as_path(), self.end_offset);
-        let (header, file_bytes, noted_bytes) = (&self.page, self.file_bytes, self.noted_bytes);
+        let (header, file_bytes) = (&self.page, self.file_bytes);
+        let proven_bytes = self.noted_bytes.max(copies.synced_bytes);
         Tail {
             file,
             path,
             header,
             file_bytes,
-            noted_bytes,
+            proven_bytes,
+            copies: copies.places,
             offset,
         }
         .judge()
     }
 }
 
-/// How far the segment was synced according to its note; 0 where it has none.
+/// How far the segment was synced according to its notes; 0 where it has none.
 fn read_note(
     file: &dyn RandomAccessFile,
     path: &Path,
     page: &HeaderPage,
     file_bytes: u64,
 ) -> Result<u64> {
-    let mut note = [0; NOTE_BYTES];
-    if !page.has_note() || file_bytes < NOTE_OFFSET + NOTE_BYTES as u64 {
+    if !page.has_note() {
         return Ok(0);
     }
-    file.read_exact_at(&mut note, NOTE_OFFSET)
+    let mut notes = [0; (FIRST_RECORD_OFFSET - NOTE_OFFSET) as usize];
+    let there = file_bytes.saturating_sub(NOTE_OFFSET);
+    let there = notes
+        .len()
+        .min(usize::try_from(there).unwrap_or(usize::MAX));
+    file.read_exact_at(&mut notes[..there], NOTE_OFFSET)
         .map_err(|e| Error::io("read the log segment", path, e).with_offset(NOTE_OFFSET))?;
-    Ok(decode_note(&note, page.number).unwrap_or(0))
+    let said = [NOTE_OFFSET, SECOND_NOTE_OFFSET].map(|offset| {
+        let note = notes.get((offset - NOTE_OFFSET) as usize..there);
+        note.and_then(|note| decode_note(note, page.number, offset))
+    });
+    Ok(said.into_iter().flatten().max().unwrap_or(0))
 }

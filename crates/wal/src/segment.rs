@@ -13,10 +13,15 @@ use esker_base::{Error, ErrorKind, Result};
 use esker_vfs::fs::{FileSystem, WritableFile};
 
 use crate::format::{
-    FEATURE_SYNCED_NOTE, FIRST_RECORD_OFFSET, FLAG_RECYCLED, HEADER_PAGE_BYTES, HeaderPage,
-    RECORD_ALIGNMENT, TAIL_RESERVE_BYTES,
+    FEATURE_SYNCED_COPIES, FEATURE_SYNCED_NOTE, FIRST_RECORD_OFFSET, FLAG_RECYCLED,
+    HEADER_PAGE_BYTES, HeaderPage, NOTE_BYTES, NOTE_OFFSET, RECORD_ALIGNMENT, SECOND_NOTE_OFFSET,
+    TAIL_RESERVE_BYTES, decode_note,
 };
 use crate::writer::{Begun, SegmentWriter};
+
+/// The shortest segment with copies of what is synced: in a shorter one they would leave too little room
+/// for records.
+const COPIED_SEGMENT_BYTES: u64 = FIRST_RECORD_OFFSET + (16 << 10);
 
 /// What the header of a segment says about its place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -40,6 +45,10 @@ pub struct SegmentOptions {
     /// How many bytes of zeros a synced append writes ahead, so that the syncs after it find
     /// blocks that were written before; 0 for none.
     pub zero_ahead_bytes: u64,
+    /// Whether small groups that are synced are written twice by the same sync, so that no damage to
+    /// the last of them goes unnoticed (only in a preallocated segment of 24 KiB or more). All other syncs, and all of a
+    /// segment without this, take a second one for the note that proves them.
+    pub copied_syncs: bool,
 }
 
 impl SegmentOptions {
@@ -119,6 +128,7 @@ impl SegmentWriter {
             .map_err(|e| Error::io("open the log segment", path, e))?;
         let options = SegmentOptions {
             segment_bytes: page.segment_bytes,
+            copied_syncs: page.has_copies(),
             ..options
         };
         let window = map(&file, path, options)?;
@@ -132,6 +142,7 @@ impl SegmentWriter {
             options,
             first_record_offset: page.first_record_offset(),
             has_note: page.has_note(),
+            note_offset: free_note(fs, path, header.number)?,
             bytes: offset,
             prewritten_bytes,
         }))
@@ -157,6 +168,10 @@ fn begin(
     options: SegmentOptions,
     flags: u32,
 ) -> Result<SegmentWriter> {
+    let options = SegmentOptions {
+        copied_syncs: options.copied_syncs && options.segment_bytes >= COPIED_SEGMENT_BYTES,
+        ..options
+    };
     let old_bytes = file
         .len()
         .map_err(|e| Error::io("measure the log segment", path, e))?;
@@ -175,7 +190,10 @@ fn begin(
         first_sequence: header.first_sequence,
         segment_bytes: wanted,
         flags,
-        incompatible_features: FEATURE_SYNCED_NOTE,
+        incompatible_features: match options.copied_syncs {
+            true => FEATURE_SYNCED_NOTE | FEATURE_SYNCED_COPIES,
+            false => FEATURE_SYNCED_NOTE,
+        },
         ..HeaderPage::default()
     };
     // With an empty page for the note: its block is written before the first sync of a record, which
@@ -200,6 +218,7 @@ fn begin(
         options,
         first_record_offset: FIRST_RECORD_OFFSET,
         has_note: true,
+        note_offset: NOTE_OFFSET,
         bytes: FIRST_RECORD_OFFSET,
         prewritten_bytes,
     });
@@ -217,6 +236,28 @@ fn map(
     }
     file.map(options.segment_bytes)
         .map_err(|e| Error::io("map the log segment", path, e))
+}
+
+/// Which of the two notes says less: the next one takes its place.
+fn free_note(fs: &dyn FileSystem, path: &Path, number: FileNumber) -> Result<u64> {
+    let read = || {
+        let file = fs.open_read(path)?;
+        let mut said = [None; 2];
+        for (said, offset) in said.iter_mut().zip([NOTE_OFFSET, SECOND_NOTE_OFFSET]) {
+            let mut note = [0; NOTE_BYTES];
+            if offset + NOTE_BYTES as u64 <= file.len()? {
+                file.read_exact_at(&mut note, offset)?;
+            }
+            *said = decode_note(&note, number, offset);
+        }
+        Ok(said)
+    };
+    let [first, second] = read().map_err(|e| Error::io("read the log segment", path, e))?;
+    Ok(if first > second {
+        SECOND_NOTE_OFFSET
+    } else {
+        NOTE_OFFSET
+    })
 }
 
 /// Reads and verifies the header page of the segment at `path`, which must have the number

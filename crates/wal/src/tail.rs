@@ -5,6 +5,7 @@
 //! left of the segment is linear in its length whatever the bytes, with a bounded buffer, because
 //! it verifies only record headers and the two fixed-size record types. Called by the reader alone.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -52,8 +53,10 @@ pub(crate) struct Tail<'a> {
     pub(crate) header: &'a HeaderPage,
     /// The length of the file.
     pub(crate) file_bytes: u64,
-    /// How far the segment was synced according to its note; 0 where it has none.
-    pub(crate) noted_bytes: u64,
+    /// How far the segment was synced according to its note and its copies; 0 where nothing says.
+    pub(crate) proven_bytes: u64,
+    /// Where whole copies of synced groups stand.
+    pub(crate) copies: Vec<Range<u64>>,
     /// Where no whole record stands.
     pub(crate) offset: u64,
 }
@@ -65,7 +68,7 @@ struct Findings {
     synced_bytes: u64,
     /// Whether the header of any record of this segment stands there.
     has_record: bool,
-    /// Whether any byte is not zero.
+    /// Whether any byte is not zero, but for whole copies of synced groups.
     has_bytes: bool,
 }
 
@@ -76,7 +79,7 @@ impl Tail<'_> {
     /// Whatever the file system says when it is read.
     pub(crate) fn judge(&self) -> Result<SegmentEnd> {
         let mut findings = self.scan()?;
-        findings.synced_bytes = findings.synced_bytes.max(self.noted_bytes);
+        findings.synced_bytes = findings.synced_bytes.max(self.proven_bytes);
         let damaged = |offset, reason| SegmentEnd::Damaged {
             offset,
             synced_bytes: findings.synced_bytes,
@@ -133,12 +136,30 @@ impl Tail<'_> {
         Ok(findings)
     }
 
+    /// Copies of groups that the log holds are no sign of records that did not arrive.
+    fn has_bytes_beside_copies(&self, window: &[u8], start: u64) -> bool {
+        let mut at = start;
+        let end = start + window.len() as u64;
+        let is_zero = |from: u64, to: u64| {
+            let bytes = window.get((from - start) as usize..(to - start) as usize);
+            bytes.unwrap_or_default().iter().all(|&byte| byte == 0)
+        };
+        for copy in &self.copies {
+            let (from, to) = (copy.start.clamp(at, end), copy.end.clamp(at, end));
+            if !is_zero(at, from) {
+                return true;
+            }
+            at = to;
+        }
+        !is_zero(at, end)
+    }
+
     fn scan_window(&self, window: &[u8], start: u64, begins: usize, findings: &mut Findings) {
         // Without an early exit, so that the compiler compares many bytes at once.
         if window.iter().fold(0, |bits, &byte| bits | byte) == 0 {
             return;
         }
-        findings.has_bytes = true;
+        findings.has_bytes |= self.has_bytes_beside_copies(window, start);
         for at in (0..begins).step_by(RECORD_ALIGNMENT as usize) {
             // The type and the reserved zeros after it rule out nearly every place unhashed.
             if !u32_at(window, at + 8).is_some_and(|word| (1..=255).contains(&word)) {

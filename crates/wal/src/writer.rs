@@ -1,8 +1,8 @@
 //! Appending records to one segment, syncing it and sealing it.
 //!
 //! Invariants: a failed write or sync is final (I3): the writer keeps the error and touches the
-//! file no more. After each successful sync, and never before, a watermark record behind the records
-//! and the note in front of them say so (I4). A record is on stable
+//! file no more. After each successful sync, and never before, the note in front of the records says so,
+//! durably unless the sync wrote its records twice (`stored`, I4). A record is on stable
 //! storage only when [`SegmentWriter::sync`] has returned `Ok` after it. The callers are the commit
 //! leader of db and the manifest; neither shares a writer between threads.
 //!
@@ -19,9 +19,11 @@ use esker_vfs::fs::{MappedWriter, WritableFile};
 
 use crate::format::{
     self, END_RECORD_BYTES, MAX_PAYLOAD_BYTES, NOTE_OFFSET, RECORD_ALIGNMENT, RecordType,
-    TAIL_RESERVE_BYTES, WATERMARK_RECORD_BYTES,
+    SECOND_NOTE_OFFSET, TAIL_RESERVE_BYTES, WATERMARK_RECORD_BYTES,
 };
 use crate::segment::{SegmentHeader, SegmentOptions};
+
+mod stored;
 
 /// What is assembled in memory before it is written; a larger group takes several writes.
 const ASSEMBLY_BYTES: usize = 1 << 20;
@@ -50,12 +52,17 @@ pub struct SegmentWriter {
     options: SegmentOptions,
     first_record_offset: u64,
     has_note: bool,
+    /// Where the next note goes: not over the last one.
+    note_offset: u64,
     /// Where the next record goes.
     bytes: u64,
     /// Everything below is on stable storage.
     synced_bytes: u64,
     /// Where the last append that was on stable storage when it returned ended.
     stored_bytes: u64,
+    /// Where the copies of the last synced groups lie, while one of them is all that proves a sync:
+    /// no record goes there.
+    copies: Option<stored::Copies>,
     /// Below, the blocks of the file were written before, by zeros or by an older segment.
     prewritten_bytes: u64,
     /// Whether anything but a watermark was written since the last sync.
@@ -78,6 +85,8 @@ pub(crate) struct Begun<'a> {
     pub(crate) first_record_offset: u64,
     /// Whether the segment has a page for the synced note: those of earlier versions have none.
     pub(crate) has_note: bool,
+    /// Where the next note goes: not over the last one.
+    pub(crate) note_offset: u64,
     /// Where the next record goes.
     pub(crate) bytes: u64,
     pub(crate) prewritten_bytes: u64,
@@ -94,9 +103,11 @@ impl SegmentWriter {
             options: begun.options,
             first_record_offset: begun.first_record_offset,
             has_note: begun.has_note,
+            note_offset: begun.note_offset,
             bytes: begun.bytes,
             synced_bytes: 0,
             stored_bytes: 0,
+            copies: None,
             prewritten_bytes: begun.prewritten_bytes,
             dirty: true,
             sealed: false,
@@ -127,7 +138,7 @@ impl SegmentWriter {
             0 => u64::MAX,
             bytes => bytes
                 .saturating_sub(TAIL_RESERVE_BYTES)
-                .saturating_sub(self.bytes),
+                .saturating_sub(self.next_offset()),
         }
     }
 
@@ -193,11 +204,18 @@ impl SegmentWriter {
     /// may be in the file, and this and every other call returns that error from now on.
     pub fn append(&mut self, payloads: &[&[u8]], mode: SyncMode) -> Result<()> {
         let bytes = self.check_appendable(payloads)?;
+        if payloads.is_empty() {
+            return Ok(());
+        }
         let was_dirty = std::mem::replace(&mut self.dirty, true);
         let outcome = match mode {
-            SyncMode::Buffered if self.window.is_some() => self.copy(payloads),
-            SyncMode::Sync if !was_dirty && bytes <= STORED_BYTES => self.store(payloads),
-            _ => self.write(payloads, mode),
+            SyncMode::Sync if !was_dirty && bytes <= STORED_BYTES => self.store(None, payloads),
+            SyncMode::Buffered if self.window.is_some() => {
+                self.leave_copies(mode).and_then(|()| self.copy(payloads))
+            }
+            _ => self
+                .leave_copies(mode)
+                .and_then(|()| self.write(payloads, mode)),
         };
         self.or_poison(outcome)
     }
@@ -217,13 +235,18 @@ impl SegmentWriter {
         if bytes > self.remaining_bytes() || mark.len() > MAX_PAYLOAD_BYTES {
             return Err(self.refusal(bytes));
         }
-        self.dirty = true;
+        let was_dirty = std::mem::replace(&mut self.dirty, true);
         let outcome = match mode {
+            SyncMode::Sync if !was_dirty && bytes <= STORED_BYTES => {
+                self.store(Some(mark), payloads)
+            }
             SyncMode::Buffered if self.window.is_some() => self
-                .copy_record(RecordType::Mark, mark)
+                .leave_copies(mode)
+                .and_then(|()| self.copy_record(RecordType::Mark, mark))
                 .and_then(|()| self.copy(payloads)),
             _ => self
-                .assemble(RecordType::Mark, mark)
+                .leave_copies(mode)
+                .and_then(|()| self.assemble(RecordType::Mark, mark))
                 .and_then(|()| self.write(payloads, mode)),
         };
         self.or_poison(outcome)
@@ -311,30 +334,6 @@ impl SegmentWriter {
         self.flush_assembly()
     }
 
-    /// Writes records so that they are on stable storage when it returns, where everything before them
-    /// is but for the watermark of the last sync. That one is written once more in front of them:
-    /// nothing behind it would be found without it. The note need not wait for the device with them.
-    fn store(&mut self, payloads: &[&[u8]]) -> Result<()> {
-        self.assembly_offset = self.synced_bytes;
-        if self.bytes > self.synced_bytes {
-            self.bytes = self.synced_bytes;
-            let watermark = format::encode_watermark(self.synced_bytes);
-            self.assemble(RecordType::Watermark, &watermark)?;
-        }
-        for payload in payloads {
-            self.assemble(RecordType::Data, payload)?;
-        }
-        self.assemble_zeros();
-        let assembly = std::mem::take(&mut self.assembly);
-        let outcome = self.file.write_synced_at(self.assembly_offset, &assembly);
-        let end = self.assembly_offset + assembly.len() as u64;
-        self.keep(assembly);
-        outcome.map_err(|e| Error::io("write and sync the log segment", &self.path, e))?;
-        self.prewritten_bytes = self.prewritten_bytes.max(end);
-        self.stored_bytes = self.bytes;
-        Ok(())
-    }
-
     /// Adds a record to what will be written; writes where that grows too large to keep.
     fn assemble(&mut self, record_type: RecordType, payload: &[u8]) -> Result<()> {
         let end = self.bytes + format::record_bytes(payload.len());
@@ -410,8 +409,8 @@ impl SegmentWriter {
         self.flush_assembly()
     }
 
-    /// Brings everything appended so far to stable storage and then notes in the segment, unsynced,
-    /// that this has happened. Does nothing where nothing was appended since the last sync.
+    /// Brings everything appended so far to stable storage and then notes in the segment that this has
+    /// happened: durably, unless a copy of the records proves it. Does nothing where nothing was appended since the last sync.
     ///
     /// # Errors
     /// Whatever the file system says; the writer is poisoned then, and how much is on stable
@@ -423,7 +422,8 @@ impl SegmentWriter {
         if !self.dirty {
             return Ok(());
         }
-        if self.stored_bytes != self.bytes {
+        let was_stored = self.stored_bytes == self.bytes;
+        if !was_stored {
             let synced = self
                 .file
                 .sync_data()
@@ -431,6 +431,12 @@ impl SegmentWriter {
             self.or_poison(synced)?;
         }
         self.mark_synced();
+        if was_stored && self.copies.is_some() {
+            let noted = self.note(false);
+            let _ = self.or_poison(noted);
+            return Ok(());
+        }
+        self.copies = None;
         let after_end = if self.sealed {
             0
         } else {
@@ -441,7 +447,7 @@ impl SegmentWriter {
             bytes => bytes.saturating_sub(self.bytes),
         };
         let synced_bytes = self.synced_bytes;
-        let noted = self.note(synced_bytes).and_then(|()| {
+        let noted = self.note(true).and_then(|()| {
             if room < WATERMARK_RECORD_BYTES + after_end {
                 return Ok(());
             }
@@ -454,16 +460,20 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Puts down at the front of the segment that everything below `synced_bytes` was synced, for the
-    /// case that the end of the log, watermark and all, is what gets damaged. Not synced itself.
-    fn note(&mut self, synced_bytes: u64) -> Result<()> {
+    /// Puts down at the front of the segment that everything below `synced_bytes` was synced. Where
+    /// nothing else on stable storage proves that, the note has to be there before the sync returns.
+    fn note(&mut self, is_proof: bool) -> Result<()> {
         if !self.has_note {
             return Ok(());
         }
-        let note = format::encode_note(self.header.number, synced_bytes);
-        self.file
-            .write_at(NOTE_OFFSET, &note)
-            .map_err(|e| Error::io("note the sync in the log segment", &self.path, e))
+        let offset = self.note_offset;
+        self.note_offset = NOTE_OFFSET + SECOND_NOTE_OFFSET - offset;
+        let note = format::encode_note(self.header.number, offset, self.synced_bytes);
+        let noted = match is_proof {
+            true => self.file.write_synced_at(offset, &note),
+            false => self.file.write_at(offset, &note),
+        };
+        noted.map_err(|e| Error::io("note the sync in the log segment", &self.path, e))
     }
 
     /// Gives away the map of the file, where there is one: taking it down takes a millisecond, which

@@ -72,7 +72,7 @@ impl World {
             .size_ratio(2)
             .max_sealed_memtables(1 + random.index(3))
             .wal_size_limit_bytes(64 << 10)
-            .wal_segment_bytes(16 << 10)
+            .wal_segment_bytes(24 << 10)
             .manifest_bytes(4 << 10)
             .cache_bytes(8 << 10)
             .wal_archive(self.seed % 2 == 1)

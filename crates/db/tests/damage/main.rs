@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod after_power_loss;
 mod allocations;
 #[path = "../crash/watchdog.rs"]
 mod watchdog;
@@ -28,7 +29,7 @@ fn open(disk: &MemFileSystem, policy: RecoveryPolicy) -> esker::Result<Db> {
         .target_file_bytes(4 << 10)
         .block_bytes(256)
         .wal_size_limit_bytes(64 << 10)
-        .wal_segment_bytes(16 << 10)
+        .wal_segment_bytes(24 << 10)
         .manifest_bytes(4 << 10)
         .recovery(policy)
         .open(DIRECTORY)
@@ -43,7 +44,7 @@ fn database(ended: bool) -> (MemFileSystem, Map) {
         .block_bytes(256)
         .manifest_bytes(4 << 10)
         .wal_size_limit_bytes(64 << 10)
-        .wal_segment_bytes(16 << 10)
+        .wal_segment_bytes(24 << 10)
         .value_separation_threshold_bytes(44);
     let db = options.open(DIRECTORY).unwrap();
     let mut map = Map::new();

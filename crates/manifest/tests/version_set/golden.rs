@@ -76,7 +76,7 @@ fn stored(manifest: &[u8]) -> MemFileSystem {
 fn the_golden_manifest_is_what_is_written_and_reads_back() {
     let fs = empty();
     let set = golden(&fs);
-    let bytes = include_bytes!("../../../../testdata/manifest/noted/MANIFEST-000001");
+    let bytes = include_bytes!("../../../../testdata/manifest/two_notes/MANIFEST-000001");
     let stored = stored(bytes);
     for name in ["CURRENT", "MANIFEST-000001"] {
         let is_same = bytes_of(&fs, name) == bytes_of(&stored, name);
@@ -85,15 +85,17 @@ fn the_golden_manifest_is_what_is_written_and_reads_back() {
     assert_eq!(recover(&stored).unwrap().state(), set.state());
 }
 
-/// Written before log segments had a synced note.
+/// Written before log segments had a synced note, and when they had one.
 #[test]
-fn a_manifest_without_a_note_reads_back_and_is_written_on() {
-    let stored = stored(include_bytes!(
-        "../../../../testdata/manifest/MANIFEST-000001"
-    ));
-    let set = recover(&stored).unwrap();
-    assert_eq!(set.state(), golden(&empty()).state());
-    set.log_and_apply(flush(&set)).unwrap();
-    assert_eq!(set.manifest_number(), 1);
-    assert_eq!(recover(&stored).unwrap().state(), set.state());
+fn a_manifest_with_fewer_notes_reads_back_and_is_written_on() {
+    let without = include_bytes!("../../../../testdata/manifest/MANIFEST-000001");
+    let noted = include_bytes!("../../../../testdata/manifest/noted/MANIFEST-000001");
+    for bytes in [&without[..], noted] {
+        let stored = stored(bytes);
+        let set = recover(&stored).unwrap();
+        assert_eq!(set.state(), golden(&empty()).state());
+        set.log_and_apply(flush(&set)).unwrap();
+        assert_eq!(set.manifest_number(), 1);
+        assert_eq!(recover(&stored).unwrap().state(), set.state());
+    }
 }

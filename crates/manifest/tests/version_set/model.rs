@@ -74,7 +74,7 @@ fn opening_after_a_clean_end_writes_and_syncs_nothing() {
     let syncs = kinds
         .filter(|kind| *kind == esker_vfs::OperationKind::Sync)
         .count();
-    assert_eq!(syncs, 1, "an edit costs one sync");
+    assert_eq!(syncs, 2, "of the edit and of the note that proves it");
 }
 
 #[test]

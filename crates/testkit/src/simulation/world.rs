@@ -165,7 +165,7 @@ impl World {
             .background_threads(1 + random.index(3))
             .max_subcompactions(1 + random.index(3))
             .wal_size_limit_bytes([64 << 10, 256 << 10][random.index(2)])
-            .wal_segment_bytes(16 << 10)
+            .wal_segment_bytes(24 << 10)
             .manifest_bytes([4 << 10, 64 << 10][random.index(2)])
             .cache_bytes([0, 8 << 10, 1 << 20][random.index(3)])
             .max_open_files([4, 64][random.index(2)])

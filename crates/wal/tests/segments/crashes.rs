@@ -81,11 +81,13 @@ fn sweep(disk: &CrashFileSystem, synced: &[(usize, usize)], context: &str) {
 #[test]
 fn a_crash_at_any_moment_leaves_a_prefix_with_all_that_was_synced() {
     for mapped in [false, true] {
-        for zero_ahead_bytes in [0, 2000] {
+        for (zero_ahead_bytes, copied_syncs) in [(0, false), (2000, false), (0, true), (2000, true)]
+        {
             let options = SegmentOptions {
-                segment_bytes: 20 << 10,
+                segment_bytes: if copied_syncs { 64 << 10 } else { 20 << 10 },
                 mapped,
                 zero_ahead_bytes,
+                copied_syncs,
             };
             let disk = CrashFileSystem::new(MemFileSystem::new());
             let mut writer = SegmentWriter::create(&disk, path(), HEADER, options).unwrap();
@@ -102,6 +104,7 @@ fn the_first_life_of_a_recycled_segment_stays_buried() {
         segment_bytes: 20 << 10,
         mapped: true,
         zero_ahead_bytes: 0,
+        copied_syncs: false,
     };
     let first = SegmentHeader {
         number: 3,

@@ -219,7 +219,7 @@ fn all_records_but_the_damaged_one_are_salvaged() {
 fn a_note_that_is_lost_or_of_another_segment_says_nothing() {
     let (bytes, whole, _) = whole(SMALL);
     let mut other = bytes.clone();
-    other[4096..4112].copy_from_slice(&esker_wal::format::encode_note(8, 9000));
+    other[4096..4112].copy_from_slice(&esker_wal::format::encode_note(8, 4096, 9000));
     let mut zeroed = bytes.clone();
     zeroed[4096..8192].fill(0);
     let mut garbage = bytes;
@@ -233,7 +233,12 @@ fn a_note_that_is_lost_or_of_another_segment_says_nothing() {
 fn no_note_is_ahead_of_its_sync() {
     let fs = MemFileSystem::new();
     let mut writer = SegmentWriter::create(&fs, path(), HEADER, SMALL).unwrap();
-    let noted = || esker_wal::format::decode_note(&file_bytes(&fs)[4096..], NUMBER);
+    let noted = || {
+        let bytes = file_bytes(&fs);
+        let said =
+            [4096, 6144].map(|at| esker_wal::format::decode_note(&bytes[at..], NUMBER, at as u64));
+        said.into_iter().flatten().max()
+    };
     assert_eq!(noted(), None);
     writer.append_one(b"x", SyncMode::Sync).unwrap();
     assert_eq!(noted(), None);
@@ -309,7 +314,7 @@ fn either_the_note_or_the_watermark_tells_damage_from_a_sync_that_never_returned
     writer.append_one(b"last", SyncMode::Buffered).unwrap();
     let on_its_way = file_bytes(&fs);
     let watermark = writer.bytes() as usize..writer.bytes() as usize + 32;
-    let note = 4096..4112;
+    let note = 6144..6160;
     writer.sync().unwrap();
     let returned = file_bytes(&fs);
 

@@ -13,6 +13,7 @@ fn golden(fs: &dyn FileSystem) {
         segment_bytes: 8704,
         mapped: false,
         zero_ahead_bytes: 0,
+        copied_syncs: false,
     };
     let mut writer = SegmentWriter::create(fs, path(), header, options).unwrap();
     writer.append_one(b"hello", SyncMode::Sync).unwrap();
@@ -64,4 +65,28 @@ fn a_segment_without_a_note_reads_back_and_is_written_on() {
         (read.end, read.synced_bytes),
         (SegmentEnd::Clean, writer.synced_bytes())
     );
+}
+
+/// Two groups that were synced, each with its copy: the second example of `docs/format/wal.md`.
+#[test]
+fn the_golden_segment_with_copies_is_what_is_written_and_reads_back() {
+    let golden_bytes = include_bytes!("../../../../testdata/wal/copied/000007.wal");
+    let options = SegmentOptions {
+        segment_bytes: 24 << 10,
+        copied_syncs: true,
+        ..SMALL
+    };
+    let fs = MemFileSystem::new();
+    let mut writer = SegmentWriter::create(&fs, path(), HEADER, options).unwrap();
+    for payload in ["hello", "esker"] {
+        writer
+            .append_one(payload.as_bytes(), SyncMode::Sync)
+            .unwrap();
+        writer.sync().unwrap();
+    }
+    writer.append_one(b"buffered", SyncMode::Buffered).unwrap();
+    assert!(file_bytes(&fs) == golden_bytes, "the format has changed");
+    let read = read(&with_bytes(golden_bytes)).unwrap();
+    assert_eq!(read.payloads, [&b"hello"[..], b"esker", b"buffered"]);
+    assert_eq!((read.end, read.end_offset), (SegmentEnd::Clean, 0x4040));
 }

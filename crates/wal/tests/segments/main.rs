@@ -2,6 +2,7 @@
 //! comes back after clean ends, torn ends, damage, recycling and failures.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod copies;
 mod crashes;
 mod damage;
 mod failures;
@@ -30,6 +31,7 @@ const SMALL: SegmentOptions = SegmentOptions {
     segment_bytes: 12288,
     mapped: false,
     zero_ahead_bytes: 0,
+    copied_syncs: false,
 };
 
 fn path() -> &'static Path {

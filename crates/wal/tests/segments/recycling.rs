@@ -31,6 +31,7 @@ fn records_of_the_first_life_never_come_back() {
             let options = SegmentOptions {
                 mapped,
                 zero_ahead_bytes: 512,
+                copied_syncs: false,
                 ..SMALL
             };
             let mut writer = SegmentWriter::recycle(&fs, path(), HEADER, options).unwrap();
@@ -83,6 +84,7 @@ fn a_recycled_segment_needs_no_zeros_ahead() {
     old_segment(&trace, 12288);
     let options = SegmentOptions {
         zero_ahead_bytes: 1024,
+        copied_syncs: false,
         ..SMALL
     };
     let mut writer = SegmentWriter::recycle(&trace, path(), HEADER, options).unwrap();

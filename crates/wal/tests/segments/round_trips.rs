@@ -18,6 +18,7 @@ fn options() -> Vec<SegmentOptions> {
                     segment_bytes,
                     mapped,
                     zero_ahead_bytes,
+                    copied_syncs: false,
                 });
             }
         }
@@ -62,7 +63,7 @@ fn a_group_is_its_records_and_takes_one_write() {
 }
 
 /// Where each write of a trace began, and its length.
-fn written(trace: &esker_vfs::TraceFileSystem) -> Vec<(u64, u64)> {
+pub(crate) fn written(trace: &esker_vfs::TraceFileSystem) -> Vec<(u64, u64)> {
     let entries = trace.entries().into_iter();
     let writes = entries.filter(|entry| entry.operation.kind == esker_vfs::OperationKind::Write);
     writes
@@ -89,13 +90,17 @@ fn a_synced_append_writes_the_watermark_before_it_once_more() {
         assert_eq!(written(&trace), [(synced_bytes, end - synced_bytes)]);
         let (from, to) = (synced_bytes as usize, (end - 24) as usize);
         assert_eq!(before[from..to], file_bytes(&trace)[from..to]);
-        // What follows has nothing more to wait for, and notes it.
+        // What follows has nothing more to wait for but its note.
         trace.clear();
         writer.sync().unwrap();
         let entries = trace.entries();
         let is_sync = |kind| kind == esker_vfs::OperationKind::Sync;
-        assert!(
-            !entries.iter().any(|entry| is_sync(entry.operation.kind)),
+        let waits = entries
+            .iter()
+            .position(|entry| is_sync(entry.operation.kind));
+        assert_eq!(
+            (waits, entries[0].operation.offset),
+            (Some(1), 6144),
             "{entries:?}"
         );
         assert_eq!(writer.synced_bytes(), end);
@@ -135,6 +140,7 @@ fn a_synced_append_writes_zeros_ahead_once() {
         segment_bytes: 64 << 10,
         mapped: false,
         zero_ahead_bytes: 16 << 10,
+        copied_syncs: false,
     };
     let mut writer = SegmentWriter::create(&trace, path(), HEADER, options).unwrap();
     trace.clear();
@@ -190,6 +196,7 @@ fn a_writer_goes_on_after_a_clean_end() {
                 segment_bytes,
                 mapped,
                 zero_ahead_bytes: 100,
+                copied_syncs: false,
             };
             let fs = MemFileSystem::new();
             three_synced_and_two_not(&fs, options);
