@@ -85,12 +85,10 @@ fn a_moment_is_restored_out_of_the_archive_of_the_log() {
     ];
     place.run(restore).fails(4, &told);
     let restored = script(&place, &["backup-restore --sequence 2 --yes", "get a"]);
-    // Nothing behind it could be restored otherwise, and it is not for people to know that by themselves.
+    // That it can be undone, and how, is not for people to know by themselves.
     let text = restored.text();
-    assert!(
-        text.contains("make a backup or a recovery point now"),
-        "{text}"
-    );
+    let undo = "to undo it: backup-restore --sequence 3";
+    assert!(text.contains(undo), "{text}");
     assert_eq!(place.run(["get", "a"]).text(), "2\n");
     let status = place.run(["wal-status", "--json"]).text();
     assert!(status.contains("\"is_archived\""), "{status}");
@@ -106,8 +104,19 @@ fn a_moment_is_restored_out_of_the_archive_of_the_log() {
     place
         .run(["backup-restore", "--sequence", "99", "--yes"])
         .fails(1, &["number 99 yet", "the last one is 4"]);
-    // What is there of the log is said where a part of it is not.
+    // What is behind it is restored over a recovery point that says what it is.
     place.run(["set", "a", "4"]).ok();
+    let restored = script(&place, &["backup-restore --sequence 5 --yes", "get a"]);
+    let text = restored.text();
+    assert!(text.contains("4\n"), "{text}");
+    let backups = place.run(["backups"]).text();
+    let left = backups
+        .lines()
+        .find(|line| line.contains("write 4 restored"));
+    let left = left.unwrap_or_else(|| panic!("{backups}"));
+    let name = left.split_whitespace().next().unwrap();
+    // What is there of the log is said where that is gone.
+    place.run(["backup-delete", name, "--yes"]).ok();
     place
         .run(["backup-restore", "--sequence", "5", "--yes"])
         .fails(

@@ -6,6 +6,7 @@
 
 use crate::archived_segment::ArchivedSegment;
 use crate::engine::Engine;
+use crate::restored_base;
 use crate::table_files::remove_if_there;
 use esker_base::filename::FileNumber;
 use esker_base::{Result, SequenceNumber};
@@ -32,6 +33,7 @@ impl Engine {
                 .filter(here)
                 .map(ArchivedSegment::bytes)
                 .sum();
+            let mut gone = Vec::new();
             for segment in segments.iter().filter(here) {
                 let age = u128::from(now.saturating_sub(segment.archived_millis));
                 let too_old = most_millis.is_some_and(|most| age > most.as_millis());
@@ -39,8 +41,17 @@ impl Engine {
                 if is_kept || pins.keep(segment) {
                     break;
                 }
-                remove_if_there(&*self.fs, &segment.path)?;
+                gone.push(segment);
                 bytes -= segment.bytes;
+            }
+            if let Some(last) = gone.iter().map(|segment| segment.last_sequence).max()
+                && is_archive
+            {
+                // First: after a crash in between they are no less of use than the segments are.
+                restored_base::remove_before(self, last)?;
+            }
+            for segment in gone {
+                remove_if_there(&*self.fs, &segment.path)?;
             }
         }
         Ok(())

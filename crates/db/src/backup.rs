@@ -230,6 +230,15 @@ fn sort(infos: &mut [BackupInfo]) {
     });
 }
 
+/// The name of what is made at `millis`: no backup and no recovery point has it.
+pub(crate) fn next_name(engine: &Engine, millis: u64) -> Result<String> {
+    let points = Arc::clone(&engine.versions.state().recovery_points);
+    // A list that cannot be read is no empty one: a name that is taken would replace its backup.
+    let kept: BTreeSet<String> = store(engine).names()?.into_iter().collect();
+    let is_taken = |name: &str| points.contains_key(name) || kept.contains(name);
+    Ok(free_name(millis, is_taken))
+}
+
 /// Names a captured moment.
 fn describe(
     engine: &Engine,
@@ -237,20 +246,16 @@ fn describe(
     capture: &Capture,
     is_recovery_point: bool,
 ) -> Result<BackupInfo> {
-    let store = store(engine);
-    let points = Arc::clone(&engine.versions.state().recovery_points);
     let created_millis = engine.clock().now_millis();
-    // A list that cannot be read is no empty one: a name that is taken would replace its backup.
-    let kept: BTreeSet<String> = store.names()?.into_iter().collect();
-    let is_taken = |name: &str| points.contains_key(name) || kept.contains(name);
     Ok(BackupInfo {
-        name: free_name(created_millis, is_taken),
+        name: next_name(engine, created_millis)?,
         description: description.to_owned(),
         is_recovery_point,
         created_millis,
         sequence: capture.sequence,
         esker_version: env!("CARGO_PKG_VERSION").to_owned(),
         new_bytes: 0,
+        restored: None,
         contents: capture.contents.clone(),
     })
 }
@@ -432,7 +437,8 @@ impl Db {
     /// All handles see the restored data; snapshots and cursors that are open keep what they see, and
     /// transactions that are open fail with `Conflict` if they read anything. Backups and recovery
     /// points stay. Every table is read and checked first; writers wait for a flush. Where the log is archived,
-    /// points behind the restore answer `Gap` until a backup or a recovery point is made.
+    /// a recovery point comes with the restore, so that every moment behind it is restorable
+    /// ([`BackupInfo::restored_sequence`]).
     ///
     /// # Errors
     /// `NotFound` where there is none; `Corruption` where it is damaged; `Unsupported` where it is of
@@ -509,6 +515,7 @@ mod tests {
             sequence: millis,
             esker_version: String::new(),
             new_bytes: 0,
+            restored: None,
             contents: esker_manifest::VersionEdit::default(),
         }
     }

@@ -28,6 +28,7 @@ const SEQUENCE: u64 = 5;
 const ESKER_VERSION: u64 = 6;
 const CONTENTS: u64 = 7;
 const NEW_BYTES: u64 = 8;
+const RESTORED: u64 = 9;
 /// Set in a key: a reader that does not know the number may go on without it.
 const SKIPPABLE: u64 = 1;
 
@@ -41,6 +42,8 @@ pub struct BackupInfo {
     pub(crate) sequence: SequenceNumber,
     pub(crate) esker_version: String,
     pub(crate) new_bytes: u64,
+    /// The sequence number of what came back, of a point that a restore has left.
+    pub(crate) restored: Option<SequenceNumber>,
     /// Every keyspace with its tables, as an edit of an empty database.
     pub(crate) contents: VersionEdit,
 }
@@ -94,6 +97,13 @@ impl BackupInfo {
         self.tables().count()
     }
 
+    /// Of a recovery point that a restore into the open database has left, so that the moments behind it
+    /// can be restored: the sequence number of what came back. `None` of every other.
+    #[must_use]
+    pub fn restored_sequence(&self) -> Option<SequenceNumber> {
+        self.restored
+    }
+
     /// The names of its keyspaces.
     #[must_use]
     pub fn keyspace_names(&self) -> Vec<&str> {
@@ -136,6 +146,9 @@ impl BackupInfo {
         put_field(&mut out, ESKER_VERSION << 1 | SKIPPABLE, version);
         put_field(&mut out, CONTENTS << 1, &self.contents.encode()?);
         put_number(&mut out, NEW_BYTES << 1 | SKIPPABLE, self.new_bytes);
+        if let Some(restored) = self.restored {
+            put_number(&mut out, RESTORED << 1 | SKIPPABLE, restored);
+        }
         let sum = checksum(&out, 0);
         out.extend_from_slice(&sum.to_le_bytes());
         Ok(out)
@@ -180,6 +193,7 @@ impl BackupInfo {
             sequence: 0,
             esker_version: String::new(),
             new_bytes: 0,
+            restored: None,
             contents: VersionEdit::default(),
         };
         let mut seen = 0u64;
@@ -205,6 +219,7 @@ impl BackupInfo {
                 ESKER_VERSION => info.esker_version = text(payload)?,
                 CONTENTS => info.contents = VersionEdit::decode(payload)?,
                 NEW_BYTES => info.new_bytes = one_number(payload)?,
+                RESTORED => info.restored = Some(one_number(payload)?),
                 _ if key & SKIPPABLE != 0 => {}
                 _ => {
                     let sentence =

@@ -92,6 +92,7 @@ mod replaced;
 mod restore;
 mod restore_plan;
 mod restore_point;
+mod restored_base;
 mod salvage;
 mod scan;
 mod scan_reads;

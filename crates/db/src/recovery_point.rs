@@ -54,6 +54,17 @@ impl RecoveryPoints {
         }
     }
 
+    /// Holds the tables of a point that is about to be made.
+    pub(crate) fn hold(&self, name: &str, tables: Vec<Arc<LiveTable>>) {
+        self.held.lock().insert(name.to_owned(), tables);
+    }
+
+    /// Lets go of what a point holds that no manifest names.
+    pub(crate) fn let_go(&self, name: &str) {
+        let held = self.held.lock().remove(name);
+        drop(held);
+    }
+
     /// The numbers of all tables that points hold.
     pub(crate) fn numbers(&self) -> BTreeSet<FileNumber> {
         let held = self.held.lock();
@@ -97,8 +108,7 @@ pub(crate) fn add(engine: &Engine, info: &BackupInfo, capture: Capture) -> Resul
         bytes: info.encode()?,
     };
     // Held from before the edit: it may be on disk even if it fails.
-    let mut held = engine.points.held.lock();
-    held.insert(info.name().to_owned(), capture.tables);
+    engine.points.hold(info.name(), capture.tables);
     engine.versions.log_and_apply(VersionEdit {
         recovery_points: vec![added],
         ..VersionEdit::default()
@@ -110,14 +120,26 @@ pub(crate) fn remove(engine: &Engine, name: &str) -> Result<()> {
     if !engine.versions.state().recovery_points.contains_key(name) {
         return Err(no_backup(name));
     }
-    let name = name.to_owned();
+    remove_all(engine, vec![name.to_owned()])?;
+    engine.tables.remove_unread();
+    Ok(())
+}
+
+/// Removes these points; what they alone held goes with the next files that do.
+pub(crate) fn remove_all(engine: &Engine, names: Vec<String>) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let removed = names.iter().cloned();
     engine.versions.log_and_apply(VersionEdit {
-        recovery_points: vec![RecoveryPointEdit::Removed { name: name.clone() }],
+        recovery_points: removed
+            .map(|name| RecoveryPointEdit::Removed { name })
+            .collect(),
         ..VersionEdit::default()
     })?;
-    let held = engine.points.held.lock().remove(&name);
-    drop(held);
-    engine.tables.remove_unread();
+    for name in names {
+        engine.points.let_go(&name);
+    }
     Ok(())
 }
 

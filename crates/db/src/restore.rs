@@ -1,7 +1,8 @@
 //! Restoring a backup or recovery point into the open database.
 //!
 //! Invariants: one durable edit replaces all tables of all keyspaces, so that after a crash the
-//! database is as before or as in the backup; every table is read and checked before that. The
+//! database is as before or as in the backup; every table is read and checked before that. Where the log
+//! is archived, a recovery point comes with that edit (`restored_base`). The
 //! restore is ordered among the writes by a sequence number of its own: whoever reads at an earlier
 //! one keeps what it sees, and no record that was logged before is replayed over it. Tables keep
 //! their numbers, which are part of their checksums: a number names one file for ever.
@@ -17,6 +18,8 @@ use crate::keyspace::KeyspaceState;
 use crate::keyspace_options::KeyspaceOptions;
 use crate::log_mark::Reasons;
 use crate::obsolete_files::LiveTable;
+use crate::restore_point::RestorePoint;
+use crate::restored_base::Planned;
 use crate::table_files::{self, Bring};
 use esker_base::filename::{FileNumber, table_path, temporary_path};
 use esker_base::table_meta::TableMeta;
@@ -38,7 +41,10 @@ pub(crate) fn restore(db: &Db, name: &str) -> Result<BackupInfo> {
     let store = BackupStore::new(&*engine.fs, &engine.backups.directory);
     let from = |meta: &TableMeta| store.table_path(meta);
     let others = (!info.is_recovery_point()).then_some(&from as &dyn Fn(&TableMeta) -> PathBuf);
-    replace_all(db, &info, others, engine.backups.how, FileNumber::MAX)?;
+    let what = format!("{name}, at sequence number {}", info.sequence());
+    let base = Planned::new(engine, info.sequence(), &what)?;
+    let how = engine.backups.how;
+    replace_all(db, &info, others, how, base, FileNumber::MAX)?;
     Ok(info)
 }
 
@@ -47,11 +53,19 @@ pub(crate) fn restore(db: &Db, name: &str) -> Result<BackupInfo> {
 pub(crate) fn restore_from(
     db: &Db,
     info: &BackupInfo,
+    point: &RestorePoint,
     directory: &Path,
     first_number: FileNumber,
 ) -> Result<()> {
+    let what = match point {
+        RestorePoint::Time(millis) => format!("the time {millis}, "),
+        RestorePoint::Latest => "the end of the log, ".into(),
+        _ => String::new(),
+    };
+    let what = format!("{what}sequence number {}", info.sequence());
+    let base = Planned::new(db.engine(), info.sequence(), &what)?;
     let from = |meta: &TableMeta| table_path(directory, meta.number);
-    replace_all(db, info, Some(&from), Bring::Link, first_number)
+    replace_all(db, info, Some(&from), Bring::Link, base, first_number)
 }
 
 fn replace_all(
@@ -59,12 +73,13 @@ fn replace_all(
     info: &BackupInfo,
     from: Option<&dyn Fn(&TableMeta) -> PathBuf>,
     how: Bring,
+    base: Option<Planned>,
     first_number: FileNumber,
 ) -> Result<()> {
     let engine = db.engine();
     let mut held = Vec::new();
     let restored = bring_tables(engine, info, from, how, &mut held)
-        .and_then(|()| install(db, info, &held, first_number));
+        .and_then(|()| install(db, info, &held, base.as_ref(), first_number));
     if restored.is_err() {
         let needed = engine.versions.live_files();
         engine
@@ -125,6 +140,7 @@ fn install(
     db: &Db,
     info: &BackupInfo,
     held: &[Arc<LiveTable>],
+    base: Option<&Planned>,
     first_number: FileNumber,
 ) -> Result<()> {
     let engine = db.engine();
@@ -165,8 +181,13 @@ fn install(
                 .collect::<Vec<_>>()
         })
         .collect();
-    let edit = replacing_edit(engine, &keyspaces, info, since);
-    log(engine, &mut writer, edit, since)?;
+    let mut edit = replacing_edit(engine, &keyspaces, info, since);
+    if let Some(base) = base {
+        base.add_to(engine, &mut edit, since)?;
+        // Held from before the edit: it may be on disk even if it fails.
+        engine.points.hold(base.name(), held.to_vec());
+    }
+    log(engine, &mut writer, edit, since, base)?;
     engine.tables.revive(held);
     replace_states(engine, &mut keyspaces, info, since);
     writer.next_sequence = since + 1;
@@ -194,17 +215,25 @@ fn log(
     writer: &mut Writer,
     edit: VersionEdit,
     since: SequenceNumber,
+    base: Option<&Planned>,
 ) -> Result<()> {
     let Err(error) = engine.versions.log_and_apply(edit) else {
         return Ok(());
     };
-    if error.kind() != ErrorKind::InvalidArgument {
+    let let_go = || {
+        base.iter()
+            .for_each(|base| engine.points.let_go(base.name()))
+    };
+    if error.kind() == ErrorKind::InvalidArgument {
+        let_go();
+    } else {
         // It may be on disk, and would hide log records of this sequence after a crash.
         writer.next_sequence = since + 1;
         // A manifest without it takes over now, or writes stop.
         let superseded = engine.versions.log_and_apply(VersionEdit::default());
-        if let Err(error) = superseded {
-            engine.health.latch_log_failure(&error);
+        match superseded {
+            Ok(()) => let_go(),
+            Err(error) => engine.health.latch_log_failure(&error),
         }
     }
     Err(error)

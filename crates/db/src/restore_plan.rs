@@ -62,6 +62,20 @@ impl Plan<'_> {
         }
     }
 
+    /// The first restore into the open database after `base` that came after the point: no write from it
+    /// on counts.
+    fn first_restore_after(&self, point: &RestorePoint, base: SequenceNumber) -> SequenceNumber {
+        let RestorePoint::Time(wanted) = point else {
+            return SequenceNumber::MAX;
+        };
+        let is_later = |info: &&BackupInfo| {
+            info.restored.is_some() && info.sequence() > base && info.created_millis() > *wanted
+        };
+        let later = self.bases.iter().filter(is_later);
+        let first = later.map(BackupInfo::sequence).min();
+        first.unwrap_or(SequenceNumber::MAX)
+    }
+
     /// Makes the database of `point` in `target`.
     pub(crate) fn make(&self, point: &RestorePoint, target: &Path) -> Result<Restored> {
         let source = self.source;
@@ -143,8 +157,12 @@ impl Plan<'_> {
         db: &Db,
         restored: &mut Restored,
     ) -> Result<()> {
+        let end = self.first_restore_after(point, restored.sequence);
         loop {
             let next = history.next_sequence();
+            if next >= end {
+                return Ok(());
+            }
             if matches!(point, RestorePoint::Sequence(wanted) if next > *wanted) {
                 return Ok(());
             }

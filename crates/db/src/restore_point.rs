@@ -201,8 +201,10 @@ impl Db {
     /// Replaces everything in the database by what it was at `point`: the newest backup or recovery
     /// point before it, and the batches that the archived log has after that, whole. Otherwise as
     /// [`Db::restore_backup`]. The sequence numbers go on: the restored state is the newest of all,
-    /// and the points that were there before stay restorable. What was restored stands in no log: points
-    /// behind it answer `Gap`, which says so, until a backup or a recovery point is made.
+    /// and the points that were there before stay restorable, so that a restore is undone by another. Since no
+    /// log says what came back, a recovery point holds it ([`BackupInfo::restored_sequence`]): the moments
+    /// behind the restore begin with that, and answer `Gap` once somebody has deleted it, until another
+    /// backup or recovery point is made.
     ///
     /// # Errors
     /// `Unsupported` where the log is not archived ([`Options::wal_archive`](crate::Options::wal_archive)), but for a backup's name;
@@ -239,7 +241,7 @@ impl Db {
         let restored = self.make_point(point, &beside, first_number);
         let installed = restored.and_then(|restored| {
             let info = describe(engine, &beside, restored.sequence)?;
-            restore::restore_from(self, &info, &beside, first_number)?;
+            restore::restore_from(self, &info, point, &beside, first_number)?;
             Ok(restored)
         });
         if let Err(error) = remove_directory(&*engine.fs, &beside) {
@@ -316,6 +318,7 @@ fn describe(engine: &Engine, directory: &Path, sequence: SequenceNumber) -> Resu
         sequence,
         esker_version: String::new(),
         new_bytes: 0,
+        restored: None,
         contents,
     })
 }

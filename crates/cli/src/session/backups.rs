@@ -127,6 +127,10 @@ impl Session {
         let place = self.connected()?.place();
         let kept = match since {
             0 => String::new(),
+            _ if db.wal().is_archived() => format!(
+                ", unless it is restored in its turn: points before this restore stay restorable \
+                 (backup-restore --sequence {now})"
+            ),
             _ => self.kept_since(&info)?,
         };
         let since = lost(since);
@@ -137,7 +141,7 @@ impl Session {
         let progress = Progress::of_work(&db, "restore");
         db.restore_backup(name)?;
         drop(progress);
-        let hint = history_hint(&db);
+        let hint = undo_hint(&db, now);
         Ok(Reply::text(format!("{name} restored\n{hint}")).field("backup", name))
     }
 
@@ -155,6 +159,7 @@ impl Session {
             (None, None) => (RestorePoint::Latest, "the end of the log".to_owned()),
         };
         let db = self.db()?;
+        let now = db.snapshot().sequence();
         let restored = if let Some(target) = &verb.into {
             let _progress = Progress::of_work(&db, "restore");
             db.restore_into(&point, target)?
@@ -162,9 +167,7 @@ impl Session {
             self.outside_transaction("backup-restore")?;
             let place = self.connected()?.place();
             let since = match point {
-                RestorePoint::Sequence(sequence) => {
-                    lost(db.snapshot().sequence().saturating_sub(sequence))
-                }
+                RestorePoint::Sequence(sequence) => lost(now.saturating_sub(sequence)),
                 _ => "What was written since then is lost".to_owned(),
             };
             context.confirm(&format!(
@@ -186,8 +189,8 @@ impl Session {
             note = format!("{note}, into {target}");
         }
         let hint = match target {
-            Some(_) => "",
-            None => history_hint(&db),
+            Some(_) => String::new(),
+            None => undo_hint(&db, now),
         };
         let reply = Reply::text(format!("{note}\n{hint}"))
             .field("backup", restored.backup())
@@ -263,14 +266,11 @@ fn lost(writes: u64) -> String {
     }
 }
 
-/// What a restore into the open database leaves to be done where its log is archived.
-fn history_hint(db: &Db) -> &'static str {
+/// How a restore into the open database, whose last write was `before`, is undone where its log is archived.
+fn undo_hint(db: &Db, before: u64) -> String {
     match db.wal().is_archived() {
-        true => {
-            "the log does not hold what was restored: make a backup or a recovery point now, so that \
-             moments from here on can be restored as well\n"
-        }
-        false => "",
+        true => format!("to undo it: backup-restore --sequence {before}\n"),
+        false => String::new(),
     }
 }
 

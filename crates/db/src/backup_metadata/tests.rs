@@ -38,6 +38,7 @@ fn sample() -> BackupInfo {
         sequence: 42,
         esker_version: "0.1.0".to_owned(),
         new_bytes: 4096,
+        restored: None,
         contents: VersionEdit {
             last_sequence: Some(42),
             database_id: Some(*b"0123456789abcdef"),

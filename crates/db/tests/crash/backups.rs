@@ -1,20 +1,26 @@
 //! Backups and recovery points of a database under test: which there have to be, and what each holds.
 //!
-//! Invariant: a backup goes by its description, which tells it from every other of all lives; what it
-//! holds is noted before it is made, so that one whose making was cut short is known as well.
+//! Invariant: a backup goes by its description, which tells it from every other of all lives, and the point
+//! that a restore leaves by the restore's number; what it holds is noted before it is made, so that one whose
+//! making was cut short is known as well.
 
 use std::collections::BTreeMap;
 
-use esker::{ErrorKind, RestorePoint};
+use esker::{BackupInfo, ErrorKind, RestorePoint};
 use esker_testkit::{Action, Crash, Durability, Oracle};
 
 use crate::deed::KEYSPACES;
 use crate::session::{Failure, Session, everything, read};
 
+/// Moments that are remembered: the last ones of a life.
+const NOTED: usize = 12;
+
 /// What is known of the backups, across all lives of a database.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backups {
     by_description: BTreeMap<String, Known>,
+    /// Moments of this life, by sequence numbers, that the archive has to bring back.
+    moments: Vec<(u64, Known)>,
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +35,15 @@ struct Known {
 }
 
 impl Known {
+    fn new(contents: Vec<Action>, made_millis: u64) -> Self {
+        Self {
+            contents,
+            made_millis,
+            acknowledged: None,
+            deleted: None,
+        }
+    }
+
     /// What a restore at `now` does to the oracle.
     fn restored(&self, now: u64) -> Vec<Action> {
         let since = now - self.made_millis;
@@ -72,8 +87,22 @@ impl Backups {
         };
         Self {
             by_description: listed.iter().filter_map(survivor).collect(),
+            moments: Vec::new(),
         }
     }
+}
+
+/// What a backup or point goes by in the books.
+fn called(info: &BackupInfo) -> String {
+    match info.restored_sequence() {
+        Some(_) => left_by(info.sequence()),
+        None => info.description().to_owned(),
+    }
+}
+
+/// What the point goes by that the restore at this sequence number has left.
+fn left_by(since: u64) -> String {
+    format!("left by restore {since}")
 }
 
 impl Session {
@@ -83,12 +112,7 @@ impl Session {
         while self.backups.by_description.contains_key(&description) {
             description.push('\'');
         }
-        let known = Known {
-            contents: self.oracle.rebuild(now),
-            made_millis: now,
-            acknowledged: None,
-            deleted: None,
-        };
+        let known = Known::new(self.oracle.rebuild(now), now);
         self.backups
             .by_description
             .insert(description.clone(), known);
@@ -103,14 +127,47 @@ impl Session {
         self.made_durable()
     }
 
-    /// The name and description of the backup at `index` of the list, counted around.
+    /// The name of the backup at `index` of the list, counted around, and what the books call it.
     fn backup_at(&self, index: usize) -> Result<Option<(String, String)>, Failure> {
         let listed = self.db.list_backups()?;
         if listed.is_empty() {
             return Ok(None);
         }
         let info = &listed[index % listed.len()];
-        Ok(Some((info.name().into(), info.description().into())))
+        Ok(Some((info.name().into(), called(info))))
+    }
+
+    /// Runs a restore that leaves `contents`, and, where the log is archived, a point that holds them, unless
+    /// it says that it could not be done.
+    fn leave_point(
+        &mut self,
+        contents: Vec<Action>,
+        restore: impl FnOnce(&mut Self) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        if !self.db.wal().is_archived() {
+            return restore(self).map(drop);
+        }
+        let known = Known::new(contents, self.world.now());
+        let since = self.db.snapshot().sequence() + 1;
+        let books = &mut self.backups.by_description;
+        books.insert(left_by(since), known.clone());
+        if !restore(self)? {
+            return Ok(());
+        }
+        let moment = self.moment();
+        let listed = self.db.list_backups()?;
+        let left = listed.iter().filter(|it| it.restored_sequence().is_some());
+        let Some(left) = left.max_by_key(|it| it.sequence()) else {
+            return Err(Failure::Wrong("a restore has left no point".into()));
+        };
+        let acknowledged = Some(moment);
+        let known = Known {
+            acknowledged,
+            ..known
+        };
+        // Under another number where some were drawn for what failed.
+        self.backups.by_description.insert(called(left), known);
+        Ok(())
     }
 
     pub(crate) fn restore(&mut self, index: usize) -> Result<(), Failure> {
@@ -121,8 +178,52 @@ impl Session {
             return Err(Failure::Wrong(format!("nobody made backup {description}")));
         };
         let actions = known.restored(self.world.now());
-        self.write(actions, Durability::Sync, |session| {
-            session.db.restore_backup(&name)
+        self.leave_point(actions.clone(), |session| {
+            session.write(actions, Durability::Sync, |session| {
+                session.db.restore_backup(&name)
+            })?;
+            Ok(true)
+        })
+    }
+
+    /// Notes the moment of a write with a number after `before`, which its number brings back. (A keyspace
+    /// that is dropped later has no number of its own: it is there again.)
+    pub(crate) fn note_moment(&mut self, before: u64) {
+        let (sequence, now) = (self.db.snapshot().sequence(), self.world.now());
+        if sequence > before && self.db.wal().is_archived() {
+            let known = Known::new(self.oracle.rebuild(now), now);
+            let moments = &mut self.backups.moments;
+            moments.push((sequence, known));
+            let outdated = moments.len().saturating_sub(NOTED);
+            moments.drain(..outdated);
+        }
+    }
+
+    /// Goes back to a noted moment, before or behind other restores.
+    pub(crate) fn restore_moment(&mut self, index: usize) -> Result<(), Failure> {
+        let moments = &self.backups.moments;
+        if moments.is_empty() {
+            return Ok(());
+        }
+        let (sequence, known) = moments[index % moments.len()].clone();
+        let point = RestorePoint::Sequence(sequence);
+        let (moment, now) = (self.moment(), self.world.now());
+        let actions = known.restored(now);
+        self.leave_point(actions.clone(), |session| {
+            let restored = session.db.restore_to_point(&point);
+            if matches!(&restored, Err(error) if error.kind() == ErrorKind::Gap) {
+                // Something has gone past the log: nothing was changed.
+                return Ok(false);
+            }
+            let id = session.oracle.begin(moment, now, Durability::Sync, actions);
+            match restored {
+                Ok(_) => session.oracle.acknowledge(id, session.moment()),
+                Err(error) => {
+                    session.oracle.fail(id);
+                    return Err(Failure::Refused(error));
+                }
+            }
+            Ok(true)
         })
     }
 
@@ -132,9 +233,17 @@ impl Session {
             return Ok(());
         }
         let before = read(&self.db)?;
-        match self.db.restore_to_point(&RestorePoint::Latest) {
-            Err(error) if error.kind() == ErrorKind::Gap => return Ok(()),
-            restored => drop(restored?),
+        let contents = self.oracle.rebuild(self.world.now());
+        let mut is_whole = true;
+        self.leave_point(contents, |session| {
+            match session.db.restore_to_point(&RestorePoint::Latest) {
+                Err(error) if error.kind() == ErrorKind::Gap => is_whole = false,
+                restored => drop(restored?),
+            }
+            Ok(is_whole)
+        })?;
+        if !is_whole {
+            return Ok(());
         }
         if read(&self.db)? != before {
             return Err(Failure::Wrong("the end of the log is another state".into()));
@@ -168,7 +277,7 @@ impl Session {
     fn judge_backups(&self, before: &Backups, crash: &Crash) -> Result<Backups, Failure> {
         let wrong = |sentence: String| Err(Failure::Wrong(sentence));
         let listed = self.db.list_backups()?;
-        let described: Vec<String> = listed.iter().map(|it| it.description().into()).collect();
+        let described: Vec<String> = listed.iter().map(called).collect();
         for (description, known) in &before.by_description {
             let made = known.acknowledged.is_some_and(|at| at <= crash.moment);
             let deleted = known.deleted.is_some_and(|at| at < crash.moment);
@@ -177,7 +286,7 @@ impl Session {
             }
         }
         for info in &listed {
-            if !before.by_description.contains_key(info.description()) {
+            if !before.by_description.contains_key(&called(info)) {
                 return wrong(format!("nobody made backup {}", info.description()));
             }
             let report = self.db.verify_backup(info.name())?;

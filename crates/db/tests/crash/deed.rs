@@ -31,6 +31,8 @@ pub(crate) enum Deed {
     DeleteBackup(usize),
     /// Restore the end of the log, where that is archived: nothing changes.
     RestoreLatest,
+    /// Restore the moment of an earlier write, counted around, where the log is archived.
+    RestoreMoment(usize),
     /// Remove what has expired.
     CleanUp,
     /// Read a key and commit these actions in a transaction; with a write to that key by another in
@@ -66,6 +68,7 @@ impl fmt::Display for Deed {
             Self::Restore(index) => write!(f, "restore backup at {index}"),
             Self::DeleteBackup(index) => write!(f, "delete backup at {index}"),
             Self::RestoreLatest => f.write_str("restore the end of the log"),
+            Self::RestoreMoment(index) => write!(f, "restore moment at {index}"),
             Self::CleanUp => f.write_str("clean up what has expired"),
             Self::Transaction { actions, disturbed } => {
                 let actions: Vec<_> = actions.iter().map(ToString::to_string).collect();
@@ -173,7 +176,8 @@ fn special(random: &mut Random, number: &mut u64) -> Deed {
         }
         13 | 14 => Deed::Restore(random.index(4)),
         15 | 16 => Deed::DeleteBackup(random.index(4)),
-        17 | 18 => Deed::RestoreLatest,
+        17 => Deed::RestoreLatest,
+        18 => Deed::RestoreMoment(random.index(12)),
         _ => Deed::CleanUp,
     }
 }

@@ -163,6 +163,7 @@ impl Session {
             Deed::Restore(index) => self.restore(*index),
             Deed::DeleteBackup(index) => self.delete_backup(*index),
             Deed::RestoreLatest => self.restore_latest(),
+            Deed::RestoreMoment(index) => self.restore_moment(*index),
             Deed::CleanUp => Ok(self.db.cleanup_expired().map(drop)?),
             Deed::Transaction { actions, disturbed } => self.transaction(actions, *disturbed),
             Deed::Work(jobs) => {
@@ -190,10 +191,12 @@ impl Session {
                     Durability::Buffered => esker::Durability::Buffered,
                     Durability::Volatile => esker::Durability::Volatile,
                 });
+                let before = self.db.snapshot().sequence();
                 self.write(actions.clone(), kept, |session| {
                     let batch = session.batch(actions)?;
                     session.db.write_opt(batch, &options)
                 })?;
+                self.note_moment(before);
                 // Nothing is kept before the log has a segment: a keyspace can be dropped without one.
                 self.has_written |= kept != Durability::Volatile;
             }

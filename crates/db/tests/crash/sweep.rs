@@ -184,6 +184,13 @@ fn try_image(
         session.no_strays()?;
         session.validate()?;
         judge(session)
+    })
+    .map_err(|failure| match failure {
+        Failure::Wrong(sentence) => {
+            let more: Vec<_> = more.iter().map(ToString::to_string).collect();
+            Failure::Wrong(format!("{sentence}; gone on with {}", more.join("; ")))
+        }
+        refused => refused,
     })?;
     let mut replay = recording.disk.replay();
     let mut points = 1;
