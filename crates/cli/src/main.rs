@@ -29,11 +29,12 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use args::Arguments;
 use confirm::Terminal;
 use failure::{Failure, Result};
-use reply::Style;
+use reply::{Reply, Style};
 use session::{Pending, Session};
 use verbs::{Needs, Verb};
 
@@ -60,16 +61,35 @@ fn main() -> ExitCode {
 /// Says why a command line means nothing, or the help that it asks for; to programs as any failure.
 fn not_understood(error: &clap::Error) -> ExitCode {
     let words = std::env::args_os().take_while(|word| word != "--");
-    if error.use_stderr() && words.into_iter().any(|word| word == "--json") {
-        let failure = Failure::Usage(shell::sentence(error));
-        let style = Style {
-            json: true,
-            ..Style::default()
-        };
-        failure.report(style, None);
-        return ExitCode::from(failure.exit_code());
+    if !words.into_iter().any(|word| word == "--json") {
+        error.exit()
     }
-    error.exit()
+    let style = Style {
+        json: true,
+        ..Style::default()
+    };
+    let told = match help_for_programs() {
+        Some((what, text)) => Reply::default().field(what, text).print(style),
+        None => Err(Failure::Usage(shell::sentence(error))),
+    };
+    let Err(failure) = told else {
+        return ExitCode::SUCCESS;
+    };
+    failure.report(style, None);
+    ExitCode::from(failure.exit_code())
+}
+
+/// The help, or the version, that the command line asks for beside `--json`, which the verb `help` does not
+/// know.
+fn help_for_programs() -> Option<(&'static str, String)> {
+    let words = std::env::args_os().filter(|word| word != "--json");
+    let error = Arguments::try_parse_from(words).err()?;
+    let what = match error.kind() {
+        ErrorKind::DisplayHelp => "help",
+        ErrorKind::DisplayVersion => "version",
+        _ => return None,
+    };
+    Some((what, error.render().to_string()))
 }
 
 /// Runs one command in a session of its own.

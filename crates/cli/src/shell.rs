@@ -184,7 +184,11 @@ fn asks_for_json(line: &str) -> bool {
 
 /// What `line` asks for, or why it cannot be understood.
 fn understand(line: &str) -> Result<Command> {
-    let words = words::split(line).map_err(|problem| Failure::Usage(problem.to_string()))?;
+    let mut words = words::split(line).map_err(|problem| Failure::Usage(problem.to_string()))?;
+    if matches!(words.first(), Some(word) if word == b"help" || word == b"?") {
+        // An option of every verb, though help is none; whoever prints has seen it.
+        words.retain(|word| word != b"--json");
+    }
     match words.as_slice() {
         [] => return Ok(Command::Nothing),
         [word] if word == b"help" || word == b"?" => return Ok(Command::Text(help::overview())),

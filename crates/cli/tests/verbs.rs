@@ -165,10 +165,11 @@ fn repair_makes_a_database_without_its_manifest_one_that_opens() {
     assert!(said.contains("the tables that are left"), "{said}");
     assert_eq!(place.run(["count"]).text(), "1999\n");
     place.run(["get", "0007"]).fails(1, &["0007"]);
+    // Nobody is asked, either, about a directory that is not there.
     let nowhere = Place::new();
-    nowhere
-        .run(["repair", "--yes"])
-        .fails(1, &["no esker database"]);
+    for words in [&["repair", "--yes"][..], &["repair"]] {
+        nowhere.run(words).fails(1, &["no esker database"]);
+    }
 }
 
 #[test]
@@ -248,6 +249,38 @@ fn a_wrong_command_line_exits_with_2() {
     let output = command.arg("count").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--db"));
+}
+
+/// `esker help --json` was no command, and `--json help` was no JSON.
+#[test]
+fn help_is_told_to_programs_too() {
+    let place = Place::new();
+    for words in [
+        &["help", "--json"][..],
+        &["--json", "help"],
+        &["--json", "--help"],
+        &["help", "get", "--json"],
+        &["get", "--help", "--json"],
+    ] {
+        let said = place.run(words).text();
+        assert!(said.starts_with("{\"ok\":true,\"help\":\""), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let said = place
+        .feed(["shell"], b"help --json\nhelp get --json\n")
+        .text();
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(
+        said.lines()
+            .all(|line| line.starts_with("{\"ok\":true,\"help\":\""))
+    );
+    let version = place.run(["--version", "--json"]).text();
+    assert!(
+        version.starts_with("{\"ok\":true,\"version\":\"esker "),
+        "{version}"
+    );
+    place.run(["help", "frob", "--json"]).fails(2, &["frob"]);
+    place.run(["frob", "--json"]).fails(2, &["frob"]);
 }
 
 #[test]

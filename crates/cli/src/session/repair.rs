@@ -15,6 +15,11 @@ impl Session {
             return Err(Failure::Usage(sentence.into()));
         };
         let shown = directory.display();
+        // Nobody is asked about what is not there.
+        if !directory.is_dir() {
+            let sentence = format!("there is no esker database here ({shown})");
+            return Err(Failure::Refused(sentence));
+        }
         context.confirm(&format!(
             "This replaces the manifest of {shown} and moves files that the new one does not name into \
              {shown}/lost."
