@@ -124,6 +124,9 @@ pub(crate) fn find(
     offset: u64,
     limit: u64,
 ) -> Result<CopyFindings> {
+    if offset >= limit {
+        return Ok(CopyFindings::default());
+    }
     let end = limit.min(offset.saturating_add(SPAN_BYTES + copy_bytes(COPIED_BYTES)));
     let mut window = vec![0; end.saturating_sub(offset) as usize];
     file.read_exact_at(&mut window, offset)

@@ -408,7 +408,8 @@ fn read_note(
     page: &HeaderPage,
     file_bytes: u64,
 ) -> Result<u64> {
-    if !page.has_note() {
+    // A read behind the end is an error even of no bytes.
+    if !page.has_note() || file_bytes <= NOTE_OFFSET {
         return Ok(0);
     }
     let mut notes = [0; (FIRST_RECORD_OFFSET - NOTE_OFFSET) as usize];

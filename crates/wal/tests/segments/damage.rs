@@ -215,6 +215,17 @@ fn all_records_but_the_damaged_one_are_salvaged() {
     }
 }
 
+/// A read behind the end is an error even of no bytes: salvage of an emptied segment failed there once.
+#[test]
+fn what_is_left_of_a_cut_segment_is_salvaged_without_reading_behind_its_end() {
+    let (bytes, ..) = whole(SMALL);
+    for length in [0, 1, 4095, 4096, 4097, 6150, 8192, 8200] {
+        let fs = with_bytes(&bytes[..length]);
+        let reader = SegmentReader::open_without_header(&fs, path(), NUMBER).unwrap();
+        assert!(salvage(reader).is_empty(), "{length}");
+    }
+}
+
 #[test]
 fn a_note_that_is_lost_or_of_another_segment_says_nothing() {
     let (bytes, whole, _) = whole(SMALL);
