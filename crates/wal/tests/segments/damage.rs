@@ -220,9 +220,16 @@ fn all_records_but_the_damaged_one_are_salvaged() {
 fn what_is_left_of_a_cut_segment_is_salvaged_without_reading_behind_its_end() {
     let (bytes, ..) = whole(SMALL);
     for length in [0, 1, 4095, 4096, 4097, 6150, 8192, 8200] {
-        let fs = with_bytes(&bytes[..length]);
-        let reader = SegmentReader::open_without_header(&fs, path(), NUMBER).unwrap();
+        let fs = std::sync::Arc::new(with_bytes(&bytes[..length]));
+        let trace = esker_vfs::TraceFileSystem::new(fs);
+        let reader = SegmentReader::open_without_header(&trace, path(), NUMBER).unwrap();
         assert!(salvage(reader).is_empty(), "{length}");
+        let reads = trace.entries().into_iter().map(|entry| entry.operation);
+        let mut reads = reads.filter(|read| read.kind == esker_vfs::OperationKind::Read);
+        assert!(
+            reads.all(|read| read.offset + read.bytes <= length as u64),
+            "{length}"
+        );
     }
 }
 
