@@ -237,6 +237,20 @@ impl Engine {
         self.prune_archive()
     }
 
+    /// What a crash left of archived segments that were never finished goes when the database is opened.
+    /// What cannot be removed, or an archive on a disk that is not there, is for the next segment to find.
+    pub(crate) fn remove_unfinished_segments(&self) {
+        if !self.archive.is_wanted() {
+            return;
+        }
+        let _one_at_a_time = self.archive.lock.lock();
+        for path in self.unfinished(&self.archive.directory) {
+            if let Err(error) = remove_if_there(&*self.fs, &path) {
+                tracing::warn!(%error, "an unfinished archived segment stays");
+            }
+        }
+    }
+
     /// Copies one segment, unless all of it is in the archive `before`: a crash after a copy may have
     /// been survived by more records than the copy holds. Returns the file that is outdated then. The
     /// caller syncs the directory.

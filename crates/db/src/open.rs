@@ -336,6 +336,7 @@ impl Parts {
         }
         let strays = if mode == Mode::Disk {
             engine.remove_unfollowed();
+            engine.remove_unfinished_segments();
             recovery::remove_strays(&engine)
         } else {
             0
