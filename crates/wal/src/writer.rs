@@ -54,6 +54,9 @@ pub struct SegmentWriter {
     has_note: bool,
     /// Where the next note goes: not over the last one.
     note_offset: u64,
+    /// Where the last note stands that was stored, which may be the only proof of its sync: those that are
+    /// not stored leave it alone. 0 before the first.
+    stored_note_offset: u64,
     /// Where the next record goes.
     bytes: u64,
     /// Everything below is on stable storage.
@@ -104,6 +107,7 @@ impl SegmentWriter {
             first_record_offset: begun.first_record_offset,
             has_note: begun.has_note,
             note_offset: begun.note_offset,
+            stored_note_offset: 0,
             bytes: begun.bytes,
             synced_bytes: 0,
             stored_bytes: 0,
@@ -467,7 +471,13 @@ impl SegmentWriter {
             return Ok(());
         }
         let offset = self.note_offset;
-        self.note_offset = NOTE_OFFSET + SECOND_NOTE_OFFSET - offset;
+        if is_proof {
+            self.stored_note_offset = offset;
+        }
+        let other = NOTE_OFFSET + SECOND_NOTE_OFFSET - offset;
+        if other != self.stored_note_offset {
+            self.note_offset = other;
+        }
         let note = format::encode_note(self.header.number, offset, self.synced_bytes);
         let noted = match is_proof {
             true => self.file.write_synced_at(offset, &note),

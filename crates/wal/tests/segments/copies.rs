@@ -314,3 +314,54 @@ fn a_reader_of_a_segment_in_use_follows_it_over_the_copies() {
     }
     assert_eq!(read(&fs).unwrap().payloads.len(), 200);
 }
+
+/// Found by reading: notes of syncs that left copies were written in turns to both places, and so over the
+/// stored note of an earlier sync. Where the power garbled that one in flight, and the page was damaged in
+/// which a long record ended and everything behind it stood, the copies lay too far behind the beginning
+/// of that record to be looked at, and all of it was a torn tail.
+#[test]
+fn the_stored_note_of_a_sync_is_not_overwritten_by_notes_that_are_not_stored() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let options = SegmentOptions {
+        segment_bytes: 1 << 20,
+        ..COPIED
+    };
+    let mut writer = SegmentWriter::create(&disk, path(), HEADER, options).unwrap();
+    let long = 300_000 / PAGE * PAGE;
+    writer
+        .append_one(&vec![1; long], SyncMode::Buffered)
+        .unwrap();
+    writer.sync().unwrap();
+    for _ in 0..5 {
+        writer.append_one(b"small", SyncMode::Sync).unwrap();
+        writer.sync().unwrap();
+        let policy = ImagePolicy {
+            names: UnsyncedNames::Kept,
+            ..ImagePolicy::ONLY_SYNCED
+        };
+        let image = disk.image(disk.operations(), &policy);
+        let (stored, written) = (file_bytes(&image), file_bytes(&disk));
+        let in_flight = [PAGE, PAGE + PAGE / 2].map(|at| {
+            let sector = at..at + 512;
+            (sector.clone(), stored[sector.clone()] != written[sector])
+        });
+        for fates in 0..4 {
+            let mut bytes = stored.clone();
+            for (place, (sector, is_in_flight)) in in_flight.iter().enumerate() {
+                if *is_in_flight && fates & (1 << place) != 0 {
+                    bytes[sector.clone()].fill(0xa5);
+                }
+            }
+            assert_eq!(read(&with_bytes(&bytes)).unwrap().end, SegmentEnd::Clean);
+            let page = writer.bytes() as usize / PAGE * PAGE;
+            assert!(page < FIRST as usize + 20 + long);
+            bytes[page..page + PAGE].fill(0);
+            let read = read(&with_bytes(&bytes)).unwrap();
+            assert!(
+                matches!(read.end, SegmentEnd::Damaged { .. }),
+                "{fates}: {:?}",
+                read.end
+            );
+        }
+    }
+}
