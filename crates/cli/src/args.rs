@@ -19,8 +19,11 @@ pub(crate) struct Arguments {
     pub(crate) db: Option<PathBuf>,
 
     /// Works on a new database in memory, which goes when the command ends
-    #[arg(long, global = true)]
+    #[arg(long, global = true, conflicts_with_all = ["backup_directory", "wal_archive_directory"])]
     pub(crate) memory: bool,
+
+    #[command(flatten)]
+    pub(crate) places: Places,
 
     #[command(flatten)]
     pub(crate) common: Common,
@@ -40,6 +43,18 @@ pub(crate) struct Line {
     /// What to do
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+/// Where a database keeps what may be outside of its directory; to be named at every opening.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Places {
+    /// Where the backups are, if not in the database's directory
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) backup_directory: Option<PathBuf>,
+
+    /// Where the archive of the log is, if not in the database's directory; turns it on
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) wal_archive_directory: Option<PathBuf>,
 }
 
 /// Options that every verb has.

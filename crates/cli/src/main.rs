@@ -103,7 +103,11 @@ fn single(arguments: &Arguments, style: Style) -> Result<()> {
     let mut session = Session {
         pending: match arguments.memory {
             true => Some(Pending::Memory),
-            false => directory.map(|directory| Pending::Directory { directory, needs }),
+            false => directory.map(|directory| Pending::Directory {
+                directory,
+                needs,
+                places: arguments.places.clone(),
+            }),
         },
         style,
         ..Session::default()

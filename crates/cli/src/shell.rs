@@ -99,6 +99,7 @@ fn start(session: &mut Session, arguments: &Arguments, verb: &Shell) -> Result<(
         (Some(directory), _) => Some(Pending::Directory {
             directory: PathBuf::from(directory),
             needs,
+            places: arguments.places.clone(),
         }),
         (None, false) => None,
     };

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::args::Places;
 use crate::formats::Format;
 
 /// What to do.
@@ -414,6 +415,8 @@ pub(crate) struct Connect {
     /// Refuse a directory that holds no database, instead of creating one
     #[arg(long)]
     pub(crate) existing: bool,
+    #[command(flatten)]
+    pub(crate) places: Places,
 }
 
 /// `use`.

@@ -9,6 +9,7 @@ use esker::{Db, Options};
 use serde_json::Value;
 
 use super::{Context, DEFAULT_KEYSPACE, Session};
+use crate::args::Places;
 use crate::failure::{Failure, Result};
 use crate::open;
 use crate::reply::Reply;
@@ -30,21 +31,29 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) enum Pending {
     /// To the database in a directory, for what a verb needs of it.
-    Directory { directory: PathBuf, needs: Needs },
+    Directory {
+        directory: PathBuf,
+        needs: Needs,
+        places: Places,
+    },
     /// To a new database in memory.
     Memory,
 }
 
 impl Pending {
     pub(super) fn open(self) -> Result<Connection> {
-        let (directory, needs) = match self {
+        let (directory, needs, places) = match self {
             Self::Memory => return Connection::in_memory(),
-            Self::Directory { directory, needs } => (directory, needs),
+            Self::Directory {
+                directory,
+                needs,
+                places,
+            } => (directory, needs, places),
         };
         let db = match needs {
-            Needs::ToCreate => open::or_create(&directory)?,
-            Needs::ToWrite => open::for_writing(&directory)?,
-            _ => open::for_reading(&directory)?,
+            Needs::ToCreate => open::or_create(&directory, &places)?,
+            Needs::ToWrite => open::for_writing(&directory, &places)?,
+            _ => open::for_reading(&directory, &places)?,
         };
         let is_read_only = !matches!(needs, Needs::ToCreate | Needs::ToWrite);
         Ok(Connection::on_disk(db, &directory, is_read_only))
@@ -93,9 +102,9 @@ impl Session {
         let directory = &verb.directory;
         self.refuse_twice(directory)?;
         let db = match (verb.read_only, verb.existing) {
-            (true, _) => open::for_reading(directory)?,
-            (false, true) => open::for_writing(directory)?,
-            (false, false) => open::or_create(directory)?,
+            (true, _) => open::for_reading(directory, &verb.places)?,
+            (false, true) => open::for_writing(directory, &verb.places)?,
+            (false, false) => open::or_create(directory, &verb.places)?,
         };
         let created = db.recovery_state().created();
         let connection = Connection::on_disk(db, directory, verb.read_only);
