@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 
-use crate::failure::EXIT_CODES;
+use crate::failure::{EXIT_CODES, Failure, Result};
 use crate::verbs::Verb;
 
 /// Looks into and works on an esker database: an embedded, ordered, persistent key-value store.
@@ -55,6 +55,20 @@ pub(crate) struct Places {
     /// Where the archive of the log is, if not in the database's directory; turns it on
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) wal_archive_directory: Option<PathBuf>,
+}
+
+impl Places {
+    /// Fails if a place is named beside no database that is opened: it would be ignored.
+    pub(crate) fn refuse_without(&self, what_to_do: &str) -> Result<()> {
+        if self.backup_directory.is_none() && self.wal_archive_directory.is_none() {
+            return Ok(());
+        }
+        let sentence = format!(
+            "--backup-directory and --wal-archive-directory are for a database that is opened: \
+             {what_to_do}"
+        );
+        Err(Failure::Usage(sentence))
+    }
 }
 
 /// Options that every verb has.

@@ -99,6 +99,9 @@ fn single(arguments: &Arguments, style: Style) -> Result<()> {
         let sentence = "this verb is for a session of several commands: start one with esker shell";
         return Err(Failure::Usage(sentence.into()));
     }
+    if needs == Needs::Nothing {
+        arguments.places.refuse_without("this verb opens none")?;
+    }
     let directory = arguments.db.clone();
     let mut session = Session {
         pending: match arguments.memory {

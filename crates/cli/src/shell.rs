@@ -101,7 +101,11 @@ fn start(session: &mut Session, arguments: &Arguments, verb: &Shell) -> Result<(
             needs,
             places: arguments.places.clone(),
         }),
-        (None, false) => None,
+        (None, false) => {
+            let sentence = "name it with --db, or name them after connect DIR in the shell";
+            arguments.places.refuse_without(sentence)?;
+            None
+        }
     };
     if session.pending.is_some() {
         session.connected()?;

@@ -4,6 +4,7 @@
 mod binary;
 
 use std::fs;
+use std::process::Command;
 
 use binary::{Place, objects, script};
 
@@ -81,4 +82,23 @@ fn a_place_that_is_wrong_is_refused() {
     }
     assert_eq!(fs::read(file).unwrap(), b"mine");
     assert_eq!(place.run(["get", "a"]).text(), "1\n");
+}
+
+/// The story: a shell that was told of them and of no database ignored them without a word, whatever it was
+/// connected to then; and so did verbs that open no database.
+#[test]
+fn places_of_no_database_are_refused() {
+    let place = Place::new();
+    place.run(["set", "a", "1"]).ok();
+    for flag in FLAGS {
+        let told = "for a database that is opened";
+        let mut shell = Command::new(env!("CARGO_BIN_EXE_esker"));
+        shell.args(["shell", flag, "somewhere"]);
+        place
+            .feed_command(shell, b"connect-memory\n")
+            .fails(2, &[told]);
+        for verb in ["repair", "version"] {
+            place.run([flag, "somewhere", verb]).fails(2, &[told]);
+        }
+    }
 }
