@@ -141,6 +141,15 @@ pub(crate) struct SuperVersion {
     pub(crate) operator: Arc<OperatorSlot>,
 }
 
+/// The tables of a super-version, for those who work on them for long.
+#[derive(Debug)]
+pub(crate) struct TablesAlone {
+    pub(crate) version: Arc<Version>,
+    /// These keep the files.
+    _runs: Arc<[SortedRun]>,
+    _values: Arc<LiveValues>,
+}
+
 impl SuperVersion {
     pub(crate) fn new(
         active: Arc<WriteBuffer>,
@@ -177,6 +186,15 @@ impl SuperVersion {
             values,
             since: self.since,
             operator: Arc::clone(&self.operator),
+        }
+    }
+
+    /// Holds on to the tables and lets the memtables go.
+    pub(crate) fn tables_alone(&self) -> TablesAlone {
+        TablesAlone {
+            version: Arc::clone(&self.version),
+            _runs: Arc::clone(&self.runs),
+            _values: Arc::clone(&self.values),
         }
     }
 
