@@ -9,6 +9,7 @@
 //! Callers: the two memtables, for records, and the B+tree for its nodes.
 
 use esker_base::Trailer;
+use esker_prefetch::{LINE_BYTES, prefetch_address};
 use parking_lot::Mutex;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
@@ -425,21 +426,9 @@ impl RecordRef {
     /// Begins to load the record's first cache lines.
     #[inline]
     pub(crate) fn prefetch(self) {
-        prefetch_line(self.0.as_ptr());
-        prefetch_line(self.0.as_ptr().wrapping_add(64));
+        prefetch_address(self.0.as_ptr());
+        prefetch_address(self.0.as_ptr().wrapping_add(LINE_BYTES));
     }
-}
-
-/// Begins to load the cache line at `address`; does nothing where there is no such instruction.
-#[inline]
-pub(crate) fn prefetch_line(address: *const u8) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch is a hint: it reads nothing and faults on no address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = address;
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use esker_base::{Error, Result, Trailer};
+use esker_prefetch::prefetch_lines;
 use triomphe::ThinArc;
 
 use crate::restart_block::RestartShape;
@@ -21,6 +22,9 @@ pub(crate) const LAYOUT_RESTART: u8 = 2;
 pub(crate) const FLAG_UNIFORM_TRAILER: u8 = 1;
 /// In the second byte: offsets take four bytes, not two.
 pub(crate) const FLAG_WIDE_OFFSETS: u8 = 2;
+
+/// Where a slot block of the usual size has its slots.
+const FIRST_LINES: usize = 6;
 
 /// Whether offsets into `content_bytes` bytes need four bytes.
 pub(crate) fn offsets_are_wide(content_bytes: usize) -> bool {
@@ -115,15 +119,10 @@ pub(crate) fn memory_bytes_of(content_bytes: usize) -> usize {
 
 /// Asks memory for the first lines of a block, where a slot block has its slots, before the head
 /// has arrived and said where they are. Their addresses follow from that of the block alone, so that
-/// these loads wait for nothing and a lookup waits once instead of twice.
+/// this waits for nothing and a lookup waits once instead of twice.
 #[inline]
 fn touch_first_lines(bytes: &[u8]) {
-    const LINE_BYTES: usize = 64;
-    if let Some(first) = bytes.first_chunk::<{ 6 * LINE_BYTES }>() {
-        let lines = first.as_chunks::<LINE_BYTES>().0;
-        // Without a use the loads would be removed.
-        std::hint::black_box(lines.iter().fold(0, |all, line| all ^ line[LINE_BYTES / 2]));
-    }
+    prefetch_lines(bytes, FIRST_LINES);
 }
 
 impl BlockParts for Block {

@@ -13,9 +13,10 @@
 //!
 //! Callers: `node`, for leaves and inner nodes.
 
-use crate::arena::{Record, RecordRef, prefetch_line};
+use crate::arena::{Record, RecordRef};
 use crate::atomics::{AtomicPtr, AtomicU32, AtomicU64, fence, spin_loop, yield_now};
 use crate::probe::{Probe, common_prefix_bytes, word_at};
+use esker_prefetch::{LINE_BYTES, prefetch_address};
 use std::array::from_fn;
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::hint::select_unpredictable;
@@ -422,8 +423,8 @@ impl Slots {
 
     #[inline]
     fn prefetch_bytes(this: *const Self, bytes: usize) {
-        for line in 0..bytes.div_ceil(64) {
-            prefetch_line(this.cast::<u8>().wrapping_add(64 * line));
+        for line in 0..bytes.div_ceil(LINE_BYTES) {
+            prefetch_address(this.cast::<u8>().wrapping_add(LINE_BYTES * line));
         }
     }
 }

@@ -19,11 +19,15 @@ pub struct Edge {
 /// Packages and what they may depend on; `None`: anything.
 const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("esker-base", Some(&[])),
+    ("esker-prefetch", Some(&[])),
     ("esker-vfs", Some(&[])),
-    ("esker-memtable", Some(&["esker-base"])),
+    ("esker-memtable", Some(&["esker-base", "esker-prefetch"])),
     ("esker-tuple", Some(&["esker-base"])),
     ("esker-wal", Some(&["esker-base", "esker-vfs"])),
-    ("esker-sstable", Some(&["esker-base", "esker-vfs"])),
+    (
+        "esker-sstable",
+        Some(&["esker-base", "esker-prefetch", "esker-vfs"]),
+    ),
     (
         "esker-manifest",
         Some(&["esker-base", "esker-vfs", "esker-wal"]),
@@ -36,6 +40,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
         "esker",
         Some(&[
             "esker-base",
+            "esker-prefetch",
             "esker-vfs",
             "esker-memtable",
             "esker-wal",

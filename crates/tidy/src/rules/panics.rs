@@ -7,6 +7,7 @@ const LIBRARIES: &[&str] = &[
     "base",
     "vfs",
     "memtable",
+    "prefetch",
     "wal",
     "sstable",
     "tuple",
