@@ -13,9 +13,9 @@
 use crate::archived_segment::ArchivedSegment;
 use crate::db::Db;
 use crate::engine::{Engine, Mode};
+use crate::log::Log;
 use crate::log_history::{Event, LogFile, LogHistory, Missing, gap};
 use crate::log_mark::Reasons;
-use crate::segments::Log;
 use esker_base::filename::FileNumber;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use std::time::Duration;

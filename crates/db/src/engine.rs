@@ -288,7 +288,7 @@ impl Engine {
     /// # Errors
     /// Of the manifest. Its edit may be durable or not, so that no record may go into the log, old
     /// or new, before another call has succeeded.
-    pub(crate) fn forget_log(&self, log: &mut crate::segments::Log) -> Result<()> {
+    pub(crate) fn forget_log(&self, log: &mut crate::log::Log) -> Result<()> {
         log.abandon(self);
         let segments = self.segments.below(u64::MAX);
         self.archive_segments(&segments, self.visible_sequence() + 1)?;

@@ -64,6 +64,7 @@ mod keyspace_options;
 mod keyspaces;
 mod live_values;
 mod lock_table;
+mod log;
 mod log_history;
 mod log_mark;
 mod memory_limit;

@@ -10,10 +10,10 @@
 use crate::checkpoint::{RESTORING, remove_directory};
 use crate::engine::{Engine, Mode};
 use crate::keyspace::KeyspaceState;
+use crate::log::LogTail;
 use crate::options::RecoveryPolicy;
 use crate::recovery_point;
 use crate::salvage::Loss;
-use crate::segments::LogTail;
 use esker_base::filename::{FileKind, FileNumber, wal_path};
 use esker_base::write_batch::{BatchView, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};

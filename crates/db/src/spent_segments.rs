@@ -3,7 +3,7 @@
 //! Invariant: whoever holds the writer lock leaves them here and goes on. Closing the file of a released
 //! segment frees its pages and its blocks, which takes some three milliseconds for 16 MiB, and taking
 //! down a map takes one. They are few: beyond [`MOST`] whoever adds to them closes them. What is here is
-//! never written, mapped or synced again. Called by `segments`, with the writer lock held, and by the
+//! never written, mapped or synced again. Called by `log` and `segments`, with the writer lock held, and by the
 //! background, without.
 
 use crate::engine::Engine;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::Db;
 use crate::options::Options;
+use esker_base::{Error, ErrorKind};
 use std::thread;
 
 /// Commits `transactions` in one group, in an order that the queue decides.

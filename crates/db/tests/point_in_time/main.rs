@@ -1,16 +1,21 @@
 //! Restores to a sequence number, to a time and to the end of the log, compared with what was written.
 
 use esker::merge_operators::Append;
-use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem};
+use esker::vfs::{FileSystem, MemFileSystem};
 use esker::{
     Db, Durability, ErrorKind, IndexDefinition, ManualClock, Options, RestorePoint, RestoreSource,
-    WriteBatch, WriteOptions,
+    WriteOptions,
 };
 use esker_testkit::seed::{Random, seeds};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+mod after_a_crash;
+mod history;
+
+use history::history;
 
 const HOME: &str = "/db";
 const COPY: &str = "/copy";
@@ -103,162 +108,6 @@ impl World {
         }
         self.fs.remove_dir(directory).unwrap();
     }
-}
-
-/// The states of the database, each with the sequence number and the time from which on it was true.
-#[derive(Default)]
-struct Told {
-    states: Vec<(u64, u64, Map)>,
-}
-
-impl Told {
-    fn note(&mut self, world: &World, db: &Db) {
-        let now = esker::Clock::now_millis(&*world.clock);
-        self.states
-            .push((db.snapshot().sequence(), now, contents(db)));
-    }
-
-    /// The states of the largest noted number up to `sequence`.
-    fn at(&self, sequence: u64) -> Vec<&Map> {
-        let before = self.states.iter().filter(|state| state.0 <= sequence);
-        let newest = before.clone().map(|state| state.0).max();
-        before
-            .filter(|state| Some(state.0) == newest)
-            .map(|state| &state.2)
-            .collect()
-    }
-
-    /// The states that a restore to `millis` may give: the time of a write is known to 100 ms.
-    fn at_time(&self, millis: u64) -> Vec<&Map> {
-        let is_before = |state: &&(u64, u64, Map)| state.1 <= millis;
-        let last = self.states.iter().rfind(is_before);
-        let near = |state: &&(u64, u64, Map)| state.1 > millis && state.1 <= millis + 100;
-        let near = self.states.iter().filter(near);
-        last.into_iter().chain(near).map(|state| &state.2).collect()
-    }
-}
-
-/// One write, of any kind.
-fn write(db: &Db, random: &mut Random) {
-    let key = format!("key{:02}", random.below(30));
-    let value = format!("{:x}", random.next_u64()).repeat(1 + random.index(20));
-    let durability = match random.chance(2) {
-        true => Durability::Sync,
-        false => Durability::Buffered,
-    };
-    let options = WriteOptions::new().durability(durability);
-    let users = || db.keyspace("users").unwrap();
-    match random.index(10) {
-        0 => db.delete(&key).unwrap(),
-        1 => db.delete_range(key.clone()..format!("{key}5")).unwrap(),
-        2 => {
-            let mut batch = WriteBatch::new();
-            batch.put_in(&users(), &key, &value);
-            batch.delete_in(&users(), "key05");
-            batch.put(&key, "both");
-            batch.delete_range(format!("key0{}", random.below(9)).as_str().."key09");
-            db.write_opt(batch, &options).unwrap();
-        }
-        3 => db
-            .put_with_ttl(&key, &value, Duration::from_secs(3600))
-            .unwrap(),
-        4 => db.keyspace("lists").unwrap().merge(&key, "item").unwrap(),
-        5 => db
-            .keyspace("notes")
-            .unwrap()
-            .put(&key, &value[..8])
-            .unwrap(),
-        6 => db.keyspace("notes").unwrap().delete(&key).unwrap(),
-        7 => db
-            .transact(|tx| {
-                let known = tx.get(&key)?.map_or(0, |value| value.len());
-                tx.put(&key, known.to_string())?;
-                tx.put(format!("{key}'"), "seen")
-            })
-            .unwrap(),
-        8 => users().put_opt(&key, &value, &options).unwrap(),
-        _ => db.put_opt(&key, &value, &options).unwrap(),
-    }
-}
-
-/// Something else than a write.
-fn do_something(db: &mut Db, world: &World, random: &mut Random) {
-    match random.index(8) {
-        0 => db.flush().unwrap(),
-        1 => db.wal().rotate().unwrap(),
-        2 => db.wal().clear().unwrap(),
-        3 => {
-            db.close().unwrap();
-            *db = world.open();
-        }
-        4 => drop(db.create_backup("on the way").unwrap()),
-        5 => drop(db.create_recovery_point("on the way").unwrap()),
-        6 => {
-            // The archive reaches back to the beginning: whatever somebody made can go.
-            let made = db.list_backups().unwrap().into_iter();
-            let made: Vec<_> = made.filter(|it| it.restored_sequence().is_none()).collect();
-            if !made.is_empty() {
-                let name = made[random.index(made.len())].name();
-                db.delete_backup(name).unwrap();
-            }
-        }
-        _ if db.keyspace_names().unwrap().contains(&"users".into()) => {
-            db.drop_keyspace("users").unwrap();
-        }
-        _ => db.compact().unwrap(),
-    }
-}
-
-/// Takes the database back to a moment of any kind, before or behind other restores, which is a part of
-/// its history like a write.
-fn restore_in_place(db: &Db, world: &World, random: &mut Random, told: &mut Told) {
-    let backups = db.list_backups().unwrap();
-    let (point, expected) = match random.index(4) {
-        0 if !backups.is_empty() => {
-            let backup = &backups[random.index(backups.len())];
-            let point = RestorePoint::Backup(backup.name().into());
-            (point, told.at(backup.sequence()))
-        }
-        1 => {
-            let passed = esker::Clock::now_millis(&*world.clock) - BEGIN_MILLIS;
-            let millis = BEGIN_MILLIS + random.below(passed + 1);
-            (RestorePoint::Time(millis), told.at_time(millis))
-        }
-        2 => (RestorePoint::Latest, told.at(u64::MAX)),
-        _ => {
-            let sequence = random.below(db.snapshot().sequence() + 1);
-            (RestorePoint::Sequence(sequence), told.at(sequence))
-        }
-    };
-    let restored = db.restore_to_point(&point).unwrap();
-    let now = contents(db);
-    assert!(expected.contains(&&now), "{point:?} gave {restored:?}");
-    let left = db.list_backups().unwrap().into_iter();
-    let left = left.filter(|it| it.restored_sequence().is_some());
-    let left = left.max_by_key(|it| it.sequence()).unwrap();
-    assert_eq!(left.restored_sequence(), Some(restored.sequence()));
-    // What is said of indexes then may be writes behind it.
-    let millis = esker::Clock::now_millis(&*world.clock);
-    told.states.push((left.sequence(), millis, now));
-}
-
-/// Makes a history, and notes each of its states.
-fn history(world: &World, random: &mut Random, steps: usize) -> (Db, Told) {
-    let mut db = world.open();
-    let mut told = Told::default();
-    told.note(world, &db);
-    for _ in 0..steps {
-        world.clock.advance(Duration::from_millis(random.below(90)));
-        if random.chance(25) {
-            restore_in_place(&db, world, random, &mut told);
-        } else if random.chance(12) {
-            do_something(&mut db, world, random);
-        } else {
-            write(&db, random);
-        }
-        told.note(world, &db);
-    }
-    (db, told)
 }
 
 #[test]
@@ -535,109 +384,4 @@ fn values_that_are_kept_apart_come_back_with_a_restore_in_place() {
     assert!(report.issues().is_empty(), "{:?}", report.issues());
     db.close().unwrap();
     assert_eq!(contents(&world.open()), before);
-}
-
-/// The database as it was when the disk lost its power, with only what was synced.
-fn after_power_loss(disk: &CrashFileSystem) -> World {
-    let image = disk.image(disk.operations(), &ImagePolicy::ONLY_SYNCED);
-    World {
-        fs: Arc::new(image),
-        clock: Arc::new(ManualClock::at_millis(BEGIN_MILLIS + 60_000)),
-    }
-}
-
-/// The story: a keyspace was dropped, durably, and the power went before the mark that says so in the log.
-/// Nobody wrote in the next life, so no mark of that one said it either, and a restore to the end of the
-/// log brought the keyspace back with all that it had held.
-#[test]
-fn a_keyspace_that_was_dropped_before_a_crash_stays_gone_at_the_end_of_the_log() {
-    let disk = CrashFileSystem::new(MemFileSystem::new());
-    let world = World {
-        fs: Arc::new(disk.clone()),
-        ..World::new()
-    };
-    world.fs.create_dir_all(Path::new(HOME)).unwrap();
-    let db = world.open();
-    db.put("kept", "value").unwrap();
-    db.keyspace("passing").unwrap().put("key", "value").unwrap();
-    db.drop_keyspace("passing").unwrap();
-    // Came without anybody writing to it, and is not forgotten either.
-    db.keyspace("empty").unwrap();
-    let names = db.keyspace_names().unwrap();
-    let left = after_power_loss(&disk);
-    drop(db);
-
-    // What is there without the database being opened, for which nobody can write a mark.
-    let source = left.source();
-    source.restore(&RestorePoint::Latest, COPY).unwrap();
-    let copy = left.options().open(COPY).unwrap();
-    assert_eq!(copy.keyspace_names().unwrap(), names);
-    drop(copy);
-    left.remove(Path::new(COPY));
-
-    let db = left.open();
-    let before = contents(&db);
-    assert_eq!(db.keyspace_names().unwrap(), names);
-    let now = RestorePoint::Time(BEGIN_MILLIS + 120_000);
-    for point in [RestorePoint::Latest, now] {
-        assert_eq!(left.restored(&db, &point).1, before, "{point:?}");
-        db.restore_into(&point, COPY).unwrap();
-        let copy = left.options().open(COPY).unwrap();
-        assert_eq!(copy.keyspace_names().unwrap(), names, "{point:?}");
-        drop(copy);
-        left.remove(Path::new(COPY));
-    }
-    db.restore_to_point(&RestorePoint::Latest).unwrap();
-    assert_eq!(contents(&db), before);
-    assert_eq!(db.keyspace_names().unwrap(), names);
-}
-
-/// The story: a write failed after all of it had been written, its segment was archived without it, and the
-/// power went before the manifest let go of the segment. The next life found the write in the log and took it
-/// up; restores read the archived copy, which holds less, and answered `Gap`. Feeds read the log.
-#[test]
-fn of_two_copies_of_a_segment_the_one_that_holds_more_is_read() {
-    const ARCHIVE: &str = "/db/archive";
-    let begun = || {
-        let disk = CrashFileSystem::new(MemFileSystem::new());
-        disk.create_dir_all(Path::new(HOME)).unwrap();
-        let world = World {
-            fs: Arc::new(disk.clone()),
-            ..World::new()
-        };
-        let db = world.open();
-        db.put("first", "1").unwrap();
-        (disk, world, db)
-    };
-    let (_, without, db) = begun();
-    db.close().unwrap();
-    let (disk, _, db) = begun();
-    db.put("second", "2").unwrap();
-    db.wal().sync().unwrap();
-    let world = after_power_loss(&disk);
-    drop(db);
-    world.fs.create_dir_all(Path::new(ARCHIVE)).unwrap();
-    for entry in without.fs.read_dir(Path::new(ARCHIVE)).unwrap() {
-        let path = Path::new(ARCHIVE).join(&entry.name);
-        let mut bytes = vec![0; usize::try_from(entry.bytes).unwrap()];
-        let from = without.fs.open_read(&path).unwrap();
-        from.read_exact_at(&mut bytes, 0).unwrap();
-        let copy = world.fs.create(&path).unwrap();
-        copy.write_at(0, &bytes).unwrap();
-    }
-    let copied = world.fs.read_dir(Path::new(ARCHIVE)).unwrap();
-    assert_eq!(copied.len(), 1, "{copied:?}");
-
-    world.source().restore(&RestorePoint::Latest, COPY).unwrap();
-    assert_eq!(world.look_at_copy()["default"].len(), 2);
-    let db = world.open();
-    assert_eq!(world.restored(&db, &RestorePoint::Latest).1, contents(&db));
-    db.put("third", "3").unwrap();
-    assert_eq!(world.restored(&db, &RestorePoint::Latest).1, contents(&db));
-    let told = db
-        .changes(1)
-        .unwrap()
-        .map(|batch| batch.unwrap().last_sequence());
-    assert_eq!(told.collect::<Vec<_>>(), [1, 2, 3]);
-    db.close().unwrap();
 }
