@@ -51,9 +51,12 @@ const EXHAUSTED: u128 = u128::MAX;
 #[derive(Debug)]
 pub struct MergingIterator<I> {
     children: Vec<I>,
+    /// The child that the record comes from. Its rank is up to date where other children live.
+    winner: Node,
     /// Leaf `i` is node `children.len() + i`, the parent of node `n` is `n / 2`; inner nodes (from
-    /// 1 on) hold the losers of their matches, node 0 the winner. Leaves are not stored.
-    nodes: Vec<Node>,
+    /// 1 on) hold the losers of their matches, node 0 nothing. Leaves are not stored. Empty where
+    /// there are no matches.
+    losers: Vec<Node>,
     /// Children that stand on a record; 0 exactly when the merge is invalid.
     live: usize,
     direction: Direction,
@@ -65,11 +68,15 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// Merges `children`; invalid until the first seek. The lower child wins ties.
     #[must_use]
     pub fn new(children: Vec<I>) -> Self {
-        let nodes = vec![Node::default(); children.len().max(1)];
+        let losers = match children.len() {
+            0 | 1 => Vec::new(),
+            count => vec![Node::default(); count],
+        };
         let direction = Direction::Forward;
         Self {
             children,
-            nodes,
+            winner: Node::default(),
+            losers,
             live: 0,
             direction,
             turning_key: Vec::new(),
@@ -80,7 +87,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[must_use]
     #[inline]
     pub fn child_index(&self) -> usize {
-        self.nodes[0].child
+        self.winner.child
     }
 
     /// The child that the record comes from, for what only it can do (handing out a pinned value).
@@ -88,7 +95,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[must_use]
     #[inline]
     pub fn current_child(&self) -> &I {
-        &self.children[self.nodes[0].child]
+        &self.children[self.winner.child]
     }
 
     /// Whether the next record in the direction of travel is known to have another user key, or not
@@ -98,17 +105,19 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[inline]
     #[must_use]
     pub fn next_differs(&self) -> bool {
-        let winner = self.nodes[0];
+        let winner = self.winner;
         let child = &self.children[winner.child];
         if !child.neighbour_differs(self.direction) {
             return false;
         }
-        if self.live == 1 {
-            return true;
-        }
+        self.live == 1 || self.others_differ(winner)
+    }
+
+    /// Whether no child has the key that the winner stands on.
+    fn others_differ(&self, winner: Node) -> bool {
         let mut parent = (self.children.len() + winner.child) / 2;
         while parent > 0 {
-            let loser = self.nodes[parent];
+            let loser = self.losers[parent];
             if loser.rank == winner.rank && self.has_same_key(loser.child, winner.child) {
                 return false;
             }
@@ -143,20 +152,27 @@ impl<I: InternalIterator> MergingIterator<I> {
         const EMPTY: usize = usize::MAX;
         let count = self.children.len();
         self.live = self.children.iter().filter(|child| child.valid()).count();
-        self.nodes.fill(Node {
+        if count <= 1 {
+            self.winner = Node::default();
+            return;
+        }
+        self.losers.fill(Node {
             rank: EXHAUSTED,
             child: EMPTY,
         });
         for child in 0..count {
             let mut winner = self.leaf(child);
             let mut parent = (count + child) / 2;
-            while parent > 0 && self.nodes[parent].child != EMPTY {
-                if self.is_before(self.nodes[parent], winner) {
-                    std::mem::swap(&mut self.nodes[parent], &mut winner);
+            while parent > 0 && self.losers[parent].child != EMPTY {
+                if self.is_before(self.losers[parent], winner) {
+                    std::mem::swap(&mut self.losers[parent], &mut winner);
                 }
                 parent /= 2;
             }
-            self.nodes[parent] = winner;
+            match parent {
+                0 => self.winner = winner,
+                _ => self.losers[parent] = winner,
+            }
         }
     }
 
@@ -205,33 +221,38 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// The winner has moved: finds the new one.
     #[inline]
     fn replay(&mut self) {
-        let child = self.nodes[0].child;
-        if !self.children[child].valid() {
+        let is_valid = self.children[self.winner.child].valid();
+        if !(is_valid && self.live == 1) {
+            self.replay_matches(is_valid);
+        }
+    }
+
+    fn replay_matches(&mut self, is_valid: bool) {
+        let child = self.winner.child;
+        if !is_valid {
             self.live -= 1;
             if self.live == 0 {
                 return;
             }
-        } else if self.live == 1 {
-            return;
         }
         let mut winner = self.leaf(child);
         let mut parent = (self.children.len() + child) / 2;
         while parent > 0 {
-            let loser = self.nodes[parent];
+            let loser = self.losers[parent];
             if self.is_before(loser, winner) {
-                self.nodes[parent] = winner;
+                self.losers[parent] = winner;
                 winner = loser;
             }
             parent /= 2;
         }
-        self.nodes[0] = winner;
+        self.winner = winner;
     }
 
     /// Brings every child but the winner to the other side of the current record and moves the
     /// winner by one.
     #[cold]
     fn turn(&mut self, direction: Direction) -> Result<()> {
-        let winner = self.nodes[0].child;
+        let winner = self.winner.child;
         let trailer = self.children[winner].trailer();
         let mut key = std::mem::take(&mut self.turning_key);
         key.clear();
@@ -282,7 +303,7 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         if self.direction != Direction::Forward {
             return self.turn(Direction::Forward);
         }
-        let winner = self.nodes[0].child;
+        let winner = self.winner.child;
         if let Err(error) = self.children[winner].next() {
             self.live = 0;
             return Err(error);
@@ -297,7 +318,7 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         if self.direction != Direction::Backward {
             return self.turn(Direction::Backward);
         }
-        let winner = self.nodes[0].child;
+        let winner = self.winner.child;
         if let Err(error) = self.children[winner].prev() {
             self.live = 0;
             return Err(error);

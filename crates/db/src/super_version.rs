@@ -221,7 +221,7 @@ impl SuperVersion {
 
     /// All memtables, newest first.
     #[inline]
-    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> + Clone {
         std::iter::once(&self.active)
             .chain(&self.sealed)
             .map(|buffer| &buffer.memtable)

@@ -8,7 +8,7 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use esker_base::{Error, Result, Trailer};
-use esker_prefetch::prefetch_lines;
+use esker_prefetch::{LINE_BYTES, prefetch_lines, prefetch_read};
 use triomphe::ThinArc;
 
 use crate::restart_block::RestartShape;
@@ -25,6 +25,8 @@ pub(crate) const FLAG_WIDE_OFFSETS: u8 = 2;
 
 /// Where a slot block of the usual size has its slots.
 const FIRST_LINES: usize = 6;
+/// How much of the end of a block a walk backwards is to find there.
+const LAST_LINES: usize = 6;
 
 /// Whether offsets into `content_bytes` bytes need four bytes.
 pub(crate) fn offsets_are_wide(content_bytes: usize) -> bool {
@@ -94,7 +96,17 @@ pub(crate) trait BlockParts {
     /// Begins to load what a search of the block looks at first.
     #[inline]
     fn touch(&self) {
+        prefetch_read(self.head());
         touch_first_lines(self.bytes());
+    }
+
+    /// Begins to load what a walk backwards over the block looks at first beside that. Where the block
+    /// ends is known once its head has arrived.
+    #[inline]
+    fn touch_end(&self) {
+        let bytes = self.bytes();
+        let from = bytes.len().saturating_sub(LAST_LINES * LINE_BYTES);
+        prefetch_lines(&bytes[from..], LAST_LINES);
     }
 
     /// Tells the cache that the block is in use.

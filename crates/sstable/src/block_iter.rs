@@ -13,8 +13,9 @@ use esker_base::iterator::Direction;
 
 use crate::block::{Block, BlockParts, PinnedValue, Shape};
 
-/// How many entries before the current one a walk backwards begins to load.
-const TOUCHED_AHEAD: usize = 4;
+/// How many entries ahead of the current one a walk begins to load. Processors foresee a walk forwards
+/// only after a while and only inside a page, and one backwards over entries of more than a line not at all.
+const TOUCHED_AHEAD: usize = 5;
 
 /// An entry of the decoded interval of a restart block.
 #[derive(Clone, Copy, Debug)]
@@ -133,35 +134,52 @@ impl BlockIter {
 
     /// Moves to the first entry.
     pub(crate) fn seek_to_first(&mut self) {
+        self.touch(0, TOUCHED_AHEAD.min(self.entries.wrapping_sub(1)));
         self.load(0);
     }
 
     /// Moves to the last entry.
     pub(crate) fn seek_to_last(&mut self) {
-        self.load(self.entries.wrapping_sub(1));
+        let last = self.entries.wrapping_sub(1);
+        self.touch(last.saturating_sub(TOUCHED_AHEAD), last);
+        self.load(last);
     }
 
     /// Moves to the next entry; invalid after the last.
     #[inline]
     pub(crate) fn next(&mut self) {
         self.load(self.index + 1);
+        let ahead = self.index + TOUCHED_AHEAD;
+        self.touch(ahead, ahead);
     }
 
     /// Moves to the previous entry; invalid before the first.
     #[inline]
     pub(crate) fn prev(&mut self) {
         self.load(self.index.wrapping_sub(1));
-        self.touch(self.index.wrapping_sub(TOUCHED_AHEAD));
+        let ahead = self.index.wrapping_sub(TOUCHED_AHEAD);
+        self.touch(ahead, ahead);
     }
 
-    /// Begins to load entry `index` of a slot block: processors foresee a walk forwards, but not one
-    /// backwards over entries of more than a line.
+    /// How many entries there are from the current one on to the end; 0 while invalid.
     #[inline]
-    fn touch(&self, index: usize) {
-        if let Some(block) = self.block.as_ref().filter(|_| index < self.entries)
+    pub(crate) fn left(&self) -> usize {
+        self.entries - self.index
+    }
+
+    /// How many entries there are before the current one.
+    #[inline]
+    pub(crate) fn passed(&self) -> usize {
+        self.index
+    }
+
+    /// Begins to load the entries from `first` to `last` of a slot block, if it has them.
+    #[inline]
+    fn touch(&self, first: usize, last: usize) {
+        if let Some(block) = self.block.as_ref().filter(|_| last < self.entries)
             && let Shape::Slot(shape) = block.shape()
         {
-            std::hint::black_box(shape.first_byte(block.bytes(), index));
+            shape.touch(block.bytes(), first, last);
         }
     }
 
@@ -173,6 +191,8 @@ impl BlockIter {
         match block.shape() {
             Shape::Slot(shape) => {
                 let index = shape.seek(block.bytes(), key, trailer);
+                let last = (index + TOUCHED_AHEAD).min(self.entries - 1);
+                self.touch(index.min(last), last);
                 self.load(index);
             }
             Shape::Restart(shape) => {
@@ -185,17 +205,15 @@ impl BlockIter {
         }
     }
 
-    /// Whether the neighbour that way is in the block and has another user key.
+    /// Whether the neighbour that way has another user key; `None` where it is not in the block.
     #[inline]
-    pub(crate) fn neighbour_differs(&self, direction: Direction) -> bool {
+    pub(crate) fn neighbour_differs(&self, direction: Direction) -> Option<bool> {
         let neighbour = match direction {
             Direction::Forward => self.index + 1,
             Direction::Backward => self.index.wrapping_sub(1),
         };
-        let Some(block) = self.block.as_ref().filter(|_| neighbour < self.entries) else {
-            return false;
-        };
-        match block.shape() {
+        let block = self.block.as_ref().filter(|_| neighbour < self.entries)?;
+        Some(match block.shape() {
             Shape::Slot(shape) => shape.keys_differ(block.bytes(), self.index, neighbour),
             Shape::Restart(_) => {
                 let decoded = neighbour
@@ -203,7 +221,7 @@ impl BlockIter {
                     .and_then(|place| self.interval.get(place));
                 decoded.is_some_and(|it| self.keys[it.key_start..it.key_end] != *self.user_key())
             }
-        }
+        })
     }
 
     /// How the current entry compares to (`key`, `trailer`).
@@ -212,7 +230,7 @@ impl BlockIter {
     }
 
     /// Decodes entry `index`; invalid where there is none.
-    #[inline]
+    #[inline(always)]
     fn load(&mut self, index: usize) {
         let Some(block) = self.block.as_ref().filter(|_| index < self.entries) else {
             self.index = self.entries;
@@ -238,7 +256,6 @@ impl BlockIter {
         }
     }
 
-    #[inline]
     fn load_from_interval(&mut self, index: usize) {
         let is_decoded =
             index >= self.interval_first && index - self.interval_first < self.interval.len();

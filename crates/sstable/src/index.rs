@@ -298,6 +298,11 @@ impl IndexBlock {
         )
     }
 
+    /// Whether blocks `index` and `index + 1` are there and share no user key.
+    pub(crate) fn parts_keys(&self, index: usize) -> bool {
+        index + 1 < self.len() && self.trailer(index) == Trailer::OLDEST
+    }
+
     /// The block in which the first record at or after (`key`, `trailer`) lies, or right behind
     /// it; the number of blocks where there is none.
     #[inline]

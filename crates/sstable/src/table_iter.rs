@@ -13,6 +13,7 @@ use esker_base::{Result, Trailer};
 use crate::block::{Block, BlockParts, PinnedValue};
 use crate::block_expiries::SkipBlocks;
 use crate::block_iter::BlockIter;
+use crate::index::Leaf;
 use crate::read_ahead::ReadAhead;
 use crate::table::Table;
 use crate::table_cache::TableHandle;
@@ -26,6 +27,40 @@ pub enum FillCache {
     No,
 }
 
+/// How many entries before it leaves a block a walk begins to load the one that comes then.
+const BLOCK_AHEAD: usize = 8;
+/// The same for the last entries of the block before.
+const BLOCK_END_AHEAD: usize = 4;
+
+/// What it takes to read blocks that are not cached.
+#[derive(Debug)]
+struct Loading {
+    read_ahead: ReadAhead,
+    /// Where blocks are decompressed.
+    scratch: Vec<u8>,
+}
+
+impl Loading {
+    fn new(eager: bool) -> Box<Self> {
+        Box::new(Self {
+            read_ahead: ReadAhead::new(eager),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Reads and checks block `index` of `leaf`.
+    #[cold]
+    fn read(&mut self, table: &Table, leaf: &Leaf, index: usize) -> Result<Block> {
+        let handle = leaf.index.handle(index);
+        let (file, limit) = (table.block_file(), leaf.index.end_offset());
+        let stored = self.read_ahead.stored(file, handle, limit);
+        stored
+            .and_then(|stored| file.unpack(stored, handle.offset, &mut self.scratch))
+            .and_then(|contents| table.parse_block(contents, handle))
+            .map_err(|error| table.with_keys(error))
+    }
+}
+
 /// An iterator over the point records of one table.
 #[derive(Debug)]
 pub struct TableIter {
@@ -35,9 +70,8 @@ pub struct TableIter {
     leaf: usize,
     block: usize,
     entries: BlockIter,
-    read_ahead: ReadAhead,
-    /// Where blocks are decompressed.
-    scratch: Vec<u8>,
+    /// Made for the first block that is not cached.
+    loading: Option<Box<Loading>>,
     skip: SkipBlocks,
 }
 
@@ -59,8 +93,7 @@ impl TableIter {
             leaf: 0,
             block: 0,
             entries: BlockIter::new(),
-            read_ahead: ReadAhead::new(fill == FillCache::No),
-            scratch: Vec::new(),
+            loading: None,
             skip: SkipBlocks::None,
         }
     }
@@ -116,32 +149,60 @@ impl TableIter {
             FillCache::No => leaf.slots.peek(index),
         };
         if let Some(block) = &*cached {
+            // To count one more reader waits for the head: what the search needs comes meanwhile.
+            block.touch();
             return Ok(block.clone());
         }
-        let handle = leaf.index.handle(index);
-        let (file, limit) = (self.table.block_file(), leaf.index.end_offset());
-        let stored = self.read_ahead.stored(file, handle, limit);
-        let block = stored
-            .and_then(|stored| file.unpack(stored, handle.offset, &mut self.scratch))
-            .and_then(|contents| self.table.parse_block(contents, handle))
-            .map_err(|error| self.table.with_keys(error))?;
+        let loading = self
+            .loading
+            .get_or_insert_with(|| Loading::new(self.fill == FillCache::No));
+        let block = loading.read(&self.table, leaf, index)?;
         Ok(match self.fill {
             FillCache::Yes => leaf.slots.insert(index, block),
             FillCache::No => block,
         })
     }
 
-    /// Begins to load the block that a walk comes to next, if it is cached: blocks lie anywhere in
-    /// memory, so that nothing else foresees it.
-    #[inline]
-    fn touch(&self, leaf: usize, block: usize) -> Result<()> {
-        let leaf = self.table.leaf(leaf)?;
-        if block < leaf.index.len()
-            && let Some(block) = &*leaf.slots.peek(block)
-        {
-            block.touch();
+    /// Begins to load the block that a walk comes to soon, if it is cached: blocks lie anywhere in memory,
+    /// so that nothing else foresees it. What cannot be read fails when it is entered.
+    fn foresee(&self, direction: Direction) {
+        let Ok(leaf) = self.table.leaf(self.leaf) else {
+            return;
+        };
+        let block = match direction {
+            Direction::Forward => self.block + 1,
+            Direction::Backward => self.block.wrapping_sub(1),
+        };
+        if block >= leaf.index.len() {
+            return;
         }
-        Ok(())
+        if let Some(block) = &*leaf.slots.peek(block) {
+            let has_arrived =
+                direction == Direction::Backward && self.entries.passed() < BLOCK_END_AHEAD;
+            if has_arrived {
+                block.touch_end();
+            } else {
+                block.touch();
+            }
+        }
+    }
+
+    /// Whether the block that way is known to begin, or end, with another user key than the current one.
+    #[cold]
+    fn next_block_differs(&self, direction: Direction) -> bool {
+        let first = match direction {
+            Direction::Forward => Some(self.block),
+            Direction::Backward => self.block.checked_sub(1),
+        };
+        let leaf = self.table.leaf(self.leaf);
+        leaf.is_ok_and(|leaf| first.is_some_and(|first| leaf.index.parts_keys(first)))
+    }
+
+    /// Called where a walk forwards may begin.
+    fn foresee_next(&self) {
+        if self.entries.left() <= BLOCK_AHEAD {
+            self.foresee(Direction::Forward);
+        }
     }
 
     /// Goes to the first record of the block after the current one.
@@ -160,8 +221,8 @@ impl TableIter {
                 block += 1;
             } else {
                 self.enter(leaf, block)?;
-                self.touch(leaf, block + 1)?;
                 self.entries.seek_to_first();
+                self.foresee_next();
                 return Ok(());
             }
         }
@@ -184,8 +245,10 @@ impl TableIter {
                     continue;
                 }
                 self.enter(leaf, previous)?;
-                self.touch(leaf, previous.wrapping_sub(1))?;
                 self.entries.seek_to_last();
+                if self.entries.passed() < BLOCK_AHEAD {
+                    self.foresee(Direction::Backward);
+                }
                 return Ok(());
             }
             let Some(previous) = leaf.checked_sub(1) else {
@@ -230,6 +293,7 @@ impl TableIter {
         self.enter(leaf, block)?;
         self.entries.seek(key, stored);
         if self.entries.valid() {
+            self.foresee_next();
             Ok(())
         } else {
             self.next_block()
@@ -288,6 +352,9 @@ impl InternalIterator for TableIter {
     fn next(&mut self) -> Result<()> {
         self.entries.next();
         if self.entries.valid() {
+            if self.entries.left() == BLOCK_AHEAD {
+                self.foresee(Direction::Forward);
+            }
             return Ok(());
         }
         let moved = self.next_block();
@@ -298,6 +365,10 @@ impl InternalIterator for TableIter {
     fn prev(&mut self) -> Result<()> {
         self.entries.prev();
         if self.entries.valid() {
+            // First the head of the block before, and when that has arrived, its end.
+            if matches!(self.entries.passed() + 1, BLOCK_AHEAD | BLOCK_END_AHEAD) {
+                self.foresee(Direction::Backward);
+            }
             return Ok(());
         }
         let moved = self.previous_block();
@@ -321,6 +392,7 @@ impl InternalIterator for TableIter {
 
     #[inline]
     fn neighbour_differs(&self, direction: Direction) -> bool {
-        self.entries.neighbour_differs(direction)
+        let differs = self.entries.neighbour_differs(direction);
+        differs.unwrap_or_else(|| self.next_block_differs(direction))
     }
 }

@@ -19,19 +19,20 @@ pub(super) struct Cover {
 }
 
 impl Cover {
-    pub(super) fn new(tombstones: FragmentedTombstones) -> Self {
-        Self {
+    /// `None` where there are none: then nothing is to be asked.
+    pub(super) fn new(tombstones: FragmentedTombstones) -> Option<Box<Self>> {
+        if tombstones.is_empty() {
+            return None;
+        }
+        Some(Box::new(Self {
             tombstones,
             ..Self::default()
-        }
+        }))
     }
 
     /// Whether a tombstone visible at `visible` hides a record of `key` with `sequence`.
     #[inline]
     fn hides(&mut self, key: &[u8], sequence: SequenceNumber, visible: SequenceNumber) -> bool {
-        if self.tombstones.is_empty() {
-            return false;
-        }
         let inside = self.known && self.start.as_slice() <= key && end_is_above(&self.end, key);
         if !inside {
             let fragment = self.tombstones.fragment_at(key, visible);
@@ -49,15 +50,21 @@ impl Cover {
 /// All range tombstones of a view.
 #[derive(Default)]
 pub(super) struct Covers {
-    pub(super) base: Cover,
-    pub(super) overlay: Cover,
+    pub(super) base: Option<Box<Cover>>,
+    pub(super) overlay: Option<Box<Cover>>,
 }
 
 impl Covers {
+    /// Whether a range tombstone hides a record of `key` with `sequence`.
     #[inline]
     pub(super) fn hide(&mut self, view: &View, key: &[u8], sequence: SequenceNumber) -> bool {
-        let overlay = view.overlay.as_ref();
-        self.base.hides(key, sequence, view.sequence)
-            || overlay.is_some_and(|o| self.overlay.hides(key, sequence, o.visible))
+        (self.base.is_some() || self.overlay.is_some()) && self.any_hides(view, key, sequence)
+    }
+
+    fn any_hides(&mut self, view: &View, key: &[u8], sequence: SequenceNumber) -> bool {
+        let overlay = view.overlay.as_ref().zip(self.overlay.as_mut());
+        let base = self.base.as_mut();
+        base.is_some_and(|base| base.hides(key, sequence, view.sequence))
+            || overlay.is_some_and(|(view, cover)| cover.hides(key, sequence, view.visible))
     }
 }

@@ -76,14 +76,28 @@ impl InternalIterator for Source {
 
 /// The sources of a super-version that may hold a point record of `sequence` or newer, newest first.
 pub(crate) fn sources(view: &SuperVersion, sequence: SequenceNumber) -> Vec<Source> {
+    let mut sources = Vec::new();
+    add_sources(&mut sources, view, sequence);
+    sources
+}
+
+/// Adds to `sources` what [`sources`] gives.
+pub(crate) fn add_sources(
+    sources: &mut Vec<Source>,
+    view: &SuperVersion,
+    sequence: SequenceNumber,
+) {
     let newer = |memtable: &&Arc<Memtable>| memtable.largest_sequence() >= Some(sequence);
     let memtables = view.memtables().filter(|memtable| memtable.entries() > 0);
     let memtables = memtables.filter(newer);
-    let memtables = memtables.map(|memtable| Source::Memtable(memtable.iter()));
     let runs = view
         .runs
         .iter()
         .filter(|run| run.largest_sequence >= sequence);
-    let runs = runs.map(|run| Source::Run(LevelIter::new(Arc::clone(&run.tables), FillCache::Yes)));
-    memtables.chain(runs).collect()
+    // Iterators are large: a vector that grew would copy them.
+    sources.reserve_exact(memtables.clone().count() + runs.clone().count());
+    sources.extend(memtables.map(|memtable| Source::Memtable(memtable.iter())));
+    sources.extend(
+        runs.map(|run| Source::Run(LevelIter::new(Arc::clone(&run.tables), FillCache::Yes))),
+    );
 }

@@ -5,7 +5,7 @@
 //! their merge from it, and ask it what a record means.
 
 use super::covers::{Cover, Covers};
-use super::sources::{Source, sources};
+use super::sources::{Source, add_sources};
 use crate::keyspace::Keyspace;
 use crate::read::{Visibility, judge};
 use crate::scan_reads::ScanReads;
@@ -137,11 +137,11 @@ impl View {
     }
 
     pub(super) fn merge(&self) -> MergingIterator<Source> {
-        let overlay = self
-            .overlay
-            .iter()
-            .map(|overlay| Source::Memtable(overlay.memtable.iter()));
-        let mut sources = sources(&self.super_version, 0);
+        let mut sources = Vec::new();
+        if let Some(overlay) = &self.overlay {
+            sources.push(Source::Memtable(overlay.memtable.iter()));
+        }
+        add_sources(&mut sources, &self.super_version, 0);
         // Below the oldest run nothing is hidden by what has expired.
         let runs = &self.super_version.runs;
         if runs
@@ -153,7 +153,7 @@ impl View {
             let oldest = oldest.skipping(SkipBlocks::Expired(clock));
             sources.push(Source::Run(oldest));
         }
-        MergingIterator::new(overlay.chain(sources).collect())
+        MergingIterator::new(sources)
     }
 
     /// The range tombstones of the super-version and those of the overlay, which are seen at sequence
@@ -165,7 +165,7 @@ impl View {
             .map(|overlay| overlay.memtable.range_tombstones());
         Ok(Covers {
             base: Cover::new(all_range_tombstones(&self.super_version)?),
-            overlay: Cover::new(overlay.unwrap_or_default()),
+            overlay: overlay.and_then(Cover::new),
         })
     }
 }

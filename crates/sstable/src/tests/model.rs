@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use esker_base::internal_key::compare;
+use esker_base::iterator::Direction;
 use proptest::prelude::*;
 
 use super::*;
@@ -19,7 +20,7 @@ fn options() -> impl Strategy<Value = TableOptions> {
         any::<bool>(),
         0..3usize,
         0..3usize,
-        1usize..400,
+        prop_oneof![3 => 1usize..400, 1 => Just(1 << 20)],
         1.0..20.0f64,
     )
         .prop_map(
@@ -88,6 +89,37 @@ fn lower_bound(records: &[Record], key: &[u8], trailer: Trailer) -> usize {
     records.partition_point(|r| compare(&r.0, r.1, key, trailer) == Ordering::Less)
 }
 
+/// Whoever asks an iterator on record `at` whether a neighbour has another key gets a true answer, or, of
+/// restart blocks and between partitions of the index, none.
+fn check_neighbours(
+    iter: &TableIter,
+    records: &[Record],
+    at: usize,
+    is_exact: bool,
+) -> std::result::Result<(), TestCaseError> {
+    let neighbours = [
+        (Direction::Forward, at + 1),
+        (Direction::Backward, at.wrapping_sub(1)),
+    ];
+    for (direction, neighbour) in neighbours {
+        let Some(neighbour) = records.get(neighbour) else {
+            continue;
+        };
+        let (said, differs) = (
+            iter.neighbour_differs(direction),
+            neighbour.0 != records[at].0,
+        );
+        prop_assert!(differs || !said, "{:?} of record {}", direction, at);
+        prop_assert!(
+            said || !differs || !is_exact,
+            "{:?} of record {}",
+            direction,
+            at
+        );
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -126,10 +158,13 @@ proptest! {
                     prop_assert_eq!(current(&iter), records.get(at).cloned());
                 }
             }
-            for (key, trailer, _) in &records {
+            let is_exact =
+                options.layout == BlockLayoutChoice::Slot && options.index_partition_bytes > 400;
+            for (at, (key, trailer, _)) in records.iter().enumerate() {
                 iter.seek_for_prev(key, *trailer).unwrap();
                 prop_assert_eq!(iter.trailer(), *trailer);
                 prop_assert_eq!(iter.user_key(), key.as_slice());
+                check_neighbours(&iter, &records, at, is_exact)?;
             }
         }
         let own = records.iter().map(|r| (r.0.clone(), r.1.sequence()));
