@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 /// A writable, shared mapping of the first `bytes` bytes of a file.
 #[derive(Debug)]
@@ -48,7 +48,18 @@ impl Window {
         }?;
         let start = NonNull::new(start.cast::<u8>())
             .ok_or_else(|| io::Error::other("the kernel mapped a file at address zero"))?;
-        Ok(Self { start, bytes })
+        let window = Self { start, bytes };
+        window.refuse_read_ahead();
+        Ok(window)
+    }
+
+    /// Has a first store into a page make that page ready and no others. Otherwise it waits until the kernel
+    /// has cleared as many of its neighbours as the device is set to read ahead, which may be 8 MiB and
+    /// take milliseconds.
+    fn refuse_read_ahead(&self) {
+        // SAFETY: the range is the live mapping of `self`, and the advice changes none of its contents. A
+        // kernel that refuses it reads ahead, which is no reason to fail.
+        let _ = unsafe { madvise(self.start.as_ptr().cast(), self.bytes, Advice::Random) };
     }
 
     /// Copies `data` to `offset`; false, and nothing written, where it would not fit.
@@ -76,5 +87,26 @@ impl Drop for Window {
         // SAFETY: `start` and `bytes` are those of the mapping made in `new`, which nobody else
         // unmaps, and no pointer into it outlives `self`. A failure would leave it mapped: harmless.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The story: the first store into a page waited until the kernel had cleared 8 MiB around it.
+    #[test]
+    fn a_window_is_not_read_ahead() -> io::Result<()> {
+        let file = tempfile::tempfile()?;
+        file.set_len(64 << 10)?;
+        let mut window = Window::new(&file, 64 << 10)?;
+        assert!(window.copy_at(0, b"stored"));
+        let start = format!("{:x}-", window.start.as_ptr() as usize);
+        let maps = std::fs::read_to_string("/proc/self/smaps")?;
+        let ours = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let flags = ours.into_iter().find(|line| line.starts_with("VmFlags:"));
+        let flags = flags.unwrap_or_default();
+        assert!(flags.split_whitespace().any(|flag| flag == "rr"), "{flags}");
+        Ok(())
     }
 }
