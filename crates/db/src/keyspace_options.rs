@@ -218,7 +218,7 @@ keyspace_options! {
     5 filter: FilterKind;
     /// Filter memory per key, bits, from the next table on; 0 to 64.
     6 filter_bits_per_key: f64;
-    /// The size of a data block before compression, bytes, from the next table on; 256 to 1 MiB.
+    /// What a data block takes in memory, not compressed, bytes, from the next table on; 256 to 1 MiB.
     7 block_bytes: usize;
     /// The size at which compaction begins a new table, bytes; 4 KiB to 1 TiB.
     8 target_file_bytes: u64;

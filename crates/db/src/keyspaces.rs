@@ -20,7 +20,7 @@ use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result};
 use esker_compaction::{JobContext, ShapeOptions};
 use esker_manifest::{KeyspaceEdit, VersionEdit};
-use esker_sstable::TableOptions;
+use esker_sstable::{BLOCK_OVERHEAD_BYTES, TableOptions};
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -439,7 +439,9 @@ impl Engine {
 /// is compressed; what lies above is soon merged again.
 pub(crate) fn table_options(settings: &KeyspaceSettings, level: usize) -> TableOptions {
     TableOptions {
-        block_bytes: settings.block_bytes(),
+        // With what stands in front of it in memory: a little more than a power of two would take a quarter
+        // more of the cache.
+        block_bytes: settings.block_bytes() - BLOCK_OVERHEAD_BYTES,
         compression: if level == LAST_LEVEL {
             settings.compression()
         } else {

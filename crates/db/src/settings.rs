@@ -316,7 +316,7 @@ settings! {
         /// eighth of the log limit, though never below 16 KiB; one above the whole limit is refused. For
         /// segments to be begun.
         wal_segment_bytes: u64 = 16 << 20;
-        /// The size of a data block before compression, bytes. Default 4 KiB; 256 to 1 MiB. For tables to
+        /// What a data block takes in memory, not compressed, bytes. Default 4 KiB; 256 to 1 MiB. For tables to
         /// be written; a keyspace may have its own.
         block_bytes: usize = 4096;
         /// The size at which compaction begins a new table, bytes. Default 64 MiB; 4 KiB to 1 TiB, and not

@@ -66,7 +66,7 @@ fn tables(fs: &MemFileSystem) -> usize {
 /// Fills a keyspace with about so many tables.
 fn fill(db: &Db, name: &str, tables: u32) {
     let keyspace = db.keyspace(name).unwrap();
-    for number in 0..tables * 4 {
+    for number in 0..tables * 6 {
         // Nothing that compresses.
         let value: Vec<u8> = (0..1000u32)
             .map(|at| (number.wrapping_mul(2_654_435_761) ^ at.wrapping_mul(40_503)) as u8)

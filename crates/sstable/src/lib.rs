@@ -37,7 +37,7 @@ mod tally;
 mod value_tables;
 mod verify;
 
-pub use block::PinnedValue;
+pub use block::{BLOCK_OVERHEAD_BYTES, PinnedValue};
 pub use block_cache::BlockCache;
 pub use block_expiries::SkipBlocks;
 pub use block_reads::BlockReads;

@@ -215,3 +215,30 @@ fn a_pinned_value_is_cut_without_copying() {
     assert_eq!(&*value.slice(8), b"value");
     assert!(value.slice(13).is_empty());
 }
+
+#[test]
+fn memory_is_counted_in_the_sizes_that_allocators_have() {
+    for (bytes, taken) in [
+        (1, 16),
+        (17, 32),
+        (64, 64),
+        (65, 80),
+        (128, 128),
+        (129, 160),
+        (4000, 4096),
+        (4096, 4096),
+        (4097, 5120),
+        (16 << 10, 16 << 10),
+        ((16 << 10) + 1, 20 << 10),
+        ((20 << 10) + 1, 24 << 10),
+        (1 << 20, 1 << 20),
+        ((1 << 20) + 1, 5 << 18),
+    ] {
+        assert_eq!(allocated_bytes(bytes), taken, "{bytes}");
+    }
+    for bytes in 64..100_000 {
+        let taken = allocated_bytes(bytes);
+        assert!(bytes <= taken && 4 * taken <= 5 * bytes + 64, "{bytes}");
+        assert_eq!(allocated_bytes(taken), taken);
+    }
+}
