@@ -75,6 +75,7 @@ impl Engine {
         self.wait_for_flush(|| state.load().sealed.len() < most)?;
         self.secure_log(writer)?;
         self.seal(writer, state);
+        self.arenas.wake();
         self.schedule_flush();
         Ok(())
     }

@@ -115,6 +115,7 @@ mod validation;
 mod value;
 mod visible;
 mod wal_control;
+mod warm_up;
 mod watchers;
 mod work_progress;
 mod writer_line;

@@ -88,8 +88,12 @@ impl Keyspace {
 
     #[cold]
     fn note_counted_get(&self, view: &SuperVersion, key: &[u8]) {
-        let runs = view.runs.iter().filter(|run| run.find(key).is_some());
-        self.note_read(view, runs.count(), GET_BYTES * GETS_COUNTED_BY);
+        let mut runs = 0;
+        for table in view.runs.iter().filter_map(|run| run.find(key)) {
+            runs += 1;
+            self.engine().warm_if_wanted(table);
+        }
+        self.note_read(view, runs, GET_BYTES * GETS_COUNTED_BY);
     }
 
     /// Counts a seek, which asks every run.
@@ -220,6 +224,7 @@ impl Engine {
         });
         match relief {
             Relief::Merge(plan) => {
+                self.blocks.expect_reads();
                 state
                     .busy
                     .entry(keyspace.id)
@@ -229,6 +234,7 @@ impl Engine {
             }
             Relief::Flush => {
                 drop(state);
+                self.blocks.expect_reads();
                 self.flush_if_nobody_writes(keyspace)?;
             }
             Relief::At(bytes) => keyspace.read_toll.decide_at(bytes),
@@ -257,6 +263,7 @@ impl Engine {
         }
         self.secure_log(&mut writer)?;
         self.seal(&writer, keyspace);
+        self.arenas.rest();
         drop(writer);
         self.schedule_flush();
         Ok(())

@@ -15,7 +15,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// Bytes of the largest ordinary chunk: one huge page.
 const MAX_CHUNK_BYTES: usize = 2 << 20;
@@ -92,7 +92,7 @@ fn advise_huge_page(start: NonNull<u8>) {
     let _ = start;
 }
 
-/// Chunks between two owners, at most so many bytes of them.
+/// Chunks between two owners, at most so many bytes of them; none while nobody writes.
 ///
 /// One pool serves all memtables of a database: what a flushed memtable leaves is what the next
 /// one writes into.
@@ -102,6 +102,8 @@ pub struct ArenaPool {
     /// Bytes of the chunks that arenas have now.
     lent_bytes: AtomicUsize,
     limit_bytes: usize,
+    /// Whether nothing is kept for now. Changes and is acted on while `free` is locked.
+    rests: AtomicBool,
 }
 
 impl ArenaPool {
@@ -113,6 +115,7 @@ impl ArenaPool {
             held_bytes: AtomicUsize::new(0),
             lent_bytes: AtomicUsize::new(0),
             limit_bytes,
+            rests: AtomicBool::new(false),
         })
     }
 
@@ -128,6 +131,26 @@ impl ArenaPool {
         self.lent_bytes.load(Ordering::Relaxed)
     }
 
+    /// Gives back what is kept, and keeps nothing until [`ArenaPool::wake`]: nobody writes.
+    pub fn rest(&self) {
+        let kept = {
+            let mut free = self.free.lock();
+            self.rests.store(true, Ordering::Relaxed);
+            self.held_bytes.store(0, Ordering::Relaxed);
+            std::mem::take(&mut *free)
+        };
+        // Outside of the lock, since it takes a while.
+        drop(kept);
+    }
+
+    /// Keeps chunks again: memtables are filled.
+    pub fn wake(&self) {
+        if self.rests.load(Ordering::Relaxed) {
+            let _changes_alone = self.free.lock();
+            self.rests.store(false, Ordering::Relaxed);
+        }
+    }
+
     fn class(bytes: usize) -> Option<usize> {
         let in_range = (MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&bytes);
         (in_range && bytes.is_power_of_two())
@@ -135,7 +158,8 @@ impl ArenaPool {
     }
 
     fn take(&self, bytes: usize) -> Option<Memory> {
-        let memory = self.free.lock()[Self::class(bytes)?].pop()?;
+        let mut free = self.free.lock();
+        let memory = free[Self::class(bytes)?].pop()?;
         self.held_bytes.fetch_sub(memory.bytes, Ordering::Relaxed);
         Some(memory)
     }
@@ -146,7 +170,8 @@ impl ArenaPool {
             return;
         };
         let mut free = self.free.lock();
-        if self.held_bytes.load(Ordering::Relaxed) + memory.bytes <= self.limit_bytes {
+        let fits = self.held_bytes.load(Ordering::Relaxed) + memory.bytes <= self.limit_bytes;
+        if fits && !self.rests.load(Ordering::Relaxed) {
             self.held_bytes.fetch_add(memory.bytes, Ordering::Relaxed);
             free[class].push(memory);
         }

@@ -9,7 +9,8 @@
 //! that is asked for.
 //!
 //! Invariants: `used_bytes` is the memory of exactly the blocks that hang in slots or wait for the
-//! table that is being written to be opened (`new_blocks`), and is never
+//! table that is being written to be opened (`new_blocks`; those take no more than reads have had use for,
+//! so that a load without reads leaves the cache empty), and is never
 //! above the capacity (a block that finds no room is used without being kept; what tables take beyond
 //! it leaves no room at all); every filled slot
 //! has one entry in a queue; a table that goes takes its bytes along. Used by `table`; shared by all
@@ -50,6 +51,8 @@ struct Shard {
 pub struct BlockCache {
     capacity_bytes: AtomicUsize,
     used_bytes: AtomicUsize,
+    /// The room that reads have asked for: what is written may take so much of the capacity.
+    wanted_bytes: AtomicUsize,
     /// Memory of open tables, their blocks not counted.
     table_bytes: AtomicUsize,
     /// Whether `table_bytes` count against the capacity.
@@ -76,6 +79,7 @@ impl BlockCache {
         Arc::new(Self {
             capacity_bytes: AtomicUsize::new(capacity_bytes),
             used_bytes: AtomicUsize::new(0),
+            wanted_bytes: AtomicUsize::new(0),
             table_bytes: AtomicUsize::new(0),
             is_shared_with_tables: AtomicBool::new(false),
             shards: std::array::from_fn(shard),
@@ -173,9 +177,31 @@ impl BlockCache {
         }
     }
 
+    /// Says that reads have use for `bytes` more of the capacity.
+    pub(crate) fn want(&self, bytes: usize) {
+        // Looked at first: in the end it is all of it, and then nobody writes here any more.
+        if self.wanted_bytes.load(Ordering::Relaxed) < self.capacity_bytes() {
+            self.wanted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that what is written will be read: it may take all of the capacity that is free.
+    pub fn expect_reads(&self) {
+        self.want(self.capacity_bytes());
+    }
+
     /// Takes `bytes` of the capacity if they are free.
-    pub(crate) fn reserve_free(&self, bytes: usize) -> bool {
-        let room = self.room_bytes();
+    fn reserve_free(&self, bytes: usize) -> bool {
+        self.reserve_of(self.room_bytes(), bytes)
+    }
+
+    /// Takes `bytes` for a block that was written and not read, if they are free of what reads want.
+    pub(crate) fn reserve_new(&self, bytes: usize) -> bool {
+        let wanted = self.wanted_bytes.load(Ordering::Relaxed);
+        self.reserve_of(self.room_bytes().min(wanted), bytes)
+    }
+
+    fn reserve_of(&self, room: usize, bytes: usize) -> bool {
         self.used_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(bytes).filter(|&sum| sum <= room)
@@ -289,7 +315,19 @@ impl BlockSlots {
         if !self.cache.reserve(bytes) {
             return block;
         }
+        self.cache.want(bytes);
         self.hang(index, block)
+    }
+
+    /// As [`BlockSlots::insert`], for a block that nobody waits for: only if its room is free. Whether it was.
+    pub(crate) fn insert_if_free(self: &Arc<Self>, index: usize, block: Block) -> bool {
+        let bytes = block.memory_bytes();
+        let is_free = self.cache.reserve_free(bytes);
+        if is_free {
+            self.cache.want(bytes);
+            drop(self.hang(index, block));
+        }
+        is_free
     }
 
     /// Hangs a block whose bytes are reserved into slot `index`. Gives back the one that hangs there then.

@@ -36,6 +36,7 @@ mod table_writer;
 mod tally;
 mod value_tables;
 mod verify;
+mod warm_up;
 
 pub use block::{BLOCK_OVERHEAD_BYTES, PinnedValue};
 pub use block_cache::BlockCache;

@@ -2,7 +2,7 @@
 //!
 //! Whoever reads a key that was just flushed or merged would read, check and decompress a block that was in
 //! memory a moment ago. So a writer keeps what the cache has room for, and the table takes it over when it
-//! is opened to be checked.
+//! is opened to be checked. Where nothing is read nothing is kept, and no more than reads have had use for.
 //!
 //! Invariant: what is kept here was reserved in the cache before it was made, out of free room only: no
 //! block that somebody reads has to go for it. What no table takes over is released. Filled by
@@ -31,11 +31,11 @@ impl NewBlocks {
         }
     }
 
-    /// Keeps the next data block, whose contents are `payload`, if the cache has room for it.
+    /// Keeps the next data block, whose contents are `payload`, if the cache has room for it that reads want.
     pub(crate) fn push(&mut self, payload: &[u8]) {
         let bytes = block::memory_bytes_of(payload.len());
         let mut kept = None;
-        if self.cache.reserve_free(bytes) {
+        if self.cache.reserve_new(bytes) {
             self.reserved_bytes += bytes;
             // A builder's block is well formed; one that were not is found where it is read.
             kept = block::parse(payload).ok();

@@ -26,6 +26,7 @@ use crate::load_buffers;
 use crate::new_blocks::NewBlocks;
 use crate::properties::Properties;
 use crate::table_parts::{Parts, block_damage};
+use crate::warm_up::Misses;
 
 /// A record that a lookup found.
 #[derive(Clone, Debug)]
@@ -58,6 +59,7 @@ pub struct Table {
     block_expiries: OnceLock<BlockExpiries>,
     /// What the cache was told that the table takes.
     counted_bytes: AtomicUsize,
+    pub(crate) misses: Misses,
 }
 
 impl Drop for Table {
@@ -120,6 +122,7 @@ impl Table {
             salt,
             block_expiries: OnceLock::new(),
             counted_bytes: AtomicUsize::new(0),
+            misses: Misses::default(),
         };
         table.count_bytes(table.memory_bytes());
         Ok(table)
@@ -463,6 +466,7 @@ impl Table {
             contents.and_then(|contents| self.parse_block(contents, handle))
         });
         let block = block.map_err(|error| self.with_keys(error))?;
+        self.misses.note();
         Ok(leaf.slots.insert(index, block))
     }
 

@@ -8,6 +8,7 @@ mod kept_blocks;
 mod levels;
 mod lookups;
 mod model;
+mod warming;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -138,6 +138,7 @@ fn parts_together_are_the_whole() {
 fn what_was_just_written_is_read_from_the_cache() {
     let context = context(memory(), Arc::new(RayonExecutor::new(2)), 1);
     let blocks = Arc::clone(context.tables.blocks());
+    blocks.expect_reads();
     let (version, plan) = three_runs(&context);
     let output = run(&context, &plan, &version, &RetentionRules::default()).unwrap();
     let (kept, misses) = (blocks.used_bytes(), blocks.misses());

@@ -81,4 +81,11 @@ fn a_pool_holds_no_more_than_its_limit() {
     assert!(first > pool.held_bytes() && pool.held_bytes() > 0);
     assert!(pool.held_bytes() <= 3 * MIN_CHUNK_BYTES);
     assert_eq!(fill(), first);
+
+    pool.rest();
+    assert_eq!(pool.held_bytes(), 0);
+    assert_eq!((fill(), pool.held_bytes()), (first, 0), "nothing is kept");
+    pool.wake();
+    assert_eq!(fill(), first);
+    assert!(pool.held_bytes() > 0);
 }

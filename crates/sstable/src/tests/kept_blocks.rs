@@ -27,6 +27,7 @@ fn a_table_that_takes_them_over_reads_none() {
     for layout in [BlockLayoutChoice::Slot, BlockLayoutChoice::Restart] {
         for index_partition_bytes in [1 << 20, 100] {
             let shelf = Shelf::new(1 << 20);
+            shelf.blocks.expect_reads();
             let (meta, blocks) = write(&shelf, 1, &small_blocks(layout, index_partition_bytes));
             let kept_bytes = shelf.blocks.used_bytes();
             let table = shelf.open(&meta).unwrap();
@@ -49,6 +50,7 @@ fn a_table_that_takes_them_over_reads_none() {
 fn they_take_free_room_only_and_give_it_back() {
     let layout = BlockLayoutChoice::Auto;
     let shelf = Shelf::new(4_000);
+    shelf.blocks.expect_reads();
     let options = small_blocks(layout, 1 << 20);
     let first = shelf
         .open(&shelf.write(1, &options, &numbered(20, 50)))
@@ -84,4 +86,33 @@ fn they_take_free_room_only_and_give_it_back() {
         assert_eq!(get(&table, &key, 1 << 50).unwrap().1, stored);
     }
     assert!(shelf.blocks.misses() > misses);
+}
+
+#[test]
+fn they_take_no_more_than_reads_have_had_use_for() {
+    let shelf = Shelf::new(1 << 20);
+    let options = small_blocks(BlockLayoutChoice::Auto, 1 << 20);
+    let (meta, blocks) = write(&shelf, 1, &options);
+    assert_eq!(shelf.blocks.used_bytes(), 0, "nobody has read anything");
+    let table = shelf.open(&meta).unwrap();
+    table.adopt(blocks).unwrap();
+    for (key, _, _) in numbered(100, 50) {
+        assert!(get(&table, &key, 1 << 50).is_some());
+    }
+    let read = shelf.blocks.used_bytes();
+    assert!(read > 0);
+    let (_, blocks) = write(&shelf, 2, &options);
+    assert_eq!(shelf.blocks.used_bytes(), read, "what was read is there");
+    drop((blocks, table));
+    let (_, blocks) = write(&shelf, 3, &options);
+    let kept = shelf.blocks.used_bytes();
+    assert!(
+        kept > read / 2 && kept <= read,
+        "{kept} in the place of {read}"
+    );
+    drop(blocks);
+    shelf.blocks.expect_reads();
+    let (_, blocks) = write(&shelf, 4, &options);
+    assert!(shelf.blocks.used_bytes() > read);
+    drop(blocks);
 }
