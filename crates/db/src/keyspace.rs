@@ -11,7 +11,7 @@ use crate::ingest;
 use crate::interleaved::Loaded;
 use crate::options::{Durability, WriteOptions};
 use crate::range_spec::KeyRange;
-use crate::read::{self, Search};
+use crate::read::{self, Search, Together};
 use crate::scan::Entries;
 use crate::super_version::SuperVersion;
 use crate::value::Value;
@@ -166,14 +166,9 @@ impl Keyspace {
         let (view, visible) = self.moment(sequence);
         // One moment for all of them, of the clock too.
         let now = Moment::now(engine.clock());
-        let keys = keys.into_iter();
-        let operator = self.state.operator();
-        keys.map(|key| {
-            let search = Search::begin(&view, key.as_ref(), visible);
-            self.note_get(&view, key.as_ref(), search.hash());
-            read::get(&search, &now, operator)
-        })
-        .collect()
+        let keys: Vec<K> = keys.into_iter().collect();
+        let note = |key: &[u8], hash| self.note_get(&view, key, hash);
+        Together::new(&view, visible).get(&keys, &now, self.state.operator(), note)
     }
 
     pub(crate) fn ttl_at(

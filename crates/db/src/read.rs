@@ -5,7 +5,12 @@
 //! have dropped what the older sequence still sees. Expiry is judged by the clock at the moment of
 //! the read.
 
+mod search;
+mod together;
 mod verdicts;
+
+pub(crate) use search::Search;
+pub(crate) use together::Together;
 
 use crate::merged::{self, Operator};
 use crate::super_version::SuperVersion;
@@ -15,8 +20,8 @@ use esker_base::clock::Clock;
 use esker_base::value_pointer::ValuePointer;
 use esker_base::write_batch::split_expiry;
 use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
-use esker_sstable::{Table, TableHit};
-use verdicts::{Verdict, Verdicts};
+use esker_sstable::TableHit;
+use search::KnownRuns;
 
 /// Where a stored value begins to be the user's, and when it ends to be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,80 +220,10 @@ fn find_in_tables<'a>(
     covering: SequenceNumber,
 ) -> Result<Option<Found<'a>>> {
     let search = Search::begin(view, key, visible);
-    search.tables(covering, |table| {
+    search.tables(covering, |table, _| {
         let hit = table.find(key, visible)?;
         Ok(hit.map(|hit| (hit.trailer.sequence(), Found::InTable(hit))))
     })
-}
-
-/// A search for a key in a view.
-pub(crate) struct Search<'a> {
-    view: &'a SuperVersion,
-    key: &'a [u8],
-    visible: SequenceNumber,
-    hash: u64,
-    verdicts: Verdicts,
-}
-
-impl<'a> Search<'a> {
-    /// Asks filters already: begun before other sources are searched, it waits for memory together
-    /// with them.
-    #[inline]
-    pub(crate) fn begin(view: &'a SuperVersion, key: &'a [u8], visible: SequenceNumber) -> Self {
-        let hash = key_hash(key);
-        let verdicts = Verdicts::ask(view, key, hash);
-        Self {
-            view,
-            key,
-            visible,
-            hash,
-            verdicts,
-        }
-    }
-
-    /// The hash of the key.
-    #[inline]
-    pub(crate) fn hash(&self) -> u64 {
-        self.hash
-    }
-
-    /// Asks the tables that may hold the key, newest first, until one has a record; nothing where a
-    /// range tombstone newer than the record hides it. `look` says the record's sequence number and
-    /// what the caller makes of it.
-    #[inline]
-    fn tables<T>(
-        &self,
-        mut covering: SequenceNumber,
-        look: impl Fn(&Table) -> Result<Option<(SequenceNumber, T)>>,
-    ) -> Result<Option<T>> {
-        for (index, run) in self.view.runs.iter().enumerate() {
-            if covering > run.largest_sequence {
-                // A tombstone newer than everything below: what follows is older still.
-                return Ok(None);
-            }
-            let opened;
-            let (table, may_contain) = match self.verdicts.on(index) {
-                Verdict::OutOfBounds => continue,
-                Verdict::Table(table, may_contain) => (table, may_contain),
-                Verdict::Unknown => {
-                    let Some(handle) = run.find(self.key) else {
-                        continue;
-                    };
-                    opened = handle.table()?;
-                    (&opened, opened.may_contain(self.hash))
-                }
-            };
-            if run.has_range_tombstones {
-                let tombstones = table.range_tombstones();
-                let here = tombstones.covering_sequence(self.key, self.visible);
-                covering = covering.max(here.unwrap_or(0));
-            }
-            if may_contain && let Some((sequence, found)) = look(table)? {
-                return Ok((sequence >= covering).then_some(found));
-            }
-        }
-        Ok(None)
-    }
 }
 
 /// As [`find_stored`], for who asks for the expiry alone: that of a value there is.
@@ -337,16 +272,20 @@ fn judge_in_place(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Result<
 /// As [`get`] for what no memtable holds. Short values are copied out of their block without a
 /// share in it: that saves a write to memory which other readers of the block write as well.
 fn get_from_tables(
-    search: &Search<'_>,
+    search: &Search<'_, impl KnownRuns>,
     covering: SequenceNumber,
     clock: &dyn Clock,
     operator: Operator<'_>,
 ) -> Result<Option<Value>> {
     let (view, key, visible) = (search.view, search.key, search.visible);
-    let judged = search.tables(covering, |table| {
-        let judged = table.find_with(key, visible, |trailer, stored| {
+    let judged = search.tables(covering, |table, begun| {
+        let judge = |trailer: Trailer, stored: &[u8]| {
             judge_in_place(trailer, stored, clock).map(|judged| (trailer.sequence(), judged))
-        })?;
+        };
+        let judged = match begun {
+            Some(lookup) => table.finish(lookup, key, visible, judge)?,
+            None => table.find_with(key, visible, judge)?,
+        };
         judged.transpose()
     })?;
     match judged {
@@ -364,12 +303,24 @@ fn get_from_tables(
 /// The value of the key searched for, as it is to be seen now.
 #[inline]
 pub(crate) fn get(
-    search: &Search<'_>,
+    search: &Search<'_, impl KnownRuns>,
+    clock: &dyn Clock,
+    operator: Operator<'_>,
+) -> Result<Option<Value>> {
+    let in_memtables = find_in_memtables(search.view, search.key, search.visible);
+    get_after_memtables(search, in_memtables, clock, operator)
+}
+
+/// As [`get`], for whoever has searched the memtables.
+#[inline]
+fn get_after_memtables(
+    search: &Search<'_, impl KnownRuns>,
+    in_memtables: InMemtables<'_>,
     clock: &dyn Clock,
     operator: Operator<'_>,
 ) -> Result<Option<Value>> {
     let (view, key, visible) = (search.view, search.key, search.visible);
-    match find_in_memtables(view, key, visible) {
+    match in_memtables {
         InMemtables::Found(trailer, stored) => {
             let found = Found::InMemtable(trailer, stored);
             if found.is_operand() {

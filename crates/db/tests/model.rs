@@ -128,7 +128,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (1..400u16).prop_map(Op::Advance),
         10 => any::<Key>().prop_map(Op::Get),
         3 => any::<Key>().prop_map(Op::Ttl),
-        2 => prop::collection::vec(any::<Key>(), 0..10).prop_map(Op::MultiGet),
+        4 => prop::collection::vec(any::<Key>(), 0..40).prop_map(Op::MultiGet),
         6 => (any::<Key>(), any::<Key>(), any::<bool>()).prop_map(|(a, b, r)| Op::Scan(a, b, r)),
         4 => prop::collection::vec(step(), 1..40).prop_map(Op::Walk),
         2 => prop::collection::vec(any::<bool>(), 1..60).prop_map(Op::BothEnds),
@@ -423,9 +423,11 @@ impl Test {
                         .map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap())
                         .collect();
                     assert_eq!(got, expected);
-                    for k in 0..=Key::MAX {
+                    let together = snapshot.multi_get((0..=Key::MAX).map(key)).unwrap();
+                    for (k, together) in (0..=Key::MAX).zip(together) {
                         let got = snapshot.get(key(k)).unwrap();
                         assert_eq!(got.as_deref(), expected.get(&key(k)).map(Vec::as_slice));
+                        assert_eq!(got, together);
                     }
                 }
             }

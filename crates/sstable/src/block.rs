@@ -93,6 +93,33 @@ pub(crate) trait BlockParts {
         }
     }
 
+    /// The slot of a slot block at which a record of `key` could be; begins to load its entry.
+    #[inline]
+    fn prefetch_record(&self, key: &[u8]) -> Option<usize> {
+        let Shape::Slot(shape) = self.shape() else {
+            return None;
+        };
+        let slot = shape.first_slot(self.bytes(), key)?;
+        if slot < shape.entries() {
+            shape.touch(self.bytes(), slot, slot);
+        }
+        Some(slot)
+    }
+
+    /// As [`BlockParts::find`], from what [`BlockParts::prefetch_record`] has said of the same block and key.
+    #[inline]
+    fn find_from(
+        &self,
+        slot: Option<usize>,
+        key: &[u8],
+        trailer: Trailer,
+    ) -> Option<(Trailer, Range<usize>)> {
+        match (slot, self.shape()) {
+            (Some(slot), Shape::Slot(shape)) => shape.find_from(slot, self.bytes(), key, trailer),
+            _ => self.find(key, trailer),
+        }
+    }
+
     /// Begins to load what a search of the block looks at first.
     #[inline]
     fn touch(&self) {

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwapAny, Guard};
+use esker_prefetch::prefetch_read;
 use parking_lot::Mutex;
 
 use crate::block::{Block, BlockParts};
@@ -295,13 +296,26 @@ impl BlockSlots {
     pub(crate) fn get(&self, index: usize) -> Guard<Option<Block>> {
         let guard = self.slots[index].load();
         if let Some(block) = &*guard {
-            block.mark_referenced();
-            block_reads::note_cached();
+            Self::note_use(block);
         }
         guard
     }
 
+    /// Counts a use of a block that was found in its slot.
+    #[inline]
+    pub(crate) fn note_use(block: &Block) {
+        block.mark_referenced();
+        block_reads::note_cached();
+    }
+
+    /// Begins to load slot `index`.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: usize) {
+        prefetch_read(&self.slots[index]);
+    }
+
     /// As [`BlockSlots::get`], without counting as a use.
+    #[inline]
     pub(crate) fn peek(&self, index: usize) -> Guard<Option<Block>> {
         self.slots[index].load()
     }

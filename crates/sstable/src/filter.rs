@@ -11,6 +11,7 @@
 
 use bloomfilter::Bloom;
 use esker_base::{Error, Result};
+use esker_prefetch::prefetch_read;
 
 use crate::options::FilterKind;
 
@@ -183,6 +184,14 @@ impl Filter {
         }
     }
 
+    /// Begins to load what the answer for this hash needs.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        if let Self::Blocked(filter) = self {
+            prefetch_read(&filter.bytes[filter.line_at(hash)]);
+        }
+    }
+
     /// Whether a key with this hash may have been added.
     #[inline]
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
@@ -210,10 +219,15 @@ impl BlockedFilter {
         }
     }
 
+    /// Where the line that a hash belongs to begins.
+    #[inline]
+    fn line_at(&self, hash: u64) -> usize {
+        self.start + line_of(hash, self.lines) * LINE_BYTES
+    }
+
     #[inline]
     fn may_contain(&self, hash: u64) -> bool {
-        let start = self.start + line_of(hash, self.lines) * LINE_BYTES;
-        let Some(line) = self.bytes[start..].first_chunk::<LINE_BYTES>() else {
+        let Some(line) = self.bytes[self.line_at(hash)..].first_chunk::<LINE_BYTES>() else {
             return true;
         };
         // Without branches: a mispredicted one costs more than the remaining probes.

@@ -339,7 +339,8 @@ impl SlotShape {
     #[inline]
     pub(crate) fn touch(&self, bytes: &[u8], first: usize, last: usize) {
         let (start, end) = (self.offset(bytes, first), self.end(bytes, last));
-        let lines = 1 + (end - start) / LINE_BYTES;
+        // One more than they fill: they begin somewhere in a line.
+        let lines = 2 + (end - start) / LINE_BYTES;
         prefetch_lines(&bytes[start..], lines.min(TOUCHED_LINES));
     }
 
@@ -362,11 +363,32 @@ impl SlotShape {
         key: &[u8],
         trailer: Trailer,
     ) -> Option<(Trailer, Range<usize>)> {
+        let first = self.first_slot(bytes, key)?;
+        self.find_from(first, bytes, key, trailer)
+    }
+
+    /// The first slot at which a record of `key` could be, told by the slots alone; `None` where `key` does
+    /// not begin as all keys of the block do.
+    #[inline]
+    pub(crate) fn first_slot(&self, bytes: &[u8], key: &[u8]) -> Option<usize> {
+        let suffix = key.strip_prefix(self.common(bytes))?;
+        Some(self.count_below(bytes, key_prefix(suffix)))
+    }
+
+    /// As [`SlotShape::find`], for whoever has been told the first slot.
+    #[inline]
+    pub(crate) fn find_from(
+        &self,
+        first: usize,
+        bytes: &[u8],
+        key: &[u8],
+        trailer: Trailer,
+    ) -> Option<(Trailer, Range<usize>)> {
         let target = Target {
             suffix: key.strip_prefix(self.common(bytes))?,
             trailer,
         };
-        let index = self.lower_bound(bytes, &target);
+        let index = self.lower_bound(first, bytes, &target);
         if index == self.entries() {
             return None;
         }
@@ -380,21 +402,30 @@ impl SlotShape {
     pub(crate) fn seek(&self, bytes: &[u8], key: &[u8], trailer: Trailer) -> usize {
         let common = self.common(bytes);
         match key.strip_prefix(common) {
-            Some(suffix) => self.lower_bound(bytes, &Target { suffix, trailer }),
+            Some(suffix) => {
+                let first = self.count_below(bytes, key_prefix(suffix));
+                self.lower_bound(first, bytes, &Target { suffix, trailer })
+            }
             None if key < common => 0,
             None => self.entries(),
         }
     }
 
+    /// How many slots have a prefix below `wanted`.
     #[inline]
-    fn lower_bound(&self, bytes: &[u8], target: &Target<'_>) -> usize {
-        let wanted = key_prefix(target.suffix);
+    fn count_below(&self, bytes: &[u8], wanted: u64) -> usize {
         let slots = self.slots(bytes);
-        let first = if self.wide {
+        if self.wide {
             count_below(slots.as_chunks::<WIDE>().0, wanted)
         } else {
             count_below(slots.as_chunks::<NARROW>().0, wanted)
-        };
+        }
+    }
+
+    /// The first entry at or after `target`, where `first` slots have a prefix below the target's.
+    #[inline]
+    fn lower_bound(&self, first: usize, bytes: &[u8], target: &Target<'_>) -> usize {
+        let wanted = key_prefix(target.suffix);
         let is_equal = |index| index < self.entries() && self.prefix(bytes, index) == wanted;
         let is_before = |index| target.order_of(bytes, &self.entry(bytes, index)).is_lt();
         if !is_equal(first) {

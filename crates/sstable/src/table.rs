@@ -3,7 +3,7 @@
 //!
 //! Invariant: a lookup that finds its block cached allocates nothing and takes no lock: filter,
 //! index, slot, block, each one or two cache misses. Sizes are checked against the length of the
-//! file before anything is allocated. Opened by `table_cache`; iterated by `table_iter`.
+//! file before anything is allocated. Opened by `table_cache`; searched by `lookup`, iterated by `table_iter`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result, SequenceNumber, Trailer};
 use esker_vfs::fs::{FileSystem, RandomAccessFile};
 
-use crate::block::{self, Block, BlockParts, PinnedValue};
+use crate::block::{self, Block, PinnedValue};
 use crate::block_cache::{BlockCache, BlockSlots};
 use crate::block_expiries::{BlockExpiries, SkipBlocks};
 use crate::block_io::BlockFile;
@@ -171,76 +171,6 @@ impl Table {
         self.ingested_sequence = sequence;
         self.tombstones = at_sequence(&self.tombstones, sequence);
         Ok(())
-    }
-
-    /// The newest point record of `key` with a sequence of at most `visible`; `hash` is
-    /// [`key_hash`](esker_base::checksum::key_hash) of the key.
-    ///
-    /// # Errors
-    /// I/O errors and damage of what is read.
-    pub fn get(&self, key: &[u8], hash: u64, visible: SequenceNumber) -> Result<Option<TableHit>> {
-        if !self.filter.may_contain(hash) {
-            return Ok(None);
-        }
-        self.find(key, visible)
-    }
-
-    /// As [`Table::get`], for whoever has asked the filter already. Where the value is only to be
-    /// copied or compared, [`Table::find_with`] is faster.
-    ///
-    /// # Errors
-    /// As [`Table::get`].
-    pub fn find(&self, key: &[u8], visible: SequenceNumber) -> Result<Option<TableHit>> {
-        let trailer = self.to_stored(Trailer::seek(visible));
-        let Some((leaf, index)) = self.locate(key, trailer)? else {
-            return Ok(None);
-        };
-        let leaf = self.leaf(leaf)?;
-        let guard = leaf.slots.get(index);
-        let block = match &*guard {
-            Some(block) => block.clone(),
-            None => self.load_block(leaf, index)?,
-        };
-        Ok(block.find(key, trailer).map(|(trailer, range)| TableHit {
-            trailer: self.to_shown(trailer),
-            value: PinnedValue::new(block, range),
-        }))
-    }
-
-    /// As [`Table::find`], but hands the record to `read` where it lies.
-    ///
-    /// # Errors
-    /// As [`Table::get`].
-    #[inline]
-    pub fn find_with<R>(
-        &self,
-        key: &[u8],
-        visible: SequenceNumber,
-        read: impl FnOnce(Trailer, &[u8]) -> R,
-    ) -> Result<Option<R>> {
-        let trailer = self.to_stored(Trailer::seek(visible));
-        let Some((leaf, index)) = self.locate(key, trailer)? else {
-            return Ok(None);
-        };
-        let leaf = self.leaf(leaf)?;
-        let guard = leaf.slots.get(index);
-        let loaded;
-        let block = match &*guard {
-            Some(block) => block,
-            None => {
-                loaded = self.load_block(leaf, index)?;
-                &loaded
-            }
-        };
-        let found = block.find(key, trailer);
-        Ok(found.map(|(trailer, range)| read(self.to_shown(trailer), &block.bytes()[range])))
-    }
-
-    /// Whether the filter lets a key of this hash through.
-    #[must_use]
-    #[inline]
-    pub fn may_contain(&self, hash: u64) -> bool {
-        self.filter.may_contain(hash)
     }
 
     /// The range tombstones.
@@ -459,7 +389,7 @@ impl Table {
 
     /// Reads, checks and keeps block `index` of `leaf`.
     #[cold]
-    fn load_block(&self, leaf: &Leaf, index: usize) -> Result<Block> {
+    pub(crate) fn load_block(&self, leaf: &Leaf, index: usize) -> Result<Block> {
         let handle = leaf.index.handle(index);
         let block = load_buffers::with(|stored, scratch| {
             let contents = self.block_file().read_block_into(handle, stored, scratch);

@@ -144,7 +144,24 @@ fn get(table: &Table, key: &[u8], visible: u64) -> Option<(Trailer, Vec<u8>)> {
     let copied = copied.flatten();
     let pinned = table.get(key, hash, visible).unwrap();
     assert_eq!(copied, pinned.map(|hit| (hit.trailer, hit.value.to_vec())));
+    table.prefetch_filter(hash);
+    for steps in (0..3).filter(|_| table.may_contain(hash)) {
+        assert_eq!(copied, in_steps(table, key, visible, steps));
+    }
     copied
+}
+
+/// As `find_with`, with so many steps between the first and the last.
+fn in_steps(table: &Table, key: &[u8], visible: u64, steps: usize) -> Option<(Trailer, Vec<u8>)> {
+    let mut lookup = table.begin(key, visible).unwrap()?;
+    if steps > 0 {
+        table.take_block(&mut lookup);
+    }
+    if steps > 1 {
+        table.find_record(&mut lookup, key);
+    }
+    let read = |t, value: &[u8]| (t, value.to_vec());
+    table.finish(&lookup, key, visible, read).unwrap()
 }
 
 fn collect(iter: &mut impl InternalIterator) -> Vec<Record> {

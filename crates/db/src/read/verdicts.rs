@@ -7,21 +7,22 @@
 //! Invariant: a hint alone. It never opens a table, so that one that cannot be opened fails a read
 //! only where the search comes to it. Used by `read`.
 
+use super::search::KnownRuns;
 use crate::super_version::SuperVersion;
-use esker_sstable::TableRef;
+use esker_sstable::{Lookup, Table, TableRef};
 
 /// So many runs are asked together: a thread can hold a few tables at once cheaply.
-const ASKED_RUNS: usize = 4;
+pub(super) const ASKED_RUNS: usize = 4;
 
 /// What is known of a run before it is searched.
 #[derive(Clone, Copy)]
-pub(super) enum Verdict<'a> {
+pub(crate) enum Verdict<'a> {
     /// Nothing.
     Unknown,
     /// No table of it has the key within its bounds.
     OutOfBounds,
-    /// This one has, and whether its filter lets the key through.
-    Table(&'a TableRef, bool),
+    /// This one has, whether its filter lets the key through, and a lookup in it if one was begun.
+    Table(&'a Table, bool, Option<&'a Lookup>),
 }
 
 enum Answer {
@@ -31,7 +32,7 @@ enum Answer {
 }
 
 /// The verdicts on one key.
-pub(super) struct Verdicts {
+pub(crate) struct Verdicts {
     answers: [Answer; ASKED_RUNS],
 }
 
@@ -57,14 +58,15 @@ impl Verdicts {
         }
         Self { answers }
     }
+}
 
-    /// What is known of the run `index`, counted from the newest.
+impl KnownRuns for Verdicts {
     #[inline]
-    pub(super) fn on(&self, index: usize) -> Verdict<'_> {
+    fn on(&self, index: usize) -> Verdict<'_> {
         match self.answers.get(index) {
             None | Some(Answer::Unknown) => Verdict::Unknown,
             Some(Answer::OutOfBounds) => Verdict::OutOfBounds,
-            Some(Answer::Table(table, may_contain)) => Verdict::Table(table, *may_contain),
+            Some(Answer::Table(table, may_contain)) => Verdict::Table(table, *may_contain, None),
         }
     }
 }

@@ -1,0 +1,88 @@
+//! A search for one key through the sources of a view.
+//!
+//! Invariant: whatever was found out ahead (verdicts of filters, steps of lookups) is a hint: a search
+//! answers the same without it. Used by `read` alone.
+
+use super::verdicts::{Verdict, Verdicts};
+use crate::super_version::SuperVersion;
+use esker_base::checksum::key_hash;
+use esker_base::{Result, SequenceNumber};
+use esker_sstable::{Lookup, Table};
+
+/// What is known of the runs before they are searched.
+pub(crate) trait KnownRuns {
+    /// What is known of the run `index`, counted from the newest.
+    fn on(&self, index: usize) -> Verdict<'_>;
+}
+
+/// A search for a key in a view.
+pub(crate) struct Search<'a, K> {
+    pub(super) view: &'a SuperVersion,
+    pub(super) key: &'a [u8],
+    pub(super) visible: SequenceNumber,
+    pub(super) hash: u64,
+    pub(super) known: K,
+}
+
+impl<'a> Search<'a, Verdicts> {
+    /// Asks filters already: begun before other sources are searched, it waits for memory together
+    /// with them.
+    #[inline]
+    pub(crate) fn begin(view: &'a SuperVersion, key: &'a [u8], visible: SequenceNumber) -> Self {
+        let hash = key_hash(key);
+        let known = Verdicts::ask(view, key, hash);
+        Self {
+            view,
+            key,
+            visible,
+            hash,
+            known,
+        }
+    }
+}
+
+impl<K: KnownRuns> Search<'_, K> {
+    /// The hash of the key.
+    #[inline]
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Asks the tables that may hold the key, newest first, until one has a record; nothing where a
+    /// range tombstone newer than the record hides it. `look` says the record's sequence number and
+    /// what the caller makes of it; it is given the lookup if one was begun.
+    #[inline]
+    pub(super) fn tables<T>(
+        &self,
+        mut covering: SequenceNumber,
+        look: impl Fn(&Table, Option<&Lookup>) -> Result<Option<(SequenceNumber, T)>>,
+    ) -> Result<Option<T>> {
+        for (index, run) in self.view.runs.iter().enumerate() {
+            if covering > run.largest_sequence {
+                // A tombstone newer than everything below: what follows is older still.
+                return Ok(None);
+            }
+            let opened;
+            let (table, may_contain, begun) = match self.known.on(index) {
+                Verdict::OutOfBounds => continue,
+                Verdict::Table(table, may_contain, begun) => (table, may_contain, begun),
+                Verdict::Unknown => {
+                    let Some(handle) = run.find(self.key) else {
+                        continue;
+                    };
+                    opened = handle.table()?;
+                    (&*opened, opened.may_contain(self.hash), None)
+                }
+            };
+            if run.has_range_tombstones {
+                let tombstones = table.range_tombstones();
+                let here = tombstones.covering_sequence(self.key, self.visible);
+                covering = covering.max(here.unwrap_or(0));
+            }
+            if may_contain && let Some((sequence, found)) = look(table, begun)? {
+                return Ok((sequence >= covering).then_some(found));
+            }
+        }
+        Ok(None)
+    }
+}
