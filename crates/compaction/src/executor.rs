@@ -2,7 +2,8 @@
 //!
 //! Invariants: flushes have a lane of their own, so that no compaction delays them, and so has the
 //! log, so that no flush delays that; a job's panic
-//! ends that job only; [`Executor::join`] returns when no job that was spawned is left. Threads are
+//! ends that job only; what merges most of their time is done by threads that let all others go first,
+//! and that hold no lock which a reader or a writer may wait for; [`Executor::join`] returns when no job that was spawned is left. Threads are
 //! started by the first job of a lane, so that opening a database starts none. rayon is named here
 //! and nowhere else.
 
@@ -13,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use esker_base::{Error, ErrorKind, Result};
+use esker_vfs::lower_priority;
 use parking_lot::{Condvar, Mutex};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -38,7 +40,7 @@ pub trait Executor: Send + Sync + Debug + 'static {
 
     /// Runs the parts of a compaction, in any order, several at a time where there are threads, and
     /// returns when all have ended. Called from within a job. A worker that waits here may help
-    /// with other jobs of its lane: hold no lock.
+    /// with other jobs of its lane: hold no lock. Neither may a part: other threads go first.
     fn run_all(&self, parts: Vec<Job>);
 
     /// Waits until no spawned job is left, those spawned meanwhile included. Called from within a
@@ -136,12 +138,14 @@ impl Drop for Ticket {
     }
 }
 
-/// The real thing: one thread for flushes, one for the log, a private rayon pool for compactions.
+/// The real thing: one thread for flushes, one for the log, a private rayon pool for compactions and
+/// another one, of a lower priority, for their parts.
 pub struct RayonExecutor {
     compaction_threads: usize,
     log: OnceLock<Option<ThreadPool>>,
     flush: OnceLock<Option<ThreadPool>>,
     compaction: OnceLock<Option<ThreadPool>>,
+    parts: OnceLock<Option<ThreadPool>>,
     jobs: Arc<JobCount>,
 }
 
@@ -163,6 +167,7 @@ impl RayonExecutor {
             log: OnceLock::new(),
             flush: OnceLock::new(),
             compaction: OnceLock::new(),
+            parts: OnceLock::new(),
             jobs: Arc::default(),
         }
     }
@@ -174,20 +179,30 @@ impl RayonExecutor {
             Lane::Flush => (&self.flush, "esker-flush", 1),
             Lane::Compaction => (&self.compaction, "esker-compact", self.compaction_threads),
         };
-        let start = || {
-            let pool = ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .thread_name(move |index| format!("{name}-{index}"))
-                .panic_handler(|panic| {
-                    let message = panic_message(panic.as_ref());
-                    tracing::error!(message, "a background thread panicked");
-                })
-                .build();
-            pool.map_err(|error| tracing::error!(%error, "no background threads"))
-                .ok()
-        };
-        pool.get_or_init(start).as_ref()
+        pool.get_or_init(|| start_pool(name, threads, || ()))
+            .as_ref()
     }
+
+    /// The pool of the parts of compactions. Jobs are not run there: they take locks.
+    fn parts_pool(&self) -> Option<&ThreadPool> {
+        let start = || start_pool("esker-merge", self.compaction_threads, lower_priority);
+        self.parts.get_or_init(start).as_ref()
+    }
+}
+
+/// A pool each thread of which calls `begin` first; `None` where the system refuses to give threads.
+fn start_pool(name: &'static str, threads: usize, begin: fn()) -> Option<ThreadPool> {
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |index| format!("{name}-{index}"))
+        .start_handler(move |_| begin())
+        .panic_handler(|panic| {
+            let message = panic_message(panic.as_ref());
+            tracing::error!(message, "a background thread panicked");
+        })
+        .build();
+    pool.map_err(|error| tracing::error!(%error, "no background threads"))
+        .ok()
 }
 
 impl Executor for RayonExecutor {
@@ -205,13 +220,13 @@ impl Executor for RayonExecutor {
     }
 
     fn run_all(&self, parts: Vec<Job>) {
-        match self.pool(Lane::Compaction) {
-            Some(pool) if parts.len() > 1 => pool.scope(|scope| {
+        match self.parts_pool() {
+            Some(pool) => pool.scope(|scope| {
                 for part in parts {
                     scope.spawn(move |_| run_job(part));
                 }
             }),
-            _ => parts.into_iter().for_each(run_job),
+            None => parts.into_iter().for_each(run_job),
         }
     }
 

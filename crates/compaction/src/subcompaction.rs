@@ -48,9 +48,6 @@ pub(crate) fn run(merge: Merge) -> Result<(Written, JobStats)> {
 
 /// Runs one part per range between `cuts`, and collects what they made, in key order.
 fn run_parts(merge: Merge, mut cuts: Vec<Vec<u8>>) -> Result<Vec<PartOutput>> {
-    if cuts.is_empty() {
-        return Ok(vec![run_part(&merge, &[], &[])?]);
-    }
     cuts.insert(0, Vec::new());
     cuts.push(Vec::new());
     let merge = Arc::new(merge);

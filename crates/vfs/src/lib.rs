@@ -19,6 +19,7 @@ pub mod operation;
 pub mod os;
 #[cfg(target_os = "linux")]
 mod os_map;
+mod os_thread;
 mod pages;
 pub mod random;
 mod reservation;
@@ -30,5 +31,6 @@ pub use fs::{DirEntry, FileLock, FileSystem, MappedWriter, RandomAccessFile, Wri
 pub use mem::MemFileSystem;
 pub use operation::{Operation, OperationKind};
 pub use os::OsFileSystem;
+pub use os_thread::lower_priority;
 pub use random::Random;
 pub use trace::{TraceEntry, TraceFileSystem};

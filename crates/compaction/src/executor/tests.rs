@@ -109,3 +109,28 @@ fn the_seed_decides_the_order_of_a_manual_executor() {
     assert_eq!(order(1), order(1));
     assert_ne!(order(1), order(2));
 }
+
+/// The story: merges had as much of two processors as the reader and the writer beside them.
+#[cfg(target_os = "linux")]
+#[test]
+fn parts_of_compactions_let_other_threads_go_first() {
+    fn niceness() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        // Behind the name, which may hold anything, this is the 17th.
+        let behind = stat.rsplit_once(") ").unwrap().1;
+        behind.split(' ').nth(16).unwrap().parse().unwrap()
+    }
+    let executor = Arc::new(RayonExecutor::new(2));
+    let (tell, told) = mpsc::channel();
+    let own = Arc::clone(&executor);
+    let job = move || {
+        let part = tell.clone();
+        own.run_all(vec![Box::new(move || part.send(niceness()).unwrap())]);
+        tell.send(niceness()).unwrap();
+    };
+    executor.spawn(Lane::Compaction, Box::new(job));
+    let (part, job) = (told.recv().unwrap(), told.recv().unwrap());
+    assert_eq!(job, niceness(), "a job may hold locks");
+    assert!(part > job || part == 19, "{part}");
+    executor.join();
+}
