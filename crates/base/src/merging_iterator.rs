@@ -113,7 +113,8 @@ impl<I: InternalIterator> MergingIterator<I> {
         self.live == 1 || self.others_differ(winner)
     }
 
-    /// Whether no child has the key that the winner stands on.
+    /// Whether no other child has the key that the winner stands on.
+    #[inline(never)]
     fn others_differ(&self, winner: Node) -> bool {
         let mut parent = (self.children.len() + winner.child) / 2;
         while parent > 0 {
@@ -218,16 +219,20 @@ impl<I: InternalIterator> MergingIterator<I> {
         }
     }
 
-    /// The winner has moved: finds the new one.
+    /// The winner has moved, and stands on a record or not: finds the new one.
     #[inline]
-    fn replay(&mut self) {
-        let is_valid = self.children[self.winner.child].valid();
-        if !(is_valid && self.live == 1) {
-            self.replay_matches(is_valid);
+    fn settle(&mut self, moved: Result<()>, is_valid: bool) -> Result<()> {
+        if moved.is_err() {
+            self.live = 0;
+        } else if !(is_valid && self.live == 1) {
+            self.replay(is_valid);
         }
+        moved
     }
 
-    fn replay_matches(&mut self, is_valid: bool) {
+    /// Plays the winner's matches anew.
+    #[inline(never)]
+    fn replay(&mut self, is_valid: bool) {
         let child = self.winner.child;
         if !is_valid {
             self.live -= 1;
@@ -303,13 +308,10 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         if self.direction != Direction::Forward {
             return self.turn(Direction::Forward);
         }
-        let winner = self.winner.child;
-        if let Err(error) = self.children[winner].next() {
-            self.live = 0;
-            return Err(error);
-        }
-        self.replay();
-        Ok(())
+        let child = &mut self.children[self.winner.child];
+        let moved = child.next();
+        let is_valid = child.valid();
+        self.settle(moved, is_valid)
     }
 
     #[inline]
@@ -318,13 +320,10 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         if self.direction != Direction::Backward {
             return self.turn(Direction::Backward);
         }
-        let winner = self.winner.child;
-        if let Err(error) = self.children[winner].prev() {
-            self.live = 0;
-            return Err(error);
-        }
-        self.replay();
-        Ok(())
+        let child = &mut self.children[self.winner.child];
+        let moved = child.prev();
+        let is_valid = child.valid();
+        self.settle(moved, is_valid)
     }
 
     #[inline]

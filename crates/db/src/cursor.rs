@@ -7,21 +7,19 @@
 //! the last one met).
 
 use crate::keyspace::Keyspace;
-use crate::merged::{self, OldestFirst};
 use crate::range_spec::KeyRange;
-use crate::read::{Visibility, judge};
 use crate::scan_reads::{CursorReads, Direction};
 use crate::snapshot::Snapshot;
+use esker_base::Result;
 use esker_base::internal_key::{MAX_SEQUENCE, Trailer};
 use esker_base::iterator::{Direction as Way, InternalIterator};
 use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
-use esker_base::operand_chain::OperandChain;
-use esker_base::{Result, ValueKind};
 use std::fmt;
 
 mod apart;
 mod covers;
+mod settle;
 mod sources;
 mod view;
 
@@ -342,178 +340,6 @@ impl Cursor {
     fn buffer_key(&mut self) {
         self.key.clear();
         self.key.extend_from_slice(self.merge.user_key());
-    }
-
-    /// From where the merge stands, forwards to the first visible entry. With `skip_key`, versions of
-    /// the key in the buffer are passed over.
-    #[inline]
-    fn settle_forwards(&mut self, mut skip_key: bool) -> Result<()> {
-        while self.merge.valid() {
-            let record = self.merge.record();
-            let is_skipped = skip_key && record.user_key == self.key.as_slice();
-            if is_skipped || !self.view.sees(record.trailer.sequence()) {
-                self.merge.next()?;
-                continue;
-            }
-            if !end_is_above(self.range.end(), record.user_key) {
-                return Ok(());
-            }
-            let covers = self.covers.get_or_insert_default();
-            match self.view.judge(covers, &record)? {
-                Visibility::Visible { skip, .. } => {
-                    self.position = Position::Forwards { skip };
-                    return Ok(());
-                }
-                Visibility::Apart { .. } => {
-                    if self.fetch_forwards()? {
-                        return Ok(());
-                    }
-                }
-                Visibility::Operand => return self.merge_forwards(),
-                Visibility::Hidden => {}
-            }
-            // The key's newest visible record hides it: none of its older ones counts.
-            self.buffer_key();
-            skip_key = true;
-            self.merge.next()?;
-        }
-        Ok(())
-    }
-
-    /// Makes the entry of the operand that the merge stands on and of what lies under it.
-    #[cold]
-    fn merge_forwards(&mut self) -> Result<()> {
-        self.buffer_key();
-        let mut chain = OperandChain::default();
-        while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
-            let trailer = self.merge.trailer();
-            if self.view.sees(trailer.sequence()) {
-                let covers = self.covers.get_or_insert_default();
-                if covers.hide(&self.view, &self.key, trailer.sequence())
-                    || !merged::add_older(
-                        &mut chain,
-                        &self.view.super_version.values,
-                        &self.key,
-                        trailer,
-                        self.merge.value(),
-                    )?
-                {
-                    break;
-                }
-            }
-            self.merge.next()?;
-        }
-        self.value = merged::fold(&chain, self.view.keyspace.state().operator(), &self.key)?;
-        self.position = Position::Merged;
-        Ok(())
-    }
-
-    /// From where the merge stands, backwards to the first visible entry.
-    #[inline]
-    fn settle_backwards(&mut self) -> Result<()> {
-        self.position = Position::Nowhere;
-        while self.merge.valid() {
-            let record = self.merge.record();
-            let start = self.range.start();
-            if !start.is_empty() && record.user_key < start {
-                return Ok(());
-            }
-            // The usual case: a key with one record, which is the newest one.
-            if self.merge.neighbour_differs(Way::Backward) {
-                let is_seen = self.view.sees(record.trailer.sequence());
-                let covers = self.covers.get_or_insert_default();
-                let judged = match is_seen {
-                    true => self.view.judge(covers, &record)?,
-                    false => Visibility::Hidden,
-                };
-                match judged {
-                    Visibility::Visible { skip, .. } => {
-                        self.position = Position::Backwards { skip };
-                        return Ok(());
-                    }
-                    Visibility::Hidden => {
-                        self.merge.prev()?;
-                        continue;
-                    }
-                    Visibility::Operand | Visibility::Apart { .. } => {}
-                }
-            }
-            if self.gather_backwards()? {
-                self.position = Position::Buffered;
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes backwards past all records of the key that the merge stands on. They are met oldest
-    /// first, so that the last visible one met is the one that counts. Says whether that leaves a
-    /// value, which is in the buffer then.
-    fn gather_backwards(&mut self) -> Result<bool> {
-        self.buffer_key();
-        let mut met = OldestFirst::default();
-        let mut apart = None;
-        while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
-            let trailer = self.merge.trailer();
-            if self.view.sees(trailer.sequence()) {
-                self.meet(&mut met, &mut apart, trailer)?;
-            }
-            self.merge.prev()?;
-        }
-        if let Some(kind) = apart
-            && !self.fetch_backwards(kind)?
-        {
-            return Ok(false);
-        }
-        let operator = self.view.keyspace.state().operator();
-        met.settle(&mut self.value, operator, &self.key)
-    }
-
-    /// Takes the record that the merge stands on into account; those of its key are met oldest first.
-    #[inline]
-    fn meet(
-        &mut self,
-        met: &mut OldestFirst,
-        apart: &mut Option<ValueKind>,
-        trailer: Trailer,
-    ) -> Result<()> {
-        let covers = self.covers.get_or_insert_default();
-        if covers.hide(&self.view, &self.key, trailer.sequence()) {
-            met.hidden();
-            *apart = None;
-            return Ok(());
-        }
-        let clock = self.view.keyspace.engine().clock();
-        match judge(trailer, self.merge.value(), clock)? {
-            Visibility::Hidden => {
-                met.hidden();
-                *apart = None;
-            }
-            Visibility::Operand => {
-                if let Some(kind) = apart.take()
-                    && !self.fetch_backwards(kind)?
-                {
-                    met.hidden();
-                }
-                met.operand(&self.value, self.merge.value());
-            }
-            Visibility::Apart { expiry_millis } => {
-                self.value.clear();
-                self.value.extend_from_slice(self.merge.value());
-                met.value(expiry_millis.is_some());
-                *apart = trailer.kind();
-            }
-            Visibility::Visible {
-                skip,
-                expiry_millis,
-            } => {
-                self.value.clear();
-                self.value.extend_from_slice(&self.merge.value()[skip..]);
-                met.value(expiry_millis.is_some());
-                *apart = None;
-            }
-        }
-        Ok(())
     }
 }
 

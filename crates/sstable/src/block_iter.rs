@@ -135,30 +135,27 @@ impl BlockIter {
     /// Moves to the first entry.
     pub(crate) fn seek_to_first(&mut self) {
         self.touch(0, TOUCHED_AHEAD.min(self.entries.wrapping_sub(1)));
-        self.load(0);
+        self.load(0, usize::MAX);
     }
 
     /// Moves to the last entry.
     pub(crate) fn seek_to_last(&mut self) {
         let last = self.entries.wrapping_sub(1);
         self.touch(last.saturating_sub(TOUCHED_AHEAD), last);
-        self.load(last);
+        self.load(last, usize::MAX);
     }
 
     /// Moves to the next entry; invalid after the last.
     #[inline]
     pub(crate) fn next(&mut self) {
-        self.load(self.index + 1);
-        let ahead = self.index + TOUCHED_AHEAD;
-        self.touch(ahead, ahead);
+        self.load(self.index + 1, self.index + 1 + TOUCHED_AHEAD);
     }
 
     /// Moves to the previous entry; invalid before the first.
     #[inline]
     pub(crate) fn prev(&mut self) {
-        self.load(self.index.wrapping_sub(1));
-        let ahead = self.index.wrapping_sub(TOUCHED_AHEAD);
-        self.touch(ahead, ahead);
+        let before = self.index.wrapping_sub(1);
+        self.load(before, before.wrapping_sub(TOUCHED_AHEAD));
     }
 
     /// How many entries there are from the current one on to the end; 0 while invalid.
@@ -193,11 +190,11 @@ impl BlockIter {
                 let index = shape.seek(block.bytes(), key, trailer);
                 let last = (index + TOUCHED_AHEAD).min(self.entries - 1);
                 self.touch(index.min(last), last);
-                self.load(index);
+                self.load(index, usize::MAX);
             }
             Shape::Restart(shape) => {
                 let first = shape.interval_of(block.bytes(), key, trailer) * shape.interval();
-                self.load(first);
+                self.load(first, usize::MAX);
                 while self.valid() && self.compare(key, trailer) == Ordering::Less {
                     self.next();
                 }
@@ -229,9 +226,10 @@ impl BlockIter {
         compare(self.user_key(), self.trailer, key, trailer)
     }
 
-    /// Decodes entry `index`; invalid where there is none.
+    /// Decodes entry `index`, and begins to load entry `ahead` if there is one; invalid where there is no
+    /// entry `index`.
     #[inline(always)]
-    fn load(&mut self, index: usize) {
+    fn load(&mut self, index: usize, ahead: usize) {
         let Some(block) = self.block.as_ref().filter(|_| index < self.entries) else {
             self.index = self.entries;
             return;
@@ -240,6 +238,9 @@ impl BlockIter {
         match block.shape() {
             Shape::Slot(shape) => {
                 let bytes = block.bytes();
+                if ahead < self.entries {
+                    shape.touch_one(bytes, ahead);
+                }
                 let entry = shape.entry(bytes, index);
                 let suffix_at = self.common_bytes;
                 self.keys[suffix_at..suffix_at + 8].copy_from_slice(&entry.prefix.to_be_bytes());

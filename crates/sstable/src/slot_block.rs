@@ -38,6 +38,8 @@ const WIDE: usize = PREFIX_BYTES + 4;
 /// Up to so many slots are compared one and all: that costs less than the cache misses that a
 /// binary search, whose loads wait for each other, takes one after the other.
 const COUNTED_SLOTS: usize = 64;
+/// How much of an entry ahead a walk asks for: its key and the beginning of its value.
+const ENTRY_LINES: usize = 2;
 /// At most so many lines of entries are asked for at once: about as many as may be on their way.
 const TOUCHED_LINES: usize = 12;
 
@@ -332,6 +334,12 @@ impl SlotShape {
                 }
             }
         }
+    }
+
+    /// Begins to load entry `index`, which is below [`SlotShape::entries`]: what is looked at of most.
+    #[inline]
+    pub(crate) fn touch_one(&self, bytes: &[u8], index: usize) {
+        prefetch_lines(&bytes[self.offset(bytes, index)..], ENTRY_LINES);
     }
 
     /// Begins to load the entries from `first` to `last`, both below [`SlotShape::entries`], or as much

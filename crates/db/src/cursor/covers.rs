@@ -55,12 +55,19 @@ pub(super) struct Covers {
 }
 
 impl Covers {
+    /// Whether there are no range tombstones.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.base.is_none() && self.overlay.is_none()
+    }
+
     /// Whether a range tombstone hides a record of `key` with `sequence`.
     #[inline]
     pub(super) fn hide(&mut self, view: &View, key: &[u8], sequence: SequenceNumber) -> bool {
-        (self.base.is_some() || self.overlay.is_some()) && self.any_hides(view, key, sequence)
+        !self.is_empty() && self.any_hides(view, key, sequence)
     }
 
+    #[inline(never)]
     fn any_hides(&mut self, view: &View, key: &[u8], sequence: SequenceNumber) -> bool {
         let overlay = view.overlay.as_ref().zip(self.overlay.as_mut());
         let base = self.base.as_mut();

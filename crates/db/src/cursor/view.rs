@@ -15,7 +15,7 @@ use crate::transaction::OVERLAY_BASE;
 use esker_base::iterator::RecordView;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
-use esker_base::{Error, Result, SequenceNumber, ValueKind};
+use esker_base::{Error, Result, SequenceNumber};
 use esker_memtable::Memtable;
 use esker_sstable::SkipBlocks;
 use std::sync::Arc;
@@ -125,13 +125,6 @@ impl View {
     pub(super) fn judge(&self, covers: &mut Covers, record: &RecordView<'_>) -> Result<Visibility> {
         if covers.hide(self, record.user_key, record.trailer.sequence()) {
             return Ok(Visibility::Hidden);
-        }
-        if record.trailer.kind() == Some(ValueKind::Value) {
-            // Without a look at the clock, which lies some way off.
-            return Ok(Visibility::Visible {
-                skip: 0,
-                expiry_millis: None,
-            });
         }
         judge(record.trailer, record.value, self.keyspace.engine().clock())
     }

@@ -1,0 +1,209 @@
+//! Where a cursor comes to stand: from the record that its merge stands on to the next entry that is seen.
+//!
+//! Invariant: of the records of a key the newest one that is seen counts, and all others are passed over.
+//! Called by the movements of `cursor`, which have moved the merge.
+
+use super::covers::Covers;
+use super::{Cursor, Position};
+use crate::merged::{self, OldestFirst};
+use crate::read::{Visibility, judge};
+use esker_base::internal_key::Trailer;
+use esker_base::iterator::{Direction as Way, InternalIterator};
+use esker_base::key_bounds::end_is_above;
+use esker_base::operand_chain::OperandChain;
+use esker_base::{Result, ValueKind};
+
+impl Cursor {
+    /// From where the merge stands, forwards to the first visible entry. With `skip_key`, versions of
+    /// the key in the buffer are passed over.
+    #[inline]
+    pub(super) fn settle_forwards(&mut self, mut skip_key: bool) -> Result<()> {
+        while self.merge.valid() {
+            let trailer = self.merge.trailer();
+            let is_skipped = skip_key && self.merge.user_key() == self.key.as_slice();
+            if is_skipped || !self.view.sees(trailer.sequence()) {
+                self.merge.next()?;
+                continue;
+            }
+            let end = self.range.end();
+            if !end.is_empty() && !end_is_above(end, self.merge.user_key()) {
+                return Ok(());
+            }
+            if self.is_plain(trailer) {
+                self.position = Position::Forwards { skip: 0 };
+                return Ok(());
+            }
+            match self.judge()? {
+                Visibility::Visible { skip, .. } => {
+                    self.position = Position::Forwards { skip };
+                    return Ok(());
+                }
+                Visibility::Apart { .. } => {
+                    if self.fetch_forwards()? {
+                        return Ok(());
+                    }
+                }
+                Visibility::Operand => return self.merge_forwards(),
+                Visibility::Hidden => {}
+            }
+            // The key's newest visible record hides it: none of its older ones counts.
+            self.buffer_key();
+            skip_key = true;
+            self.merge.next()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a visible record with this trailer is a value as it stands. Of most records that is told
+    /// without a look at the rest of them, or at the clock, which lies some way off.
+    #[inline]
+    fn is_plain(&self, trailer: Trailer) -> bool {
+        trailer.kind() == Some(ValueKind::Value)
+            && self.covers.as_ref().is_some_and(Covers::is_empty)
+    }
+
+    /// What the visible record means that the merge stands on.
+    fn judge(&mut self) -> Result<Visibility> {
+        let covers = self.covers.get_or_insert_default();
+        self.view.judge(covers, &self.merge.record())
+    }
+
+    /// Makes the entry of the operand that the merge stands on and of what lies under it.
+    #[cold]
+    fn merge_forwards(&mut self) -> Result<()> {
+        self.buffer_key();
+        let mut chain = OperandChain::default();
+        while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+            let trailer = self.merge.trailer();
+            if self.view.sees(trailer.sequence()) {
+                let covers = self.covers.get_or_insert_default();
+                if covers.hide(&self.view, &self.key, trailer.sequence())
+                    || !merged::add_older(
+                        &mut chain,
+                        &self.view.super_version.values,
+                        &self.key,
+                        trailer,
+                        self.merge.value(),
+                    )?
+                {
+                    break;
+                }
+            }
+            self.merge.next()?;
+        }
+        self.value = merged::fold(&chain, self.view.keyspace.state().operator(), &self.key)?;
+        self.position = Position::Merged;
+        Ok(())
+    }
+
+    /// From where the merge stands, backwards to the first visible entry.
+    #[inline]
+    pub(super) fn settle_backwards(&mut self) -> Result<()> {
+        self.position = Position::Nowhere;
+        while self.merge.valid() {
+            let start = self.range.start();
+            if !start.is_empty() && self.merge.user_key() < start {
+                return Ok(());
+            }
+            // The usual case: a key with one record, which is the newest one.
+            if self.merge.neighbour_differs(Way::Backward) {
+                let trailer = self.merge.trailer();
+                let is_seen = self.view.sees(trailer.sequence());
+                if is_seen && self.is_plain(trailer) {
+                    self.position = Position::Backwards { skip: 0 };
+                    return Ok(());
+                }
+                let judged = match is_seen {
+                    true => self.judge()?,
+                    false => Visibility::Hidden,
+                };
+                match judged {
+                    Visibility::Visible { skip, .. } => {
+                        self.position = Position::Backwards { skip };
+                        return Ok(());
+                    }
+                    Visibility::Hidden => {
+                        self.merge.prev()?;
+                        continue;
+                    }
+                    Visibility::Operand | Visibility::Apart { .. } => {}
+                }
+            }
+            if self.gather_backwards()? {
+                self.position = Position::Buffered;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes backwards past all records of the key that the merge stands on. They are met oldest
+    /// first, so that the last visible one met is the one that counts. Says whether that leaves a
+    /// value, which is in the buffer then.
+    fn gather_backwards(&mut self) -> Result<bool> {
+        self.buffer_key();
+        let mut met = OldestFirst::default();
+        let mut apart = None;
+        while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+            let trailer = self.merge.trailer();
+            if self.view.sees(trailer.sequence()) {
+                self.meet(&mut met, &mut apart, trailer)?;
+            }
+            self.merge.prev()?;
+        }
+        if let Some(kind) = apart
+            && !self.fetch_backwards(kind)?
+        {
+            return Ok(false);
+        }
+        let operator = self.view.keyspace.state().operator();
+        met.settle(&mut self.value, operator, &self.key)
+    }
+
+    /// Takes the record that the merge stands on into account; those of its key are met oldest first.
+    #[inline]
+    fn meet(
+        &mut self,
+        met: &mut OldestFirst,
+        apart: &mut Option<ValueKind>,
+        trailer: Trailer,
+    ) -> Result<()> {
+        let covers = self.covers.get_or_insert_default();
+        if covers.hide(&self.view, &self.key, trailer.sequence()) {
+            met.hidden();
+            *apart = None;
+            return Ok(());
+        }
+        let clock = self.view.keyspace.engine().clock();
+        match judge(trailer, self.merge.value(), clock)? {
+            Visibility::Hidden => {
+                met.hidden();
+                *apart = None;
+            }
+            Visibility::Operand => {
+                if let Some(kind) = apart.take()
+                    && !self.fetch_backwards(kind)?
+                {
+                    met.hidden();
+                }
+                met.operand(&self.value, self.merge.value());
+            }
+            Visibility::Apart { expiry_millis } => {
+                self.value.clear();
+                self.value.extend_from_slice(self.merge.value());
+                met.value(expiry_millis.is_some());
+                *apart = trailer.kind();
+            }
+            Visibility::Visible {
+                skip,
+                expiry_millis,
+            } => {
+                self.value.clear();
+                self.value.extend_from_slice(&self.merge.value()[skip..]);
+                met.value(expiry_millis.is_some());
+                *apart = None;
+            }
+        }
+        Ok(())
+    }
+}
