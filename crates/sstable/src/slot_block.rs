@@ -371,8 +371,9 @@ impl SlotShape {
         key: &[u8],
         trailer: Trailer,
     ) -> Option<(Trailer, Range<usize>)> {
-        let first = self.first_slot(bytes, key)?;
-        self.find_from(first, bytes, key, trailer)
+        let suffix = key.strip_prefix(self.common(bytes))?;
+        let first = self.count_below(bytes, key_prefix(suffix));
+        self.find_suffix(first, bytes, &Target { suffix, trailer })
     }
 
     /// The first slot at which a record of `key` could be, told by the slots alone; `None` where `key` does
@@ -392,11 +393,19 @@ impl SlotShape {
         key: &[u8],
         trailer: Trailer,
     ) -> Option<(Trailer, Range<usize>)> {
-        let target = Target {
-            suffix: key.strip_prefix(self.common(bytes))?,
-            trailer,
-        };
-        let index = self.lower_bound(first, bytes, &target);
+        let suffix = key.strip_prefix(self.common(bytes))?;
+        self.find_suffix(first, bytes, &Target { suffix, trailer })
+    }
+
+    /// What `target` looks for, where `first` slots have a prefix below the target's.
+    #[inline]
+    fn find_suffix(
+        &self,
+        first: usize,
+        bytes: &[u8],
+        target: &Target<'_>,
+    ) -> Option<(Trailer, Range<usize>)> {
+        let index = self.lower_bound(first, bytes, target);
         if index == self.entries() {
             return None;
         }
