@@ -20,7 +20,7 @@ use esker_base::clock::Clock;
 use esker_base::value_pointer::ValuePointer;
 use esker_base::write_batch::split_expiry;
 use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
-use esker_sstable::TableHit;
+use esker_sstable::{FoundRecord, TableHit};
 use search::KnownRuns;
 
 /// Where a stored value begins to be the user's, and when it ends to be valid.
@@ -247,30 +247,31 @@ pub(crate) fn find_expiry(
 /// A record of a table, judged where it lies.
 enum Judged {
     Hidden,
-    Copied(Value),
-    /// Too long to copy: to be shared with its block.
-    Long,
+    Visible(Value),
     Operand,
     /// Kept apart: what is stored in its place.
     Apart(ValueKind, Value),
 }
 
-fn judge_in_place(trailer: Trailer, stored: &[u8], clock: &dyn Clock) -> Result<Judged> {
-    Ok(match judge(trailer, stored, clock)? {
+/// Short values are copied: that saves a write to memory which other readers of the block write as well. Long
+/// ones are shares of their block.
+fn judge_in_place(record: &FoundRecord<'_>, clock: &dyn Clock) -> Result<Judged> {
+    let stored = record.stored();
+    Ok(match judge(record.trailer(), stored, clock)? {
         Visibility::Hidden => Judged::Hidden,
         Visibility::Operand => Judged::Operand,
         Visibility::Apart { .. } => {
-            let kind = trailer.kind().unwrap_or(ValueKind::ValuePointer);
+            let kind = record.trailer().kind().unwrap_or(ValueKind::ValuePointer);
             Judged::Apart(kind, Value::copy_of(stored))
         }
-        Visibility::Visible { skip, .. } => {
-            Value::inline_copy_of(&stored[skip..]).map_or(Judged::Long, Judged::Copied)
-        }
+        Visibility::Visible { skip, .. } => Judged::Visible(
+            Value::inline_copy_of(&stored[skip..])
+                .unwrap_or_else(|| Value::from_block(&record.pin(skip), 0)),
+        ),
     })
 }
 
-/// As [`get`] for what no memtable holds. Short values are copied out of their block without a
-/// share in it: that saves a write to memory which other readers of the block write as well.
+/// As [`get`] for what no memtable holds.
 fn get_from_tables(
     search: &Search<'_, impl KnownRuns>,
     covering: SequenceNumber,
@@ -279,8 +280,9 @@ fn get_from_tables(
 ) -> Result<Option<Value>> {
     let (view, key, visible) = (search.view, search.key, search.visible);
     let judged = search.tables(covering, |table, begun| {
-        let judge = |trailer: Trailer, stored: &[u8]| {
-            judge_in_place(trailer, stored, clock).map(|judged| (trailer.sequence(), judged))
+        let judge = |record: FoundRecord<'_>| {
+            let sequence = record.trailer().sequence();
+            judge_in_place(&record, clock).map(|judged| (sequence, judged))
         };
         let judged = match begun {
             Some(lookup) => table.finish(lookup, key, visible, judge)?,
@@ -290,13 +292,9 @@ fn get_from_tables(
     })?;
     match judged {
         None | Some(Judged::Hidden) => Ok(None),
-        Some(Judged::Copied(value)) => Ok(Some(value)),
+        Some(Judged::Visible(value)) => Ok(Some(value)),
         Some(Judged::Apart(kind, stored)) => view.values.value(key, kind, &stored),
         Some(Judged::Operand) => merged::get(view, key, visible, operator),
-        Some(Judged::Long) => match find_in_tables(view, key, visible, covering)? {
-            Some(found) => found.value(clock),
-            None => Ok(None),
-        },
     }
 }
 

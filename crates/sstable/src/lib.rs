@@ -44,7 +44,7 @@ pub use block_cache::BlockCache;
 pub use block_expiries::SkipBlocks;
 pub use block_reads::BlockReads;
 pub use level_iter::LevelIter;
-pub use lookup::Lookup;
+pub use lookup::{FoundRecord, Lookup};
 pub use new_blocks::NewBlocks;
 pub use options::{BlockLayoutChoice, Compression, FilterKind, TableOptions};
 pub use origin::{Making, Origin};

@@ -27,6 +27,40 @@ pub struct Lookup {
     slot: Option<usize>,
 }
 
+/// A record where it lies, for as long as a lookup holds its block.
+#[derive(Clone, Debug)]
+pub struct FoundRecord<'a> {
+    trailer: Trailer,
+    block: &'a Block,
+    value: Range<usize>,
+}
+
+impl FoundRecord<'_> {
+    /// Sequence number and kind.
+    #[must_use]
+    #[inline]
+    pub fn trailer(&self) -> Trailer {
+        self.trailer
+    }
+
+    /// The value as stored (a value with expiry begins with its expiry).
+    #[must_use]
+    #[inline]
+    pub fn stored(&self) -> &[u8] {
+        &self.block.bytes()[self.value.clone()]
+    }
+
+    /// The stored value from byte `skip` on, for longer than the lookup takes: a share of the block, which
+    /// is a write to memory that other readers of it write as well.
+    ///
+    /// # Panics
+    /// If `skip` lies beyond the end.
+    #[must_use]
+    pub fn pin(&self, skip: usize) -> PinnedValue {
+        PinnedValue::new(self.block.clone(), self.value.clone()).slice(skip)
+    }
+}
+
 /// The block of a lookup, for as long as the lookup takes.
 enum Held {
     Cached(Guard<Option<Block>>),
@@ -67,7 +101,7 @@ impl Table {
         self.find(key, visible)
     }
 
-    /// As [`Table::get`], for whoever has asked the filter already. Where the value is only to be
+    /// As [`Table::get`], for whoever has asked the filter already. Where the value may only have to be
     /// copied or compared, [`Table::find_with`] is faster.
     ///
     /// # Errors
@@ -93,7 +127,7 @@ impl Table {
         &self,
         key: &[u8],
         visible: SequenceNumber,
-        read: impl FnOnce(Trailer, &[u8]) -> R,
+        read: impl FnOnce(FoundRecord<'_>) -> R,
     ) -> Result<Option<R>> {
         let Some((leaf, block)) = self.place(key, visible)? else {
             return Ok(None);
@@ -101,7 +135,13 @@ impl Table {
         let held = self.hold(leaf, block)?;
         let block = held.block();
         let found = self.find_in(block, key, visible);
-        Ok(found.map(|(trailer, range)| read(trailer, &block.bytes()[range])))
+        Ok(found.map(|(trailer, value)| {
+            read(FoundRecord {
+                trailer,
+                block,
+                value,
+            })
+        }))
     }
 
     /// Whether the filter lets a key of this hash through.
@@ -170,7 +210,7 @@ impl Table {
         lookup: &Lookup,
         key: &[u8],
         visible: SequenceNumber,
-        read: impl FnOnce(Trailer, &[u8]) -> R,
+        read: impl FnOnce(FoundRecord<'_>) -> R,
     ) -> Result<Option<R>> {
         let trailer = self.to_stored(Trailer::seek(visible));
         let held;
@@ -185,7 +225,13 @@ impl Table {
             }
         };
         let found = block.find_from(slot, key, trailer);
-        Ok(found.map(|(trailer, range)| read(self.to_shown(trailer), &block.bytes()[range])))
+        Ok(found.map(|(trailer, value)| {
+            read(FoundRecord {
+                trailer: self.to_shown(trailer),
+                block,
+                value,
+            })
+        }))
     }
 
     /// The partition of the index and the block in which the newest record of `key` is if there is one.

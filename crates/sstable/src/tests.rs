@@ -21,6 +21,7 @@ use esker_base::table_meta::TableMeta;
 use esker_base::{Result, Trailer, ValueKind};
 use esker_vfs::{FileSystem, MemFileSystem};
 
+use crate::lookup::FoundRecord;
 use crate::*;
 
 /// A point record.
@@ -138,7 +139,7 @@ fn current(iter: &impl InternalIterator) -> Option<Record> {
 fn get(table: &Table, key: &[u8], visible: u64) -> Option<(Trailer, Vec<u8>)> {
     let hash = key_hash(key);
     let copied = table.may_contain(hash).then(|| {
-        let read = |t, value: &[u8]| (t, value.to_vec());
+        let read = |record: FoundRecord<'_>| (record.trailer(), record.stored().to_vec());
         table.find_with(key, visible, read).unwrap()
     });
     let copied = copied.flatten();
@@ -160,7 +161,7 @@ fn in_steps(table: &Table, key: &[u8], visible: u64, steps: usize) -> Option<(Tr
     if steps > 1 {
         table.find_record(&mut lookup, key);
     }
-    let read = |t, value: &[u8]| (t, value.to_vec());
+    let read = |record: FoundRecord<'_>| (record.trailer(), record.stored().to_vec());
     table.finish(&lookup, key, visible, read).unwrap()
 }
 

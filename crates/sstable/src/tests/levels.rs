@@ -225,7 +225,9 @@ fn many_threads_open_read_and_close() {
                     }
                     let table = handle.table().unwrap();
                     assert!(table.may_contain(key_hash(key)));
-                    let found = table.find_with(key, 1 << 40, |t, v| (t, v.to_vec()));
+                    let found = table.find_with(key, 1 << 40, |record| {
+                        (record.trailer(), record.stored().to_vec())
+                    });
                     assert_eq!(found.unwrap(), Some((*trailer, stored.clone())));
                 }
             });

@@ -378,3 +378,29 @@ fn summaries_cover_the_file() {
         .count();
     assert_eq!(entries(BlockKind::Index), partitions as u64);
 }
+
+#[test]
+fn what_a_lookup_pins_outlives_the_table_and_the_cache() {
+    let long: Vec<u8> = (0..50_000u32).map(|i| i as u8).collect();
+    let records = vec![
+        (b"a".to_vec(), value(3), b"short".to_vec()),
+        (b"b".to_vec(), value(2), long.clone()),
+    ];
+    // One cache has room for the block, the other has none.
+    for cache_bytes in [1 << 20, 0] {
+        let shelf = Shelf::new(cache_bytes);
+        let meta = shelf.write(1, &small_blocks(), &records);
+        let table = shelf.open(&meta).unwrap();
+        let pin = |record: FoundRecord<'_>| {
+            assert_eq!(record.trailer(), value(2));
+            (record.stored().len(), record.pin(8))
+        };
+        let (stored_bytes, pinned) = table.find_with(b"b", 9, pin).unwrap().unwrap();
+        let mut lookup = table.begin(b"b", 9).unwrap().unwrap();
+        table.take_block(&mut lookup);
+        let (_, again) = table.finish(&lookup, b"b", 9, pin).unwrap().unwrap();
+        drop((lookup, table, shelf));
+        assert_eq!(stored_bytes, long.len());
+        assert!(*pinned == long[8..] && *again == long[8..]);
+    }
+}
