@@ -3,7 +3,7 @@
 //! Invariants: flushes have a lane of their own, so that no compaction delays them, and so has the
 //! log, so that no flush delays that; a job's panic
 //! ends that job only; what merges most of their time is done by threads that let all others go first,
-//! and that hold no lock which a reader or a writer may wait for; [`Executor::join`] returns when no job that was spawned is left. Threads are
+//! and that hold no lock for long; who waits for them takes up no other job; [`Executor::join`] returns when no job that was spawned is left. Threads are
 //! started by the first job of a lane, so that opening a database starts none. rayon is named here
 //! and nowhere else.
 
@@ -39,8 +39,8 @@ pub trait Executor: Send + Sync + Debug + 'static {
     fn spawn(&self, lane: Lane, job: Job);
 
     /// Runs the parts of a compaction, in any order, several at a time where there are threads, and
-    /// returns when all have ended. Called from within a job. A worker that waits here may help
-    /// with other jobs of its lane: hold no lock. Neither may a part: other threads go first.
+    /// returns when all have ended. Called from within a job. A part should hold no lock for long: other threads
+    /// go first.
     fn run_all(&self, parts: Vec<Job>);
 
     /// Waits until no spawned job is left, those spawned meanwhile included. Called from within a
@@ -221,12 +221,21 @@ impl Executor for RayonExecutor {
 
     fn run_all(&self, parts: Vec<Job>) {
         match self.parts_pool() {
-            Some(pool) => pool.scope(|scope| {
+            Some(pool) if pool.current_thread_index().is_none() => {
+                // Not by a scope: who waits in one takes up other jobs of its own pool, on top of the one
+                // that waits, and those may wait for that.
+                let (ended, all_ended) = std::sync::mpsc::channel::<()>();
                 for part in parts {
-                    scope.spawn(move |_| run_job(part));
+                    let ended = ended.clone();
+                    pool.spawn(move || {
+                        run_job(part);
+                        drop(ended);
+                    });
                 }
-            }),
-            None => parts.into_iter().for_each(run_job),
+                drop(ended);
+                let _ = all_ended.recv();
+            }
+            _ => parts.into_iter().for_each(run_job),
         }
     }
 

@@ -263,8 +263,8 @@ impl Engine {
         }
         self.secure_log(&mut writer)?;
         self.seal(&writer, keyspace);
-        self.arenas.rest();
         drop(writer);
+        self.arenas.rest();
         self.schedule_flush();
         Ok(())
     }

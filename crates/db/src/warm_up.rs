@@ -19,7 +19,7 @@ impl Engine {
     #[inline]
     pub(crate) fn warm_if_wanted(self: &Arc<Self>, handle: &TableHandle) {
         if self.mode == Mode::Disk
-            && let Ok(table) = handle.table()
+            && let Some(table) = handle.open_table()
             && table.wants_warming()
         {
             self.schedule_warming(handle);
@@ -44,12 +44,14 @@ impl Engine {
             engine.warm(&table);
             engine.background.state.lock().compactions -= 1;
             engine.background.notify();
+            // What came due meanwhile may have found no thread free.
+            engine.schedule_compactions(None);
         };
         self.executor.spawn(Lane::Compaction, Box::new(job));
     }
 
     fn warm(&self, table: &Table) {
-        let goes_on = || !self.background.cancelled.load(Ordering::Relaxed);
+        let goes_on = || !self.background.cancelled.load(Ordering::Relaxed) && !self.is_closed();
         if let Err(error) = guarded(|| table.warm_up(goes_on)) {
             tracing::warn!(%error, "a table could not be loaded for reads");
         }

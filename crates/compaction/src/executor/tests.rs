@@ -1,6 +1,6 @@
 //! Both executors: order, panics, counting.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::*;
@@ -133,4 +133,35 @@ fn parts_of_compactions_let_other_threads_go_first() {
     assert_eq!(job, niceness(), "a job may hold locks");
     assert!(part > job || part == 19, "{part}");
     executor.join();
+}
+
+/// The story: who waited for the parts of a merge took up another job meanwhile, on top of its own. That job
+/// waited for a writer, and the writer for the tables of the merge below it: nobody wrote any more.
+#[test]
+fn who_waits_for_parts_takes_up_no_other_job() {
+    let executor = Arc::new(RayonExecutor::new(1));
+    let has_merged = Arc::new(AtomicBool::new(false));
+    let (spawned, is_spawned) = mpsc::channel();
+    {
+        let (within, has_merged) = (Arc::clone(&executor), Arc::clone(&has_merged));
+        let job = move || {
+            let part = move || {
+                is_spawned.recv().unwrap();
+                // Long enough for a thread that looks for work to find it.
+                (0..10_000).for_each(|_| std::thread::yield_now());
+            };
+            within.run_all(vec![Box::new(part)]);
+            has_merged.store(true, Ordering::SeqCst);
+        };
+        executor.spawn(Lane::Compaction, Box::new(job));
+    }
+    let was_merged = Arc::new(AtomicBool::new(false));
+    {
+        let (has_merged, was_merged) = (Arc::clone(&has_merged), Arc::clone(&was_merged));
+        let job = move || was_merged.store(has_merged.load(Ordering::SeqCst), Ordering::SeqCst);
+        executor.spawn(Lane::Compaction, Box::new(job));
+    }
+    spawned.send(()).unwrap();
+    executor.join();
+    assert!(was_merged.load(Ordering::SeqCst));
 }
