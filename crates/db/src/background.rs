@@ -8,13 +8,14 @@
 //! functions of the compaction crate; this file supplies their inputs and carries them out (I1).
 
 use crate::engine::{Engine, Mode, closed};
+use crate::keyspace::KeyspaceState;
 use esker_base::filename::FileNumber;
 use esker_base::sync::{Condvar, Mutex};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, Result};
-use esker_compaction::Lane;
+use esker_compaction::{Lane, Plan};
 use esker_manifest::{KeyspaceEdit, VersionEdit};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub(crate) struct State {
     pub(crate) cleaning: bool,
     /// Tables that running compactions consume.
     pub(crate) busy: HashMap<KeyspaceId, HashSet<FileNumber>>,
+    /// Plans whose job has not begun, the oldest first. Their inputs are busy, and they are counted in
+    /// `compactions`.
+    pub(crate) planned: VecDeque<(Arc<KeyspaceState>, Plan)>,
     /// Keyspaces whose version changed since the picker last found nothing to do.
     pub(crate) candidates: BTreeSet<KeyspaceId>,
     pub(crate) flush_error: Option<Error>,
@@ -37,6 +41,18 @@ pub(crate) struct State {
     pub(crate) flush_failures: u64,
     pub(crate) compaction_error: Option<Error>,
     pub(crate) stopping: bool,
+}
+
+impl State {
+    /// The oldest plan for `keyspace` that nobody has begun to carry out.
+    pub(crate) fn take_planned(
+        &mut self,
+        keyspace: KeyspaceId,
+    ) -> Option<(Arc<KeyspaceState>, Plan)> {
+        let of_keyspace = |(state, _): &(Arc<KeyspaceState>, Plan)| state.id == keyspace;
+        let index = self.planned.iter().position(of_keyspace)?;
+        self.planned.remove(index)
+    }
 }
 
 /// The scheduler of one engine.

@@ -45,9 +45,18 @@ impl Engine {
                 .entry(keyspace.id)
                 .or_default()
                 .extend(plan.files());
+            state.planned.push_back((keyspace, plan));
             let engine = Arc::clone(self);
-            let job = Box::new(move || engine.compaction_job(&keyspace, &plan));
+            let job = Box::new(move || engine.planned_job());
             self.executor.spawn(Lane::Compaction, job);
+        }
+    }
+
+    /// Carries out the oldest plan, if nobody who waited for its inputs has done so already.
+    fn planned_job(self: &Arc<Self>) {
+        let planned = self.background.state.lock().planned.pop_front();
+        if let Some((keyspace, plan)) = planned {
+            self.compaction_job(&keyspace, &plan);
         }
     }
 
@@ -166,7 +175,9 @@ impl Engine {
     }
 
     /// Brings every table that overlaps `bounds` into its final form, in the calling thread. Running
-    /// compactions go on beside it; what they hold is waited for.
+    /// compactions go on beside it; what they hold is waited for. Planned ones that are in the way are
+    /// carried out here: the caller may hold the writer lock, and the threads they wait for may all have
+    /// jobs that wait for that.
     pub(crate) fn compact_keyspace(
         self: &Arc<Self>,
         keyspace: &Arc<KeyspaceState>,
@@ -191,7 +202,7 @@ impl Engine {
 
     /// The next step of a requested compaction, its inputs marked busy.
     fn next_requested(
-        &self,
+        self: &Arc<Self>,
         keyspace: &KeyspaceState,
         bounds: &KeyBounds,
         before: FileNumber,
@@ -206,8 +217,11 @@ impl Engine {
             match picked {
                 RangePick::Done => return Ok(None),
                 RangePick::Busy => {
+                    let planned = state.take_planned(keyspace.id);
                     drop(state);
-                    if !self.executor.assist() {
+                    if let Some((keyspace, plan)) = planned {
+                        self.compaction_job(&keyspace, &plan);
+                    } else if !self.executor.assist() {
                         // Looked at once more at the latest when the next job ends or this times
                         // out: a job may have ended while the lock was not held.
                         let mut state = self.background.state.lock();
