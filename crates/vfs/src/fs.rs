@@ -7,6 +7,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -175,6 +176,25 @@ pub trait WritableFile: Send + Sync + Debug {
     fn write_synced_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.write_at(offset, data)?;
         self.sync_data()
+    }
+
+    /// As [`WritableFile::write_synced_at`] of `pages[changed]`, in the midst of whole pages of 4096 bytes that
+    /// begin at `offset`. The others of these bytes are what the file holds already, and nobody else is
+    /// writing to these pages: so a file system may write the pages whole.
+    ///
+    /// # Errors
+    /// As [`WritableFile::write_synced_at`]; `InvalidInput` where `changed` is not in `pages`.
+    fn write_synced_within(
+        &self,
+        offset: u64,
+        pages: &[u8],
+        changed: Range<usize>,
+    ) -> io::Result<()> {
+        let from = offset + changed.start as u64;
+        match pages.get(changed) {
+            Some(data) => self.write_synced_at(from, data),
+            None => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     /// Reserves space for the first `bytes` bytes, so that writes below cannot run out of it. The

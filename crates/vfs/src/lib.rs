@@ -18,6 +18,8 @@ pub mod mem;
 pub mod operation;
 pub mod os;
 #[cfg(target_os = "linux")]
+mod os_direct;
+#[cfg(target_os = "linux")]
 mod os_map;
 mod os_thread;
 mod pages;

@@ -7,6 +7,8 @@
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+#[cfg(target_os = "linux")]
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use parking_lot::Mutex;
 use crate::fs::{DirEntry, FileLock, FileSystem, RandomAccessFile, WritableFile};
 #[cfg(target_os = "linux")]
 use crate::fs::{MappedWriter, outside_window};
+#[cfg(target_os = "linux")]
+use crate::os_direct::DirectWriter;
 use crate::reservation::Reservation;
 #[cfg(target_os = "linux")]
 use crate::reservation::WindowGuard;
@@ -238,6 +242,8 @@ impl RandomAccessFile for OsReadable {
 struct OsWritable {
     file: File,
     reservation: Reservation,
+    #[cfg(target_os = "linux")]
+    direct: DirectWriter,
 }
 
 impl OsWritable {
@@ -245,6 +251,8 @@ impl OsWritable {
         Self {
             file,
             reservation: Reservation::default(),
+            #[cfg(target_os = "linux")]
+            direct: DirectWriter::default(),
         }
     }
 }
@@ -279,6 +287,23 @@ impl WritableFile for OsWritable {
             }
         }
         Ok(())
+    }
+
+    /// Past the page cache where that is possible: there is no page to be marked, written back and waited
+    /// for, and other files' pages do not stand in line before it.
+    #[cfg(target_os = "linux")]
+    fn write_synced_within(
+        &self,
+        offset: u64,
+        pages: &[u8],
+        changed: Range<usize>,
+    ) -> io::Result<()> {
+        if self.direct.write_synced(&self.file, offset, pages)? {
+            return Ok(());
+        }
+        let from = offset + changed.start as u64;
+        let data = pages.get(changed).ok_or(io::ErrorKind::InvalidInput)?;
+        self.write_synced_at(from, data)
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {

@@ -66,6 +66,8 @@ pub struct SegmentWriter {
     /// Where the copies of the last synced groups lie, while one of them is all that proves a sync:
     /// no record goes there.
     copies: Option<stored::Copies>,
+    /// What the file holds of the stretch of `copies`.
+    stretch: stored::Stretch,
     /// Below, the blocks of the file were written before, by zeros or by an older segment.
     prewritten_bytes: u64,
     /// Whether anything but a watermark was written since the last sync.
@@ -112,6 +114,7 @@ impl SegmentWriter {
             synced_bytes: 0,
             stored_bytes: 0,
             copies: None,
+            stretch: stored::Stretch::default(),
             prewritten_bytes: begun.prewritten_bytes,
             dirty: true,
             sealed: false,

@@ -6,6 +6,9 @@
 //! Where they meet, or where records come that are not stored, the log goes on behind the copies, with a
 //! watermark that says where it came from. An end record always fits in front of the copies.
 
+use std::io;
+use std::ops::Range;
+
 use esker_base::{Error, Result};
 
 use super::{SegmentWriter, SyncMode};
@@ -19,6 +22,57 @@ pub(super) struct Copies {
     low: u64,
     /// Where the oldest ends, and the log may go on.
     top: u64,
+}
+
+/// What the file holds from the first record of a stretch to the end of its copies, so that groups can be
+/// written as whole pages. Kept of stretches that begin with a page, as all do that follow another.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Stretch {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+
+    /// Takes in a group with its copy, and the zeros between them, that go to `offset` of the stretch that
+    /// ends at `top`. Returns the pages that hold them, where the first of these begins, and where in them the
+    /// group with its copy is; `None` where it is not only they that are to be written, or the rest of their
+    /// pages is not known.
+    fn take_in(
+        &mut self,
+        offset: u64,
+        group: &[u8],
+        top: u64,
+    ) -> Option<(u64, &[u8], Range<usize>)> {
+        let page = PAGE_BYTES as usize;
+        let end = offset + group.len() as u64;
+        if end >= top {
+            // The first of its stretch, with zeros behind it, or a group without a copy.
+            self.bytes.clear();
+            if offset.is_multiple_of(PAGE_BYTES) && top > offset {
+                self.offset = offset;
+                self.bytes
+                    .extend_from_slice(&group[..(top - offset) as usize]);
+            }
+            return (end == top && !self.bytes.is_empty()).then_some((
+                offset,
+                &self.bytes,
+                0..group.len(),
+            ));
+        }
+        if self.end() != top || self.bytes.is_empty() {
+            return None;
+        }
+        let from = (offset - self.offset) as usize;
+        let to = from + group.len();
+        self.bytes[from..to].copy_from_slice(group);
+        let (first, last) = (from / page * page, to.next_multiple_of(page));
+        let at = self.offset + first as u64;
+        Some((at, &self.bytes[first..last], from - first..to - first))
+    }
 }
 
 /// Where a group goes.
@@ -71,13 +125,23 @@ impl SegmentWriter {
         }
         self.copies = placement.copies;
         let assembly = std::mem::take(&mut self.assembly);
-        let outcome = self.file.write_synced_at(self.assembly_offset, &assembly);
+        let outcome = self.write_group(&assembly);
         let end = self.assembly_offset + assembly.len() as u64;
         self.keep(assembly);
         outcome.map_err(|e| Error::io("write and sync the log segment", &self.path, e))?;
         self.prewritten_bytes = self.prewritten_bytes.max(end);
         self.stored_bytes = self.bytes;
         Ok(())
+    }
+
+    /// Writes what is assembled, as whole pages where the rest of them is known.
+    fn write_group(&mut self, group: &[u8]) -> io::Result<()> {
+        let offset = self.assembly_offset;
+        let top = self.copies.map_or(0, |copies| copies.top);
+        match self.stretch.take_in(offset, group, top) {
+            Some((at, pages, changed)) => self.file.write_synced_within(at, pages, changed),
+            None => self.file.write_synced_at(offset, group),
+        }
     }
 
     /// Adds the copy of what is assembled. The first of a stretch also brings the zeros ahead.

@@ -10,6 +10,7 @@ mod golden;
 mod hostile_bytes;
 mod recycling;
 mod round_trips;
+mod whole_pages;
 
 use std::path::Path;
 
