@@ -23,7 +23,7 @@ const PAGE_BYTES: u64 = 4096;
 #[derive(Debug)]
 pub(crate) enum Position {
     /// To the file that is open.
-    Open(SegmentWriter),
+    Open(Box<SegmentWriter>),
     /// To a file that was found with a clean end and has not been opened for writing yet.
     Found {
         number: FileNumber,
@@ -91,7 +91,7 @@ impl ManifestLog {
             let path = manifest_path(&self.directory, number);
             let options = SegmentOptions::default();
             let writer = SegmentWriter::reopen(&*self.fs, &path, header, offset, options)?;
-            self.position = Position::Open(writer);
+            self.position = Position::Open(Box::new(writer));
         }
         Ok(match &self.position {
             Position::Open(writer) => {
@@ -171,7 +171,7 @@ impl ManifestLog {
         // Not synced: where it is missing later, the next opening only begins a new file.
         let _ = writer.append_one(&published, SyncMode::Buffered);
         self.bytes = writer.bytes();
-        self.position = Position::Open(writer);
+        self.position = Position::Open(Box::new(writer));
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! with backups and with programs that do not know it.
 
 use super::{agrees, by_name, by_word, declared, found};
-use esker::{Db, ErrorKind, IndexDefinition, IndexStatus, Options, Query};
+use esker::{Db, Durability, ErrorKind, IndexDefinition, IndexStatus, Options, Query};
 
 #[test]
 fn an_index_is_built_over_what_is_there_and_again_for_another_version() {
