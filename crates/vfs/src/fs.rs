@@ -251,6 +251,10 @@ pub trait MappedWriter: Send + Sync + Debug {
     /// # Errors
     /// `InvalidInput` where the range lies outside the window; nothing is written then.
     fn copy_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Nothing is copied below `offset` soon: what lies there need not count as memory of the process. The
+    /// file holds it as before.
+    fn let_go(&mut self, _offset: u64) {}
 }
 
 /// Whether a file could not be opened because too many are open, in the process or in the system.

@@ -397,6 +397,10 @@ impl MappedWriter for OsMapped {
             Err(outside_window())
         }
     }
+
+    fn let_go(&mut self, offset: u64) {
+        self.window.let_go(offset);
+    }
 }
 
 #[cfg(test)]

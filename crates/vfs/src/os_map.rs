@@ -17,7 +17,12 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 pub(crate) struct Window {
     start: NonNull<u8>,
     bytes: usize,
+    /// Below, the pages were let go.
+    let_go: usize,
 }
+
+/// What is let go ends at a multiple of this, which the pages of every kernel divide.
+const LET_GO_UNIT: usize = 64 << 10;
 
 // SAFETY: a `Window` is the only owner of its mapping, which is ordinary process memory and bound to
 // no thread; so it may move to another thread.
@@ -48,7 +53,11 @@ impl Window {
         }?;
         let start = NonNull::new(start.cast::<u8>())
             .ok_or_else(|| io::Error::other("the kernel mapped a file at address zero"))?;
-        let window = Self { start, bytes };
+        let window = Self {
+            start,
+            bytes,
+            let_go: 0,
+        };
         window.refuse_read_ahead();
         Ok(window)
     }
@@ -60,6 +69,26 @@ impl Window {
         // SAFETY: the range is the live mapping of `self`, and the advice changes none of its contents. A
         // kernel that refuses it reads ahead, which is no reason to fail.
         let _ = unsafe { madvise(self.start.as_ptr().cast(), self.bytes, Advice::Random) };
+    }
+
+    /// Takes the pages below `offset` out of the mapping, not out of the file: they no longer count as
+    /// memory of the process, and need not be taken out when the mapping goes.
+    pub(crate) fn let_go(&mut self, offset: u64) {
+        let end = usize::try_from(offset)
+            .unwrap_or(self.bytes)
+            .min(self.bytes);
+        let end = end / LET_GO_UNIT * LET_GO_UNIT;
+        let Some(bytes) = end.checked_sub(self.let_go).filter(|&bytes| bytes > 0) else {
+            return;
+        };
+        // SAFETY: `let_go + bytes <= self.bytes`, so the range lies inside the live mapping of `self`, and begins
+        // at a page, as the mapping does. In a shared mapping of a file the advice loses nothing: a later
+        // access finds the file's page again. A kernel that refuses it keeps the pages, which is no reason to fail.
+        let _ = unsafe {
+            let from = self.start.as_ptr().add(self.let_go);
+            madvise(from.cast(), bytes, Advice::LinuxDontNeed)
+        };
+        self.let_go = end;
     }
 
     /// Copies `data` to `offset`; false, and nothing written, where it would not fit.
@@ -93,6 +122,36 @@ impl Drop for Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_let_go_is_in_the_file_and_no_longer_in_memory() -> io::Result<()> {
+        const BYTES: usize = 1 << 20;
+        let file = tempfile::tempfile()?;
+        file.set_len(BYTES as u64)?;
+        let mut window = Window::new(&file, BYTES)?;
+        assert!(window.copy_at(0, &vec![7; BYTES]));
+        let resident = |window: &Window| -> io::Result<u64> {
+            let start = format!("{:08x}-", window.start.as_ptr() as usize);
+            let maps = std::fs::read_to_string("/proc/self/smaps")?;
+            let ours = maps.lines().skip_while(|line| !line.starts_with(&start));
+            let line = ours.into_iter().find(|line| line.starts_with("Rss:"));
+            let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+            kib.ok_or_else(|| io::Error::other("no such line"))
+        };
+        assert_eq!(resident(&window)?, 1024);
+        window.let_go(600_000);
+        window.let_go(100);
+        assert_eq!(resident(&window)?, 1024 - 576);
+        window.let_go(u64::MAX);
+        assert_eq!(resident(&window)?, 0);
+        assert!(window.copy_at(5, &[8]));
+        let mut found = vec![0; BYTES];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut found, 0)?;
+        let mut expected = vec![7; BYTES];
+        expected[5] = 8;
+        assert!(found == expected);
+        Ok(())
+    }
 
     /// The story: the first store into a page waited until the kernel had cleared 8 MiB around it.
     #[test]

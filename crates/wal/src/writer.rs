@@ -6,7 +6,7 @@
 //! storage only when [`SegmentWriter::sync`] has returned `Ok` after it. The callers are the commit
 //! leader of db and the manifest; neither shares a writer between threads.
 //!
-//! Buffered records go through a map of the file where there is one (a copy of memory instead of a
+//! Short buffered records go through a map of the file where there is one (a copy of memory instead of a
 //! system call), all else through writes: both reach the same pages of the operating system. A store
 //! into a page that a sync has just cleaned costs a fault, which doubles the time of the next sync.
 
@@ -31,6 +31,13 @@ const ASSEMBLY_BYTES: usize = 1 << 20;
 /// Appends up to this length are stored by one write that waits for the device; with the zeros ahead
 /// and a watermark they stay within what is assembled.
 const STORED_BYTES: u64 = (ASSEMBLY_BYTES / 4) as u64;
+
+/// Buffered appends from this length on are written although there is a map: the faults that the first store into
+/// each page takes cost more than a system call.
+const WRITTEN_BYTES: u64 = 2 << 10;
+
+/// What is first made ready for buffered appends. Each time that it is used up it is twice as much.
+const LEAST_READY_BYTES: u64 = 16 << 10;
 
 /// How an append reaches the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +77,8 @@ pub struct SegmentWriter {
     stretch: stored::Stretch,
     /// Below, the blocks of the file were written before, by zeros or by an older segment.
     prewritten_bytes: u64,
+    /// How much was last made ready for buffered appends.
+    ready_bytes: u64,
     /// Whether anything but a watermark was written since the last sync.
     dirty: bool,
     sealed: bool,
@@ -116,6 +125,7 @@ impl SegmentWriter {
             copies: None,
             stretch: stored::Stretch::default(),
             prewritten_bytes: begun.prewritten_bytes,
+            ready_bytes: 0,
             dirty: true,
             sealed: false,
             poison: None,
@@ -217,11 +227,11 @@ impl SegmentWriter {
         let was_dirty = std::mem::replace(&mut self.dirty, true);
         let outcome = match mode {
             SyncMode::Sync if !was_dirty && bytes <= STORED_BYTES => self.store(None, payloads),
-            SyncMode::Buffered if self.window.is_some() => {
-                self.leave_copies(mode).and_then(|()| self.copy(payloads))
-            }
+            SyncMode::Buffered if self.copies_into_map(bytes) => self
+                .make_way(bytes, mode)
+                .and_then(|()| self.copy(payloads)),
             _ => self
-                .leave_copies(mode)
+                .make_way(bytes, mode)
                 .and_then(|()| self.write(payloads, mode)),
         };
         self.or_poison(outcome)
@@ -247,16 +257,22 @@ impl SegmentWriter {
             SyncMode::Sync if !was_dirty && bytes <= STORED_BYTES => {
                 self.store(Some(mark), payloads)
             }
-            SyncMode::Buffered if self.window.is_some() => self
-                .leave_copies(mode)
+            SyncMode::Buffered if self.copies_into_map(bytes) => self
+                .make_way(bytes, mode)
                 .and_then(|()| self.copy_record(RecordType::Mark, mark))
                 .and_then(|()| self.copy(payloads)),
             _ => self
-                .leave_copies(mode)
+                .make_way(bytes, mode)
                 .and_then(|()| self.assemble(RecordType::Mark, mark))
                 .and_then(|()| self.write(payloads, mode)),
         };
         self.or_poison(outcome)
+    }
+
+    /// Whether a buffered append of so many bytes goes through the map.
+    #[inline]
+    fn copies_into_map(&self, bytes: u64) -> bool {
+        self.window.is_some() && bytes < WRITTEN_BYTES
     }
 
     #[inline]
@@ -307,15 +323,15 @@ impl SegmentWriter {
 
     #[inline]
     fn copy_record(&mut self, record_type: RecordType, payload: &[u8]) -> Result<()> {
+        let offset = self.bytes;
+        let end = offset + format::record_bytes(payload.len());
         let Some(window) = self.window.as_mut() else {
             return Ok(());
         };
-        let offset = self.bytes;
         let number = self.header.number;
         let header = format::encode_record_header(number, offset, record_type, payload);
         let payload_at = offset + header.len() as u64;
         let payload_end = payload_at + payload.len() as u64;
-        let end = offset + format::record_bytes(payload.len());
         let padding = (end - payload_end) as usize;
         window
             .copy_at(offset, &header)
@@ -328,6 +344,42 @@ impl SegmentWriter {
         self.bytes = end;
         self.prewritten_bytes = self.prewritten_bytes.max(end);
         Ok(())
+    }
+
+    /// Comes before an append of so many bytes that is not stored.
+    #[inline]
+    fn make_way(&mut self, bytes: u64, mode: SyncMode) -> Result<()> {
+        self.leave_copies(mode)?;
+        let end = self.bytes + bytes;
+        if mode == SyncMode::Buffered && end > self.prewritten_bytes && self.window.is_some() {
+            return self.make_ready(end);
+        }
+        Ok(())
+    }
+
+    /// Has the pages of the records up to `end`, and more behind them, in memory before they come. A store into a
+    /// page that is not costs a fault which finds, clears and notes that page alone, and a write takes pages of
+    /// its own size; zeros written ahead make large ones at once.
+    #[cold]
+    fn make_ready(&mut self, end: u64) -> Result<()> {
+        debug_assert!(self.assembly.is_empty());
+        let most = self.options.zero_ahead_bytes;
+        // All that was written lies below: what is prewritten, and copies that the records come behind.
+        let from = self.prewritten_bytes.max(self.bytes);
+        if end - from.min(end) > most || most == 0 {
+            return Ok(());
+        }
+        self.ready_bytes = (2 * self.ready_bytes).max(LEAST_READY_BYTES).min(most);
+        let to = (end + self.ready_bytes).next_multiple_of(LEAST_READY_BYTES);
+        let to = to.min(self.options.segment_bytes).max(from);
+        let mut zeros = std::mem::take(&mut self.assembly);
+        zeros.resize((to - from) as usize, 0);
+        let outcome = self.write_at(from, &zeros);
+        self.keep(zeros);
+        if let Some(window) = &mut self.window {
+            window.let_go(self.bytes);
+        }
+        outcome
     }
 
     /// Writes records by `write_at`.

@@ -134,6 +134,93 @@ fn copies_into_the_map_and_writes_leave_the_same_bytes() {
 }
 
 #[test]
+fn long_buffered_records_are_written_between_short_ones_that_are_copied() {
+    let payload = |bytes: usize| vec![bytes as u8; bytes];
+    let all = [10, 2000, 3000, 100, 5000, 5000, 1].map(payload);
+    let mut files = Vec::new();
+    for mapped in [false, true] {
+        let options = SegmentOptions {
+            segment_bytes: 64 << 10,
+            mapped,
+            ..SMALL
+        };
+        let trace = esker_vfs::TraceFileSystem::new(std::sync::Arc::new(MemFileSystem::new()));
+        let mut writer = SegmentWriter::create(&trace, path(), HEADER, options).unwrap();
+        trace.clear();
+        let mut long = Vec::new();
+        for payload in &all {
+            let (at, bytes) = (writer.bytes(), SegmentWriter::record_bytes(payload.len()));
+            writer.append_one(payload, SyncMode::Buffered).unwrap();
+            if bytes >= 2048 || !mapped {
+                long.push((at, bytes));
+            }
+        }
+        assert_eq!(written(&trace), long);
+        assert_eq!(read(&trace).unwrap().payloads, all);
+        files.push(file_bytes(&trace));
+    }
+    assert_eq!(files[0], files[1]);
+}
+
+/// Pages are made ready in ever larger pieces, and never where something was written.
+#[test]
+fn pages_are_ready_before_short_records_are_copied_there() {
+    let options = SegmentOptions {
+        segment_bytes: 256 << 10,
+        mapped: true,
+        zero_ahead_bytes: 40 << 10,
+        copied_syncs: false,
+    };
+    let trace = esker_vfs::TraceFileSystem::new(std::sync::Arc::new(MemFileSystem::new()));
+    let mut writer = SegmentWriter::create(&trace, path(), HEADER, options).unwrap();
+    let first = writer.bytes();
+    trace.clear();
+    while writer.remaining_bytes() > SegmentWriter::record_bytes(100) {
+        writer.append_one(&[7; 100], SyncMode::Buffered).unwrap();
+    }
+    let ready = written(&trace);
+    let sizes: Vec<_> = ready.iter().map(|(_, bytes)| *bytes >> 10).collect();
+    assert_eq!(sizes, [24, 48, 48, 48, 48, 32]);
+    let mut end = first;
+    for (at, bytes) in ready {
+        assert_eq!(at, end);
+        end = at + bytes;
+    }
+    assert_eq!(end, options.segment_bytes);
+}
+
+#[test]
+fn whatever_comes_after_what_comes_back() {
+    for seed in 0..200 {
+        let mut random = esker_vfs::Random::new(seed);
+        let options = SegmentOptions {
+            segment_bytes: 1 << 20,
+            mapped: random.below(4) > 0,
+            zero_ahead_bytes: [0, 5000, 64 << 10][random.below(3) as usize],
+            copied_syncs: random.below(2) > 0,
+        };
+        let fs = MemFileSystem::new();
+        let mut writer = SegmentWriter::create(&fs, path(), HEADER, options).unwrap();
+        let mut all = Vec::new();
+        for at in 0..120u64 {
+            let most = [30, 30, 300, 9000][random.below(4) as usize];
+            let payload = vec![at as u8 | 1; random.below(most) as usize];
+            let mode = [SyncMode::Buffered, SyncMode::Sync][usize::from(random.below(4) == 0)];
+            if SegmentWriter::record_bytes(payload.len()) > writer.remaining_bytes() {
+                break;
+            }
+            writer.append_one(&payload, mode).unwrap();
+            if mode == SyncMode::Sync {
+                writer.sync().unwrap();
+            }
+            all.push(payload);
+        }
+        let found = read(&fs).unwrap();
+        assert!(found.payloads == all, "seed {seed}: {options:?}");
+    }
+}
+
+#[test]
 fn a_synced_append_writes_zeros_ahead_once() {
     let trace = esker_vfs::TraceFileSystem::new(std::sync::Arc::new(MemFileSystem::new()));
     let options = SegmentOptions {
