@@ -2,6 +2,15 @@
 //!
 //! Invariant: decompression writes exactly the length that was stored, into a buffer that is never
 //! larger than LZ4 could fill from its input. Called by `block_io` alone, after the checksum.
+//!
+//! SAFETY: the crate's decoder is its safe one, because the bytes it is given may have been made by anybody.
+//! Its encoder is the one with unchecked accesses, which takes a sixth less time. What those rest on:
+//! it reads the one slice that it is given, at positions that it has put into its own table during that call (the
+//! table begins as zeros, and position 0 is one of them), no further than the end it has computed from the
+//! slice's length; and it writes only after it has compared the room of the output with
+//! `get_maximum_output_size`, more than which no input takes. So what the input holds decides nothing about where
+//! it reads and writes, and we hand it slices of our own and that much room. The tests compress inputs of all
+//! lengths at the ends of their allocations and compare what comes back.
 
 use esker_base::{Error, Result};
 
@@ -80,6 +89,29 @@ mod tests {
         assert!(decompress(&out[1..], 4097, &mut back).is_err());
         assert!(decompress(&out[1..], 4095, &mut back).is_err());
         assert!(decompress(&out[1..], u64::MAX, &mut back).is_err());
+    }
+
+    #[test]
+    fn every_length_comes_back() {
+        let mut random = 9u64;
+        for length in (0..400).chain([4096, 16384, 65534, 65535, 65536, 70000]) {
+            for period in [1, 3, 50, usize::MAX] {
+                let mut input: Vec<u8> = Vec::with_capacity(length);
+                for at in 0..length {
+                    random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+                    // Literals and matches in turn, up to the last byte of the allocation.
+                    let repeats = at >= period && at / period % 2 == 1;
+                    let fresh = (random >> 56) as u8;
+                    input.push(if repeats { input[at - period] } else { fresh });
+                }
+                let mut out = Vec::new();
+                if compress_if_worthwhile(&input, &mut out) {
+                    let mut back = Vec::new();
+                    decompress(&out, length as u64, &mut back).unwrap();
+                    assert_eq!(back, input, "{length} {period}");
+                }
+            }
+        }
     }
 
     proptest! {
