@@ -98,6 +98,13 @@ impl<I: InternalIterator> MergingIterator<I> {
         &self.children[self.winner.child]
     }
 
+    /// The same, for what it does without moving.
+    #[must_use]
+    #[inline]
+    pub fn current_child_mut(&mut self) -> &mut I {
+        &mut self.children[self.winner.child]
+    }
+
     /// Whether the next record in the direction of travel is known to have another user key, or not
     /// to exist. `false` says nothing. Call only while valid.
     ///

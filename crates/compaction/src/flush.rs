@@ -45,7 +45,7 @@ pub fn flush<I: InternalIterator>(
             older,
             cut: CutRules::default(),
         };
-        let (written, retention) = write_part(context, &created, part, source)?;
+        let (written, retention) = write_part(context, &created, part, source, |_| None)?;
         let stats = JobStats {
             retention,
             ..JobStats::default()

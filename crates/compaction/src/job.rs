@@ -14,7 +14,7 @@ use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result};
 use esker_manifest::Version;
-use esker_sstable::{TableHandle, ValueTables};
+use esker_sstable::{StoredRecord, TableHandle, ValueTables};
 
 use crate::compaction_filter::Filters;
 use crate::executor::guarded;
@@ -74,12 +74,16 @@ pub(crate) struct Part<'a> {
     pub(crate) cut: CutRules,
 }
 
+/// The record that a source stands on as a table stores it, where that can be had.
+pub(crate) type StoredRecordOf<I> = for<'a> fn(&'a mut I) -> Option<StoredRecord<'a>>;
+
 /// Writes what retention leaves of `source`, which stands at the part's start.
 pub(crate) fn write_part<I: InternalIterator>(
     context: &JobContext,
     created: &CreatedFiles,
     part: Part<'_>,
     source: I,
+    stored_record: StoredRecordOf<I>,
 ) -> Result<(Written, RetentionStats)> {
     let Part {
         level,
@@ -92,7 +96,10 @@ pub(crate) fn write_part<I: InternalIterator>(
     } = part;
     let mut output = OutputWriter::new(context, level, created, &tombstones.kept, cut, start);
     let filter = Filters::new(rules);
-    let mut records = Retention::new(source, end, rules, tombstones, older, filter);
+    // What fills a block alone has a block of its own.
+    let large_bytes = (context.table_options)(level).block_bytes;
+    let mut records = Retention::new(source, end, rules, tombstones, older, filter)
+        .with_large_values(large_bytes);
     let mut until_check = 0;
     while records.advance()? {
         if until_check == 0 {
@@ -101,6 +108,10 @@ pub(crate) fn write_part<I: InternalIterator>(
         }
         until_check -= 1;
         let starts_key = records.starts_key();
+        if let Some(record) = records.unchanged_large().and_then(stored_record) {
+            output.add_stored(&record, starts_key)?;
+            continue;
+        }
         output.add(
             records.user_key(),
             records.trailer(),

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use esker_base::filename::{FileNumber, table_path};
+use esker_base::iterator::RecordView;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Result, Trailer};
-use esker_sstable::{NewBlocks, Origin, TableOptions, TableWriter};
+use esker_sstable::{NewBlocks, Origin, StoredRecord, TableOptions, TableWriter};
 
 use crate::job_context::{CreatedFiles, JobContext};
 use crate::value_output::ValueOutput;
@@ -128,6 +129,25 @@ impl<'a> OutputWriter<'a> {
             return self.add_to_table(key, trailer, &pointer);
         }
         self.add_to_table(key, trailer, value)
+    }
+
+    /// As [`OutputWriter::add`], for a record that its table stores in a block of its own.
+    pub(crate) fn add_stored(&mut self, record: &StoredRecord<'_>, starts_key: bool) -> Result<()> {
+        let RecordView {
+            user_key,
+            trailer,
+            value,
+        } = record.view;
+        if self.values.takes(trailer, value) {
+            return self.add(user_key, trailer, value, starts_key);
+        }
+        if starts_key {
+            self.cut_before(user_key)?;
+        }
+        match &mut self.current {
+            Some(writer) => writer.add_stored(record),
+            None => self.begin()?.add_stored(record),
+        }
     }
 
     fn add_to_table(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {

@@ -7,7 +7,8 @@
 //! record that no newer range tombstone of the stripe covers. A record whose value must go (expired,
 //! or a [`ValueFilter`] says so) becomes a tombstone, because it has to keep hiding what is older.
 //! In the oldest stripe, where nothing older lies below the output, tombstones vanish, and values
-//! lose their sequence number (it becomes 0), which compresses better.
+//! lose their sequence number (it becomes 0), which compresses better; but for large ones, which are
+//! stored as they were.
 //!
 //! Invariant (I6): for every snapshot, and for the newest state, what a reader sees is the same
 //! before and after, up to records that had expired by then. A merge operand is replaced, together
@@ -197,6 +198,8 @@ pub struct Retention<'a, I, F = Expiry> {
     filter: F,
     /// Where to stop, exclusive; empty: at the end.
     end: &'a [u8],
+    /// Values of so many bytes or more are large.
+    large_bytes: usize,
     started: bool,
     key: Vec<u8>,
     /// The stripe of the last full record of this key: what is older in it is hidden.
@@ -228,6 +231,7 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
             older,
             filter,
             end,
+            large_bytes: usize::MAX,
             started: false,
             key: Vec::new(),
             hidden_stripe: None,
@@ -238,6 +242,14 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
             operands: Operands::default(),
             stats: RetentionStats::default(),
         }
+    }
+
+    /// Values of `bytes` or more keep their sequence number, so that what is stored of them stays as it is. To
+    /// forget it would save eight bytes for each.
+    #[must_use]
+    pub fn with_large_values(mut self, bytes: usize) -> Self {
+        self.large_bytes = bytes;
+        self
     }
 
     /// Moves to the next record that survives; `false` at the end.
@@ -382,7 +394,7 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
     /// unless a range tombstone that stays would then seem newer.
     #[inline]
     fn forget_sequence(&mut self, stripe: usize) {
-        if stripe > 0 || self.older.overlap_key(&self.key) {
+        if stripe > 0 || self.is_large() || self.older.overlap_key(&self.key) {
             return;
         }
         let kept = &self.tombstones.kept;
@@ -415,6 +427,20 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
             Some(value) => value,
             None => self.source.value(),
         }
+    }
+
+    #[inline]
+    fn is_large(&self) -> bool {
+        self.value().len() >= self.large_bytes
+    }
+
+    /// The source, where it stands on this record, whose value is large and of which nothing has changed.
+    #[inline]
+    pub(crate) fn unchanged_large(&mut self) -> Option<&mut I> {
+        let is_the_source = self.replaced.is_none() && !self.operands.read_ahead;
+        let is_unchanged =
+            is_the_source && self.is_large() && self.trailer == self.source.trailer();
+        is_unchanged.then_some(&mut self.source)
     }
 
     /// Whether this is the first surviving record of its key: tables may be cut before it.

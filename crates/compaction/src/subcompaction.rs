@@ -99,7 +99,13 @@ fn run_part(merge: &Merge, start: &[u8], end: &[u8]) -> Result<PartOutput> {
         older: merge.older.clone(),
         cut: merge.cut.clone(),
     };
-    write_part(&merge.context, &merge.created, part, source)
+    write_part(
+        &merge.context,
+        &merge.created,
+        part,
+        source,
+        |source: &mut MergingIterator<LevelIter>| source.current_child_mut().stored_record(),
+    )
 }
 
 /// At most `parts - 1` keys, ascending and distinct, that cut the inputs into about equal shares.

@@ -54,6 +54,32 @@ fn write_random(db: &Db, value_bytes: usize) {
     });
 }
 
+/// Values that compress to half, each of which fills a block alone.
+const WHOLE_BLOCK_BYTES: usize = 16 << 10;
+
+fn write_whole_blocks(db: &Db) {
+    let count = TIMES * BUDGET / WHOLE_BLOCK_BYTES;
+    for number in 0..2 * count {
+        let value = noise(number as u64, WHOLE_BLOCK_BYTES / 2).repeat(2);
+        // Every key twice.
+        db.put_opt(key(number % count), value, &buffered()).unwrap();
+    }
+}
+
+fn read_whole_blocks(db: &Db) {
+    let count = TIMES * BUDGET / WHOLE_BLOCK_BYTES;
+    thread::scope(|scope| {
+        for part in 0..4 {
+            scope.spawn(move || {
+                for number in (part..count).step_by(4) {
+                    let value = db.get(key(number)).unwrap();
+                    assert!(value.is_some_and(|value| !value.is_empty()));
+                }
+            });
+        }
+    });
+}
+
 /// Index and filter are most of what there is.
 fn write_tiny(db: &Db) {
     for number in 0..TIMES * 100_000 {
@@ -117,9 +143,11 @@ fn no_load_takes_more_than_the_budget() {
     };
     let mut db = open();
     type Load = (&'static str, fn(&Db));
-    let loads: [Load; 9] = [
+    let loads: [Load; 11] = [
         ("random writes of 400 bytes", |db| write_random(db, 400)),
         ("the same again", |db| write_random(db, 400)),
+        ("values of 16 KiB", write_whole_blocks),
+        ("reads of them", read_whole_blocks),
         ("keys without values", write_tiny),
         ("300 keyspaces", write_many_keyspaces),
         ("large values", write_large),

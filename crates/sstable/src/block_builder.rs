@@ -198,6 +198,11 @@ impl BlockBuilder {
         12 + common + 11 * count + suffixes + trailers + self.entries.values.len() + value.len()
     }
 
+    /// The same for a block of this record alone: no block of several of which it is one is smaller.
+    pub(crate) fn bytes_alone(key: &[u8], value: &[u8]) -> usize {
+        12 + 11 + key.len().saturating_sub(8) + 8 + value.len()
+    }
+
     /// Appends the block to `out` and begins the next one. Call only if not empty.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         let slot = match self.layout {
@@ -228,6 +233,26 @@ mod tests {
             b[length] = b'y';
             assert_eq!(shared_prefix_bytes(&a, &b), length);
             assert_eq!(shared_prefix_bytes(&a, &a[..length]), length);
+        }
+    }
+
+    #[test]
+    fn a_record_alone_is_what_the_first_is_said_to_take_and_more_than_that_with_others() {
+        let value = [7; 100];
+        for key in [
+            &b"k"[..],
+            b"eight by",
+            b"a key of some length",
+            b"a key of ",
+        ] {
+            let alone = BlockBuilder::bytes_alone(key, &value);
+            let mut builder = BlockBuilder::new(BlockLayoutChoice::Auto);
+            assert_eq!(builder.bytes_with(key, &value), alone);
+            builder.add(key, Trailer::from_raw(9), &value);
+            assert!(builder.bytes_with(b"l", b"") > alone);
+            let mut behind = BlockBuilder::new(BlockLayoutChoice::Auto);
+            behind.add(b"a", Trailer::from_raw(9), b"");
+            assert!(behind.bytes_with(key, &value) > alone);
         }
     }
 

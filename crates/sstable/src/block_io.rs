@@ -57,6 +57,30 @@ pub(crate) fn seal(
     used
 }
 
+/// Appends a block that stands elsewhere, as [`checked`] gave it, as the block that will stand at `offset` of
+/// file `number`.
+pub(crate) fn reseal(checked: &[u8], number: FileNumber, offset: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(checked);
+    let sum = checksum(checked, seed(number, offset));
+    out.extend_from_slice(&sum.to_le_bytes());
+}
+
+/// What the checksum of a block is over, as it was read from `offset` of file `number`: everything before it.
+///
+/// # Errors
+/// Corruption.
+pub(crate) fn checked(stored: &[u8], number: FileNumber, offset: u64) -> Result<&[u8]> {
+    let damaged = |message| Err(Error::corruption(message).with_offset(offset));
+    let Some(checked_bytes) = stored.len().checked_sub(8).filter(|&bytes| bytes > 0) else {
+        return damaged("a block is shorter than its trailer");
+    };
+    let (checked, sum) = stored.split_at(checked_bytes);
+    if u64_at(sum, 0) != Some(checksum(checked, seed(number, offset))) {
+        return damaged("a block does not match its checksum");
+    }
+    Ok(checked)
+}
+
 /// A stored block whose checksum matched.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verified<'a> {
@@ -72,14 +96,8 @@ impl<'a> Verified<'a> {
     /// Corruption.
     pub(crate) fn check(stored: &'a [u8], number: FileNumber, offset: u64) -> Result<Self> {
         let damaged = |message| Err(Error::corruption(message).with_offset(offset));
-        let Some(checked_bytes) = stored.len().checked_sub(8).filter(|&bytes| bytes > 0) else {
-            return damaged("a block is shorter than its trailer");
-        };
-        let (checked, sum) = stored.split_at(checked_bytes);
-        if u64_at(sum, 0) != Some(checksum(checked, seed(number, offset))) {
-            return damaged("a block does not match its checksum");
-        }
-        let (payload, kind) = checked.split_at(checked_bytes - 1);
+        let checked = checked(stored, number, offset)?;
+        let (payload, kind) = checked.split_at(checked.len() - 1);
         match kind {
             [0] => Ok(Self {
                 payload,
@@ -262,6 +280,10 @@ mod tests {
                 compression
             );
             assert_eq!(unpack(&stored, 7, 4096).unwrap(), payload);
+            let mut elsewhere = Vec::new();
+            reseal(checked(&stored, 7, 4096).unwrap(), 8, 0, &mut elsewhere);
+            assert_eq!(unpack(&elsewhere, 8, 0).unwrap(), payload);
+            assert!(unpack(&elsewhere, 7, 4096).is_err());
             assert!(unpack(&stored, 7, 4095).is_err());
             assert!(unpack(&stored, 8, 4096).is_err());
             for bit in 0..stored.len() * 8 {

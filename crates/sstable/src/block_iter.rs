@@ -99,6 +99,13 @@ impl BlockIter {
         self.block.is_some()
     }
 
+    /// The block, if the cursor stands on the only entry of it.
+    #[inline]
+    pub(crate) fn lone_block(&self) -> Option<&Block> {
+        let is_alone = self.entries == 1 && self.valid();
+        self.block.as_ref().filter(|_| is_alone)
+    }
+
     /// Whether the cursor stands on an entry.
     #[inline]
     pub(crate) fn valid(&self) -> bool {

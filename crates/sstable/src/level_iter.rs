@@ -12,6 +12,7 @@ use esker_base::{Result, Trailer};
 
 use crate::block::PinnedValue;
 use crate::block_expiries::SkipBlocks;
+use crate::stored_record::StoredRecord;
 use crate::table_cache::TableHandle;
 use crate::table_iter::{FillCache, TableIter};
 
@@ -56,6 +57,11 @@ impl LevelIter {
             Some(current) => current.pinned_value(),
             None => unreachable!("pinned_value is called only while the iterator is valid"),
         }
+    }
+
+    /// The current record as its table stores it; see [`TableIter::stored_record`].
+    pub fn stored_record(&mut self) -> Option<StoredRecord<'_>> {
+        self.current.as_mut()?.stored_record()
     }
 
     /// Goes over to table `position`.

@@ -33,12 +33,21 @@ impl NewBlocks {
 
     /// Keeps the next data block, whose contents are `payload`, if the cache has room for it that reads want.
     pub(crate) fn push(&mut self, payload: &[u8]) {
-        let bytes = block::memory_bytes_of(payload.len());
+        // A builder's block is well formed; one that were not is found where it is read.
+        self.keep(payload.len(), || block::parse(payload).ok());
+    }
+
+    /// The same for a data block that is in memory already.
+    pub(crate) fn push_block(&mut self, block: &Block) {
+        self.keep(block.slice.len(), || Some(block.clone()));
+    }
+
+    fn keep(&mut self, content_bytes: usize, make: impl FnOnce() -> Option<Block>) {
+        let bytes = block::memory_bytes_of(content_bytes);
         let mut kept = None;
         if self.cache.reserve_new(bytes) {
             self.reserved_bytes += bytes;
-            // A builder's block is well formed; one that were not is found where it is read.
-            kept = block::parse(payload).ok();
+            kept = make();
         }
         self.blocks.push(kept);
     }

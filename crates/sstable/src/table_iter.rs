@@ -7,14 +7,16 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use esker_base::iterator::{Direction, InternalIterator};
+use esker_base::iterator::{Direction, InternalIterator, RecordView};
 use esker_base::{Result, Trailer};
 
 use crate::block::{Block, BlockParts, PinnedValue};
 use crate::block_expiries::SkipBlocks;
+use crate::block_io;
 use crate::block_iter::BlockIter;
 use crate::index::Leaf;
 use crate::read_ahead::ReadAhead;
+use crate::stored_record::StoredRecord;
 use crate::table::Table;
 use crate::table_cache::TableHandle;
 
@@ -123,6 +125,33 @@ impl TableIter {
             Some(value) => value,
             None => unreachable!("pinned_value is called only while the iterator is valid"),
         }
+    }
+
+    /// The current record as the table stores it, if that is in a block of its own, under the sequence number
+    /// that it shows. `None` too where that cannot be read any more: the record itself is in memory.
+    pub fn stored_record(&mut self) -> Option<StoredRecord<'_>> {
+        let block = self.entries.lone_block()?;
+        let trailer = self.entries.trailer();
+        if self.table.to_shown(trailer) != trailer {
+            return None;
+        }
+        let index = &self.table.leaf(self.leaf).ok()?.index;
+        let (handle, file) = (index.handle(self.block), self.table.block_file());
+        let is_eager = self.fill == FillCache::No;
+        let loading = self.loading.get_or_insert_with(|| Loading::new(is_eager));
+        let stored = loading.read_ahead.stored(file, handle, index.end_offset());
+        let checked = block_io::checked(stored.ok()?, file.number, handle.offset).ok()?;
+        let view = RecordView {
+            user_key: self.entries.user_key(),
+            trailer,
+            value: self.entries.value(),
+        };
+        Some(StoredRecord {
+            view,
+            checked,
+            block,
+            compression: self.table.properties().compression,
+        })
     }
 
     /// Leaves the current block; the iterator is invalid then.

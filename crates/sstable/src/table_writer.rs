@@ -13,6 +13,7 @@ use esker_base::checksum::key_hash;
 use esker_base::coding::{put_bytes, put_varint};
 use esker_base::filename::FileNumber;
 use esker_base::internal_key::compare;
+use esker_base::iterator::RecordView;
 use esker_base::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
@@ -20,6 +21,7 @@ use esker_base::value_pointer::ValuePointer;
 use esker_base::{Error, Result, SequenceNumber, Trailer, ValueKind};
 use esker_vfs::fs::FileSystem;
 
+use crate::block::BlockParts;
 use crate::block_builder::BlockBuilder;
 use crate::block_cache::BlockCache;
 use crate::block_expiries::BlockExpiriesBuilder;
@@ -32,6 +34,7 @@ use crate::new_blocks::NewBlocks;
 use crate::options::{Compression, TableOptions};
 use crate::origin::{Origin, TAG_ORIGIN};
 use crate::properties::Properties;
+use crate::stored_record::StoredRecord;
 use crate::tally::Tally;
 
 /// Data blocks are at least this large, so that no option makes an index larger than its data.
@@ -133,15 +136,60 @@ impl TableWriter {
     /// out of bounds, which is not added; I/O errors, after which only
     /// [`TableWriter::abandon`] makes sense.
     pub fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
+        let is_new_key = self.check_next(key, trailer, value)?;
+        if !self.block.is_empty() && self.block.bytes_with(key, value) > self.options.block_bytes {
+            self.finish_block()?;
+        }
+        self.count(key, trailer, value, is_new_key);
+        self.block.add(key, trailer, value);
+        Ok(())
+    }
+
+    /// As [`TableWriter::add`], for a record that fills a block of its own in another table: where this one
+    /// would store the same, that block is taken over as it is stored.
+    ///
+    /// # Errors
+    /// As [`TableWriter::add`].
+    pub fn add_stored(&mut self, record: &StoredRecord<'_>) -> Result<()> {
+        let RecordView {
+            user_key,
+            trailer,
+            value,
+        } = record.view;
+        let is_alone = BlockBuilder::bytes_alone(user_key, value) > self.options.block_bytes;
+        if !is_alone || record.compression != self.options.compression {
+            return self.add(user_key, trailer, value);
+        }
+        let is_new_key = self.check_next(user_key, trailer, value)?;
+        if !self.block.is_empty() {
+            self.finish_block()?;
+        }
+        self.count(user_key, trailer, value, is_new_key);
+        let (number, offset) = (self.number, self.sink.offset());
+        self.sink
+            .append(|out| block_io::reseal(record.checked, number, offset, out))?;
+        self.uncompressed_data_bytes += record.block.bytes().len() as u64;
+        if let Some(kept) = &mut self.kept {
+            kept.push_block(record.block);
+        }
+        self.end_block(self.sink.offset() - offset);
+        Ok(())
+    }
+
+    /// Checks that a record may come next; whether its key is a new one.
+    #[inline]
+    fn check_next(&self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<bool> {
         let is_first = self.tally.entries() == 0;
-        let is_new_key = is_first || key != self.last_key;
         check_record(key, trailer, value)?;
         if !is_first && compare(&self.last_key, self.last_trailer, key, trailer).is_ge() {
             return Err(Error::invalid_argument("a record is out of order"));
         }
-        if !self.block.is_empty() && self.block.bytes_with(key, value) > self.options.block_bytes {
-            self.finish_block()?;
-        }
+        Ok(is_first || key != self.last_key)
+    }
+
+    /// Notes a record that goes into the current block, which may be a new one, everywhere but there.
+    #[inline]
+    fn count(&mut self, key: &[u8], trailer: Trailer, value: &[u8], is_new_key: bool) {
         if let Some(waiting) = self.waiting.take() {
             self.index_block(waiting, key, is_new_key);
         }
@@ -151,10 +199,8 @@ impl TableWriter {
             self.last_key.extend_from_slice(key);
         }
         self.last_trailer = trailer;
-        self.block.add(key, trailer, value);
         self.expiries.record(trailer, value);
         self.tally.record(key, trailer, value, is_new_key);
-        Ok(())
     }
 
     /// As [`TableWriter::add`], for a value that gets a block of its own; says where that lies.
@@ -323,7 +369,6 @@ impl TableWriter {
 
     /// Encodes and writes the current block.
     fn finish_block(&mut self) -> Result<BlockHandle> {
-        let last_trailer = self.last_trailer;
         self.payload.clear();
         self.block.finish(&mut self.payload);
         self.uncompressed_data_bytes += self.payload.len() as u64;
@@ -332,12 +377,17 @@ impl TableWriter {
         if let Some(kept) = &mut self.kept {
             kept.push(&self.payload);
         }
+        self.end_block(handle.bytes);
+        Ok(handle)
+    }
+
+    /// The block of the last record has been written, and waits for the next key.
+    fn end_block(&mut self, stored_bytes: u64) {
         self.expiries.end_block();
         self.waiting = Some(WaitingBlock {
-            last_trailer,
-            stored_bytes: handle.bytes,
+            last_trailer: self.last_trailer,
+            stored_bytes,
         });
-        Ok(handle)
     }
 
     /// Gives the block before `next_key` its separator.

@@ -8,6 +8,7 @@ mod kept_blocks;
 mod levels;
 mod lookups;
 mod model;
+mod stored_records;
 mod warming;
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use esker_base::iterator::InternalIterator;
 use esker_base::range_tombstone::RangeTombstone;
 use esker_base::{ErrorKind, Trailer, ValueKind};
-use esker_sstable::{FillCache, LevelIter, TableIter};
+use esker_sstable::{BlockKind, BlockLayoutChoice, FillCache, LevelIter, TableIter, TableOptions};
 use esker_vfs::{DeviceError, Fault, FaultFileSystem, FileSystem, Random};
 
 use super::*;
@@ -93,6 +93,41 @@ fn records(context: &JobContext, output: &JobOutput) -> Vec<Record> {
         iter.next().unwrap();
     }
     records
+}
+
+#[test]
+fn large_values_go_on_as_they_are_stored() {
+    // A block that was taken over has the layout that it had.
+    let table_options = |level| TableOptions {
+        block_bytes: 256,
+        layout: if level == 0 {
+            BlockLayoutChoice::Restart
+        } else {
+            BlockLayoutChoice::Slot
+        },
+        ..TableOptions::default()
+    };
+    let context = JobContext {
+        table_options: Arc::new(table_options),
+        ..context(memory(), Arc::new(ManualExecutor::new(1)), 1)
+    };
+    let (version, plan) = three_runs(&context);
+    let output = run(&context, &plan, &version, &RetentionRules::default()).unwrap();
+    let mut large = 0;
+    for (_, trailer, value) in records(&context, &output) {
+        let is_large = value.len() >= 256;
+        assert_eq!(trailer.sequence() > 0, is_large);
+        large += usize::from(is_large);
+    }
+    assert!(large > 3);
+    let summaries = output
+        .handles
+        .iter()
+        .map(|it| it.table()?.block_summaries());
+    let summaries: Vec<_> = summaries.collect::<Result<_>>().unwrap();
+    let taken_over = summaries.iter().flatten();
+    let taken_over = taken_over.filter(|block| block.kind == BlockKind::RestartData);
+    assert_eq!(taken_over.count(), large);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn options() -> impl Strategy<Value = TableOptions> {
+pub(super) fn options() -> impl Strategy<Value = TableOptions> {
     let layouts = [
         BlockLayoutChoice::Auto,
         BlockLayoutChoice::Slot,
@@ -63,7 +63,7 @@ fn keys() -> impl Strategy<Value = Vec<u8>> {
         .prop_filter("keys are not empty", |key| !key.is_empty())
 }
 
-fn records() -> impl Strategy<Value = Vec<Record>> {
+pub(super) fn records() -> impl Strategy<Value = Vec<Record>> {
     let stored = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..30),
         (0usize..900).prop_map(|bytes| vec![b'z'; bytes]),

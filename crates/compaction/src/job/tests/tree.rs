@@ -152,7 +152,9 @@ impl Tree {
                 }
                 _ => {
                     let mut value = format!("{}:", self.sequence).into_bytes();
-                    value.resize(value.len() + random.below(120) as usize, b'v');
+                    // Some fill a block alone.
+                    let most = if random.below(6) == 0 { 900 } else { 120 };
+                    value.resize(value.len() + random.below(most) as usize, b'v');
                     self.model.insert(key.clone(), value.clone());
                     records.push((key, Trailer::new(self.sequence, ValueKind::Value), value));
                 }
