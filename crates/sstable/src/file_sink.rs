@@ -12,9 +12,6 @@ use esker_vfs::fs::{FileSystem, WritableFile};
 
 /// The buffer is written when it holds this much.
 const BUFFER_BYTES: usize = 256 << 10;
-/// The operating system is told to write back after each piece of this size, so that the sync at
-/// the end finds little left to do.
-const WRITEBACK_BYTES: u64 = 1 << 20;
 
 /// A file that grows at its end.
 pub(crate) struct FileSink {
@@ -23,8 +20,6 @@ pub(crate) struct FileSink {
     buffer: Vec<u8>,
     /// Bytes of the file before the buffer.
     written: u64,
-    /// Bytes whose write-back has begun.
-    written_back: u64,
     checksum: StreamingChecksum,
     failed: bool,
 }
@@ -53,7 +48,6 @@ impl FileSink {
             path: path.to_path_buf(),
             buffer: Vec::with_capacity(BUFFER_BYTES + (8 << 10)),
             written: 0,
-            written_back: 0,
             checksum: StreamingChecksum::new(0),
             failed: false,
         })
@@ -101,11 +95,6 @@ impl FileSink {
         // A single huge block is no reason to keep its memory.
         self.buffer.clear();
         self.buffer.shrink_to(2 * BUFFER_BYTES);
-        if self.written - self.written_back >= WRITEBACK_BYTES {
-            let bytes = self.written - self.written_back;
-            self.file.start_writeback(self.written_back, bytes);
-            self.written_back = self.written;
-        }
         Ok(())
     }
 

@@ -146,9 +146,6 @@ pub trait RandomAccessFile: Send + Sync + Debug {
         Ok(Some(offset))
     }
 
-    /// Tells the operating system that a range will soon be read.
-    fn will_read(&self, _offset: u64, _bytes: u64) {}
-
     /// Tells the operating system to read the whole file ahead (`true`) or only what is asked for.
     fn sequential(&self, _on: bool) {}
 }
@@ -234,9 +231,6 @@ pub trait WritableFile: Send + Sync + Debug {
     fn map(&self, _bytes: u64) -> io::Result<Option<Box<dyn MappedWriter>>> {
         Ok(None)
     }
-
-    /// Lets the operating system start writing a range back, without waiting for it.
-    fn start_writeback(&self, _offset: u64, _bytes: u64) {}
 
     /// For simulated disks alone: a layer above has reported a sync of this file as failed. As Linux
     /// does then, the disk takes the unsynced pages for clean, and no later sync writes them. The

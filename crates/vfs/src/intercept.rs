@@ -2,8 +2,8 @@
 //! every call to an [`Interceptor`] before it goes on to the file system below.
 //!
 //! Invariant: with an interceptor that always says [`Verdict::Proceed`], nothing can be told from
-//! the file system below. Advice (`will_read`, `sequential`, `start_writeback`), lengths and
-//! canonical paths are passed on unseen: they change nothing and fail for no reason of their own.
+//! the file system below. Advice (`sequential`), lengths and canonical
+//! paths are passed on unseen: they change nothing and fail for no reason of their own.
 
 use std::fmt::Debug;
 use std::io;
@@ -212,10 +212,6 @@ impl<I: Interceptor> RandomAccessFile for InterceptedReadable<I> {
         self.inner.len()
     }
 
-    fn will_read(&self, offset: u64, bytes: u64) {
-        self.inner.will_read(offset, bytes);
-    }
-
     fn sequential(&self, on: bool) {
         self.inner.sequential(on);
     }
@@ -314,10 +310,6 @@ impl<I: Interceptor> WritableFile for InterceptedWritable<I> {
             interceptor,
             path,
         })))
-    }
-
-    fn start_writeback(&self, offset: u64, bytes: u64) {
-        self.inner.start_writeback(offset, bytes);
     }
 
     fn lose_unsynced(&self) {

@@ -217,16 +217,6 @@ impl RandomAccessFile for OsReadable {
     }
 
     #[cfg(target_os = "linux")]
-    fn will_read(&self, offset: u64, bytes: u64) {
-        use std::num::NonZeroU64;
-        // Advice may be refused; then the read merely takes longer.
-        if let Some(bytes) = NonZeroU64::new(bytes) {
-            let advice = rustix::fs::Advice::WillNeed;
-            let _ = rustix::fs::fadvise(&self.file, offset, Some(bytes), advice);
-        }
-    }
-
-    #[cfg(target_os = "linux")]
     fn sequential(&self, on: bool) {
         use rustix::fs::Advice;
         let advice = if on {

@@ -77,10 +77,8 @@ fn reads_and_writes_are_positional(at: &Place) {
         15,
         "a write of nothing extends nothing"
     );
-    reader.will_read(0, 15);
     reader.sequential(true);
     reader.sequential(false);
-    file.start_writeback(0, 15);
     file.sync_data().unwrap();
     at.fs.sync_dir(&at.root).unwrap();
 }
