@@ -16,6 +16,7 @@ pub mod limits;
 pub mod merge_operator;
 pub mod merging_iterator;
 pub mod operand_chain;
+pub mod own_lines;
 pub mod range_tombstone;
 pub mod sync;
 pub mod table_meta;

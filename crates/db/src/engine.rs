@@ -31,6 +31,7 @@ use crate::visible::Visible;
 use crate::work_progress::WorkGauge;
 use esker_base::clock::Clock;
 use esker_base::filename::FileNumber;
+use esker_base::own_lines::OwnLines;
 use esker_base::sync::{Mutex, RwLock};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
@@ -122,7 +123,7 @@ impl KeyspaceTable {
     }
 }
 
-/// One open database.
+/// One open database. What every write changes lies apart from what every read looks at.
 pub(crate) struct Engine {
     pub(crate) mode: Mode,
     pub(crate) settings: LiveSettings,
@@ -139,7 +140,7 @@ pub(crate) struct Engine {
     pub(crate) keyspaces: RwLock<KeyspaceTable>,
     pub(crate) default_keyspace: Arc<KeyspaceState>,
     /// The last sequence number that readers may see (I5).
-    pub(crate) visible: Visible,
+    pub(crate) visible: OwnLines<Visible>,
     pub(crate) snapshots: SnapshotList,
     /// Keyspaces with states that only snapshots from before a restore read.
     pub(crate) replaced: Replaced,
@@ -152,13 +153,13 @@ pub(crate) struct Engine {
     /// Held while a cursor of the feed of changes comes, moves or goes.
     pub(crate) cursor_edit: Mutex<()>,
     pub(crate) points: RecoveryPoints,
-    pub(crate) commit_queue: CommitQueue,
+    pub(crate) commit_queue: OwnLines<CommitQueue>,
     pub(crate) segments: SegmentTable,
     pub(crate) next_segment: NextSegment,
     pub(crate) reserve: SpaceReserve,
     pub(crate) health: Health,
     pub(crate) background: Background,
-    pub(crate) counters: Counters,
+    pub(crate) counters: OwnLines<Counters>,
     pub(crate) recovery: RecoveryState,
     /// The indexes that were declared at open.
     pub(crate) indexes: IndexDefinitions,

@@ -32,13 +32,13 @@ use crate::segments::SegmentTable;
 use crate::settings::{LiveSettings, Settings};
 use crate::snapshot::SnapshotList;
 use crate::space_reserve::SpaceReserve;
-use crate::stats::Counters;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use crate::visible::Visible;
 use crate::work_progress::WorkGauge;
 use esker_base::checksum::checksum;
 use esker_base::clock::{Clock, SteadyClock};
 use esker_base::filename::{FileKind, lock_path, manifest_path, table_path};
+use esker_base::own_lines::OwnLines;
 use esker_base::sync::{Mutex, RwLock};
 use esker_base::{Error, ErrorKind, Result};
 use esker_compaction::{Executor, JobContext, RayonExecutor};
@@ -354,8 +354,8 @@ impl Parts {
         if replayed.unproven && mode == Mode::Disk {
             engine.health.distrust_log();
         }
-        engine.visible = Visible::new(replayed.last_sequence);
-        engine.commit_queue = {
+        *engine.visible = Visible::new(replayed.last_sequence);
+        *engine.commit_queue = {
             let next = replayed.last_sequence + 1;
             // What was damaged and given up did happen.
             let all_held = engine.recovery.losses.is_empty();
@@ -480,7 +480,7 @@ impl Parts {
             arenas,
             keyspaces: RwLock::new(keyspaces),
             default_keyspace,
-            visible: Visible::new(0),
+            visible: OwnLines(Visible::new(0)),
             snapshots: SnapshotList::default(),
             replaced: Replaced::default(),
             locks: Arc::default(),
@@ -489,13 +489,13 @@ impl Parts {
             archive,
             cursor_edit: Mutex::default(),
             points,
-            commit_queue: CommitQueue::new(1, Log::default()),
+            commit_queue: OwnLines(CommitQueue::new(1, Log::default())),
             segments: SegmentTable::default(),
             next_segment: NextSegment::default(),
             reserve: SpaceReserve::default(),
             health: Health::default(),
             background,
-            counters: Counters::default(),
+            counters: OwnLines::default(),
             recovery: RecoveryState {
                 created,
                 ..RecoveryState::default()

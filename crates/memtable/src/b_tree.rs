@@ -18,6 +18,7 @@ use crate::entry_iter::{Batch, EntrySource};
 use crate::probe::{Probe, common_prefix_bytes};
 use esker_base::Trailer;
 use esker_base::internal_key::MAX_SEQUENCE;
+use esker_base::own_lines::OwnLines;
 use node::{Child, Inner, Leaf, LeafRef};
 use parking_lot::Mutex;
 pub(crate) use slots::SLOTS;
@@ -42,7 +43,8 @@ pub(crate) struct BTree {
     root: AtomicPtr<Inner>,
     /// The last leaf, or one that was it a moment ago.
     rightmost: AtomicPtr<Leaf>,
-    inserting: Mutex<()>,
+    /// Apart from what readers look at, since every insert writes it.
+    inserting: OwnLines<Mutex<()>>,
     nodes: Arena,
     records: Arena,
 }
@@ -58,7 +60,7 @@ impl BTree {
         Self {
             root: AtomicPtr::new(ptr::null_mut()),
             rightmost: AtomicPtr::new(ptr::null_mut()),
-            inserting: Mutex::new(()),
+            inserting: OwnLines(Mutex::new(())),
             nodes: Arena::new(FIRST_NODE_CHUNK_BYTES, pool.clone()),
             records: Arena::new(FIRST_RECORD_CHUNK_BYTES, pool),
         }

@@ -13,11 +13,12 @@ use crate::range_tombstones::RangeTombstones;
 use crate::skip_list::SkipList;
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::iterator::{Direction, InternalIterator, RecordView};
+use esker_base::own_lines::OwnLines;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::write_batch::split_expiry;
 use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Which structure holds the point records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -53,6 +54,15 @@ enum Points {
 pub struct Memtable {
     points: Points,
     tombstones: RangeTombstones,
+    /// Whether there is a point record. Written once, so that readers need not look at what every
+    /// insert writes.
+    has_points: AtomicBool,
+    counts: OwnLines<Counts>,
+}
+
+/// What every insert writes and few readers look at.
+#[derive(Debug)]
+struct Counts {
     entries: AtomicU64,
     /// The earliest and the latest expiry of any record, milliseconds since 1970: the former larger
     /// than the latter while none expires.
@@ -85,11 +95,14 @@ impl Memtable {
         Self {
             points,
             tombstones: RangeTombstones::default(),
-            entries: AtomicU64::new(0),
-            earliest_expiry: AtomicU64::new(u64::MAX),
-            latest_expiry: AtomicU64::new(0),
-            smallest_sequence: AtomicU64::new(u64::MAX),
-            sequence_end: AtomicU64::new(0),
+            has_points: AtomicBool::new(false),
+            counts: OwnLines(Counts {
+                entries: AtomicU64::new(0),
+                earliest_expiry: AtomicU64::new(u64::MAX),
+                latest_expiry: AtomicU64::new(0),
+                smallest_sequence: AtomicU64::new(u64::MAX),
+                sequence_end: AtomicU64::new(0),
+            }),
         }
     }
 
@@ -102,8 +115,11 @@ impl Memtable {
             Points::SkipList(list) => list.insert(key, trailer, value),
             Points::BTree(tree) => tree.insert(key, trailer, value),
         }
-        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.counts.entries.fetch_add(1, Ordering::Relaxed);
         self.note_sequence(trailer.sequence());
+        if !self.has_points.load(Ordering::Relaxed) {
+            self.has_points.store(true, Ordering::Release);
+        }
         if trailer.kind() == Some(ValueKind::ValueWithExpiry) {
             self.note_expiry(value);
         }
@@ -111,16 +127,17 @@ impl Memtable {
 
     fn note_expiry(&self, value: &[u8]) {
         if let Some((expiry, _)) = split_expiry(value) {
-            self.earliest_expiry.fetch_min(expiry, Ordering::Relaxed);
-            self.latest_expiry.fetch_max(expiry, Ordering::Relaxed);
+            let counts = &self.counts;
+            counts.earliest_expiry.fetch_min(expiry, Ordering::Relaxed);
+            counts.latest_expiry.fetch_max(expiry, Ordering::Relaxed);
         }
     }
 
     /// The earliest and the latest expiry of any record, milliseconds since 1970, if one expires.
     #[must_use]
     pub fn expiries(&self) -> Option<(u64, u64)> {
-        let earliest = self.earliest_expiry.load(Ordering::Relaxed);
-        let latest = self.latest_expiry.load(Ordering::Relaxed);
+        let earliest = self.counts.earliest_expiry.load(Ordering::Relaxed);
+        let latest = self.counts.latest_expiry.load(Ordering::Relaxed);
         (earliest <= latest).then_some((earliest, latest))
     }
 
@@ -143,12 +160,16 @@ impl Memtable {
 
     #[inline]
     fn note_sequence(&self, sequence: SequenceNumber) {
-        if sequence < self.smallest_sequence.load(Ordering::Relaxed) {
-            self.smallest_sequence
+        let counts = &self.counts;
+        if sequence < counts.smallest_sequence.load(Ordering::Relaxed) {
+            counts
+                .smallest_sequence
                 .fetch_min(sequence, Ordering::Relaxed);
         }
-        if sequence >= self.sequence_end.load(Ordering::Relaxed) {
-            self.sequence_end.fetch_max(sequence + 1, Ordering::Relaxed);
+        if sequence >= counts.sequence_end.load(Ordering::Relaxed) {
+            counts
+                .sequence_end
+                .fetch_max(sequence + 1, Ordering::Relaxed);
         }
     }
 
@@ -218,26 +239,29 @@ impl Memtable {
     /// How many point records there are, all versions of a key counted.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        self.entries.load(Ordering::Relaxed)
+        self.counts.entries.load(Ordering::Relaxed)
     }
 
     /// Whether there are neither point records nor range tombstones.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries() == 0 && !self.has_range_tombstones()
+        !self.has_points.load(Ordering::Acquire) && !self.has_range_tombstones()
     }
 
     /// The oldest sequence number of all records and range tombstones.
     #[must_use]
     pub fn smallest_sequence(&self) -> Option<SequenceNumber> {
-        let smallest = self.smallest_sequence.load(Ordering::Relaxed);
+        let smallest = self.counts.smallest_sequence.load(Ordering::Relaxed);
         (smallest != u64::MAX).then_some(smallest)
     }
 
     /// The newest sequence number of all records and range tombstones.
     #[must_use]
     pub fn largest_sequence(&self) -> Option<SequenceNumber> {
-        self.sequence_end.load(Ordering::Relaxed).checked_sub(1)
+        self.counts
+            .sequence_end
+            .load(Ordering::Relaxed)
+            .checked_sub(1)
     }
 }
 
