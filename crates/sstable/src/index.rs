@@ -307,12 +307,14 @@ impl IndexBlock {
     /// it; the number of blocks where there is none.
     #[inline]
     pub(crate) fn find(&self, key: &[u8], trailer: Trailer) -> usize {
-        let Some(suffix) = key.strip_prefix(self.common.as_slice()) else {
-            return if key < self.common.as_slice() {
-                0
-            } else {
-                self.len()
-            };
+        let suffix = match self.common.as_slice() {
+            // Nothing to compare, which is not free (`slot_block`).
+            [] => key,
+            common => match key.strip_prefix(common) {
+                Some(suffix) => suffix,
+                None if key < common => return 0,
+                None => return self.len(),
+            },
         };
         let wanted = key_prefix(suffix);
         let first = self.first_not_below(wanted);

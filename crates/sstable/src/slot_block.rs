@@ -125,11 +125,16 @@ impl Target<'_> {
     }
 
     fn key_order_of(&self, bytes: &[u8], entry: &SlotEntry) -> Ordering {
-        let tail = self.suffix.get(PREFIX_BYTES..).unwrap_or_default();
-        entry
-            .tail(bytes)
-            .cmp(tail)
-            .then_with(|| entry.suffix_bytes.cmp(&self.suffix.len()))
+        let by_length = entry.suffix_bytes.cmp(&self.suffix.len());
+        match self.suffix.get(PREFIX_BYTES..) {
+            Some(tail @ [_, ..]) if entry.suffix_bytes > PREFIX_BYTES => {
+                entry.tail(bytes).cmp(tail).then(by_length)
+            }
+            // One of the two ends where its prefix does. To compare nothing would not be free: an empty
+            // slice may point to where no memory is, and looking there, even at no byte of it, takes a
+            // vectorised comparison longer than all the rest of the search.
+            _ => by_length,
+        }
     }
 }
 
