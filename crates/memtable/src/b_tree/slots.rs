@@ -276,18 +276,23 @@ impl Slots {
         first: usize,
         count: usize,
     ) -> usize {
+        let is_below = |slot: usize| {
+            self.view(slot)
+                .is_some_and(|record| probe.order_of(record.key, record.trailer) == Less)
+        };
+        // Of the records of one key the newest comes first, and it is what most look for.
+        if !is_below(first) {
+            return first;
+        }
         let equals = self.words[first..count].iter();
         let mut end = first
             + equals
                 .take_while(|other| other.load(Relaxed) == word)
                 .count();
-        let mut position = first;
+        let mut position = first + 1;
         while position < end {
             let middle = position + (end - position) / 2;
-            let below = self
-                .view(middle)
-                .is_some_and(|record| probe.order_of(record.key, record.trailer) == Less);
-            if below {
+            if is_below(middle) {
                 position = middle + 1
             } else {
                 end = middle
