@@ -18,6 +18,7 @@ use crate::value::Value;
 use esker_base::clock::{Clock, Moment};
 use esker_base::write_batch::{BatchEncoder, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber, ValueKind};
+use esker_prefetch::prefetch_read;
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::RangeBounds;
@@ -135,6 +136,8 @@ impl Keyspace {
     /// What a read at `sequence`, or of what is newest, looks at, and the sequence that it sees.
     #[inline]
     fn moment(&self, sequence: Option<SequenceNumber>) -> (Loaded<SuperVersion>, SequenceNumber) {
+        // Every write changes it, so that it is far away; taking the view would wait for it.
+        prefetch_read(&*self.engine().visible);
         let load = || self.state.load_at(sequence);
         match sequence {
             Some(sequence) => (load(), sequence),

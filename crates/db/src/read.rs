@@ -154,6 +154,7 @@ enum InMemtables<'a> {
 fn find_in_memtables<'a>(
     view: &'a SuperVersion,
     key: &[u8],
+    hash: u64,
     visible: SequenceNumber,
 ) -> InMemtables<'a> {
     let mut covering = 0;
@@ -164,7 +165,9 @@ fn find_in_memtables<'a>(
         if memtable.has_range_tombstones() {
             covering = covering.max(memtable.covering_sequence(key, visible).unwrap_or(0));
         }
-        if let Some((trailer, stored)) = memtable.get(key, visible) {
+        if memtable.may_contain(hash)
+            && let Some((trailer, stored)) = memtable.get(key, visible)
+        {
             if trailer.sequence() < covering {
                 return InMemtables::Hidden;
             }
@@ -206,20 +209,19 @@ pub(crate) fn find_stored<'a>(
     key: &[u8],
     visible: SequenceNumber,
 ) -> Result<Option<Found<'a>>> {
-    match find_in_memtables(view, key, visible) {
+    let search = Search::begin(view, key, visible);
+    match find_in_memtables(view, key, search.hash, visible) {
         InMemtables::Found(trailer, stored) => Ok(Some(Found::InMemtable(trailer, stored))),
         InMemtables::Hidden => Ok(None),
-        InMemtables::Absent { covering } => find_in_tables(view, key, visible, covering),
+        InMemtables::Absent { covering } => find_in_tables(&search.ask_runs(), covering),
     }
 }
 
 fn find_in_tables<'a>(
-    view: &'a SuperVersion,
-    key: &[u8],
-    visible: SequenceNumber,
+    search: &Search<'_, impl KnownRuns>,
     covering: SequenceNumber,
 ) -> Result<Option<Found<'a>>> {
-    let search = Search::begin(view, key, visible);
+    let (key, visible) = (search.key, search.visible);
     search.tables(covering, |table, _| {
         let hit = table.find(key, visible)?;
         Ok(hit.map(|hit| (hit.trailer.sequence(), Found::InTable(hit))))
@@ -301,21 +303,25 @@ fn get_from_tables(
 /// The value of the key searched for, as it is to be seen now.
 #[inline]
 pub(crate) fn get(
-    search: &Search<'_, impl KnownRuns>,
+    search: &Search<'_, ()>,
     clock: &dyn Clock,
     operator: Operator<'_>,
 ) -> Result<Option<Value>> {
-    let in_memtables = find_in_memtables(search.view, search.key, search.visible);
-    get_after_memtables(search, in_memtables, clock, operator)
+    let in_memtables = find_in_memtables(search.view, search.key, search.hash, search.visible);
+    get_after_memtables(search, in_memtables, clock, operator, |covering| {
+        get_from_tables(&search.ask_runs(), covering, clock, operator)
+    })
 }
 
-/// As [`get`], for whoever has searched the memtables.
+/// As [`get`], for whoever has searched the memtables; `from_tables` goes on where they hold no record, given
+/// the newest range tombstone over the key.
 #[inline]
-fn get_after_memtables(
-    search: &Search<'_, impl KnownRuns>,
+fn get_after_memtables<K>(
+    search: &Search<'_, K>,
     in_memtables: InMemtables<'_>,
     clock: &dyn Clock,
     operator: Operator<'_>,
+    from_tables: impl FnOnce(SequenceNumber) -> Result<Option<Value>>,
 ) -> Result<Option<Value>> {
     let (view, key, visible) = (search.view, search.key, search.visible);
     match in_memtables {
@@ -327,7 +333,7 @@ fn get_after_memtables(
             found.value(clock)
         }
         InMemtables::Hidden => Ok(None),
-        InMemtables::Absent { covering } => get_from_tables(search, covering, clock, operator),
+        InMemtables::Absent { covering } => from_tables(covering),
     }
 }
 

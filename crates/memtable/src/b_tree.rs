@@ -10,6 +10,7 @@
 //!
 //! Callers: `memtable` for inserts and lookups, `entry_iter` for batches.
 
+mod key_filter;
 mod node;
 mod slots;
 
@@ -17,8 +18,10 @@ use crate::arena::{Arena, ArenaPool, Record, RecordRef};
 use crate::entry_iter::{Batch, EntrySource};
 use crate::probe::{Probe, common_prefix_bytes};
 use esker_base::Trailer;
+use esker_base::checksum::key_hash;
 use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::own_lines::OwnLines;
+use key_filter::{Filling, KeyFilter};
 use node::{Child, Inner, Leaf, LeafRef};
 use parking_lot::Mutex;
 pub(crate) use slots::SLOTS;
@@ -43,8 +46,9 @@ pub(crate) struct BTree {
     root: AtomicPtr<Inner>,
     /// The last leaf, or one that was it a moment ago.
     rightmost: AtomicPtr<Leaf>,
+    filter: KeyFilter,
     /// Apart from what readers look at, since every insert writes it.
-    inserting: OwnLines<Mutex<()>>,
+    inserting: OwnLines<Mutex<Filling>>,
     nodes: Arena,
     records: Arena,
 }
@@ -60,7 +64,8 @@ impl BTree {
         Self {
             root: AtomicPtr::new(ptr::null_mut()),
             rightmost: AtomicPtr::new(ptr::null_mut()),
-            inserting: OwnLines(Mutex::new(())),
+            filter: KeyFilter::new(),
+            inserting: OwnLines::default(),
             nodes: Arena::new(FIRST_NODE_CHUNK_BYTES, pool.clone()),
             records: Arena::new(FIRST_RECORD_CHUNK_BYTES, pool),
         }
@@ -130,8 +135,27 @@ impl BTree {
     }
 
     pub(crate) fn insert(&self, key: &[u8], trailer: Trailer, value: &[u8]) {
+        let hash = key_hash(key);
+        let mut filling = self.inserting.lock();
+        self.filter.prefetch_to_add(hash, &filling);
+        self.insert_into_nodes(key, trailer, value);
+        self.filter.add(hash, &mut filling, &self.nodes);
+    }
+
+    /// Whether a record of a key with this hash may be here: what was inserted passes.
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: u64) -> bool {
+        self.filter.may_contain(hash)
+    }
+
+    /// Begins to load what [`BTree::may_contain`] looks at.
+    #[inline]
+    pub(crate) fn prefetch_filter(&self, hash: u64) {
+        self.filter.prefetch(hash);
+    }
+
+    fn insert_into_nodes(&self, key: &[u8], trailer: Trailer, value: &[u8]) {
         let probe = Probe::new(key, trailer);
-        let _inserting = self.inserting.lock();
         let record = self.records.store(key, trailer, value);
         if let Some(leaf) = self.rightmost()
             && leaf.slots.is_before(&probe)

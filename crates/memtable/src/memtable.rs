@@ -152,6 +152,27 @@ impl Memtable {
         }
     }
 
+    /// Whether a point record of a key with this hash
+    /// ([`key_hash`](esker_base::checksum::key_hash)) may be here: most keys that are not here are told
+    /// by a cache line or two. Every record that [`Memtable::get`] finds passes.
+    #[must_use]
+    #[inline]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        match &self.points {
+            // Threads that insert at once would wait for each other's words.
+            Points::SkipList(_) => true,
+            Points::BTree(tree) => tree.may_contain(hash),
+        }
+    }
+
+    /// Begins to load what [`Memtable::may_contain`] looks at.
+    #[inline]
+    pub fn prefetch_filter(&self, hash: u64) {
+        if let Points::BTree(tree) = &self.points {
+            tree.prefetch_filter(hash);
+        }
+    }
+
     /// Deletes the keys from `start` to `end`, excluded (empty: no end), as of `sequence`.
     pub fn add_range_tombstone(&self, start: &[u8], end: &[u8], sequence: SequenceNumber) {
         self.tombstones.add(start, end, sequence);

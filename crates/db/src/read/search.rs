@@ -24,30 +24,46 @@ pub(crate) struct Search<'a, K> {
     pub(super) known: K,
 }
 
-impl<'a> Search<'a, Verdicts> {
-    /// Asks filters already: begun before other sources are searched, it waits for memory together
-    /// with them.
+impl<'a> Search<'a, ()> {
+    /// Begins to load what says whether memtables have the key. Nothing is known of the runs yet: a key that
+    /// memtables have needs none of them.
     #[inline]
     pub(crate) fn begin(view: &'a SuperVersion, key: &'a [u8], visible: SequenceNumber) -> Self {
         let hash = key_hash(key);
-        let known = Verdicts::ask(view, key, hash);
+        for memtable in view.memtables() {
+            memtable.prefetch_filter(hash);
+        }
         Self {
             view,
             key,
             visible,
             hash,
-            known,
+            known: (),
+        }
+    }
+
+    /// The same search, once the filters of the newest runs were asked together.
+    #[inline]
+    pub(super) fn ask_runs(&self) -> Search<'a, Verdicts> {
+        Search {
+            view: self.view,
+            key: self.key,
+            visible: self.visible,
+            hash: self.hash,
+            known: Verdicts::ask(self.view, self.key, self.hash),
         }
     }
 }
 
-impl<K: KnownRuns> Search<'_, K> {
+impl<K> Search<'_, K> {
     /// The hash of the key.
     #[inline]
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
+}
 
+impl<K: KnownRuns> Search<'_, K> {
     /// Asks the tables that may hold the key, newest first, until one has a record; nothing where a
     /// range tombstone newer than the record hides it. `look` says the record's sequence number and
     /// what the caller makes of it; it is given the lookup if one was begun.

@@ -6,7 +6,7 @@
 
 use super::search::{KnownRuns, Search};
 use super::verdicts::{ASKED_RUNS, Verdict};
-use super::{InMemtables, find_in_memtables, get_after_memtables};
+use super::{InMemtables, find_in_memtables, get_after_memtables, get_from_tables};
 use crate::merged::Operator;
 use crate::super_version::SuperVersion;
 use crate::value::Value;
@@ -94,7 +94,10 @@ impl<'a> Together<'a> {
                     },
                 };
                 let in_memtables = asked.in_memtables;
-                values.push(get_after_memtables(&search, in_memtables, clock, operator)?);
+                let from_tables = |covering| get_from_tables(&search, covering, clock, operator);
+                let value =
+                    get_after_memtables(&search, in_memtables, clock, operator, from_tables);
+                values.push(value?);
             }
         }
         Ok(values)
@@ -109,7 +112,15 @@ impl<'a> Together<'a> {
             self.begin(key.as_ref());
         }
         for asked in &mut self.group {
-            asked.in_memtables = find_in_memtables(self.view, asked.key, self.visible);
+            for memtable in self.view.memtables() {
+                if memtable.may_contain(asked.hash) {
+                    memtable.prefetch(asked.key);
+                }
+            }
+        }
+        for asked in &mut self.group {
+            let (key, hash) = (asked.key, asked.hash);
+            asked.in_memtables = find_in_memtables(self.view, key, hash, self.visible);
         }
         for asked in &mut self.group {
             asked.ask_filters(&self.tables, self.visible);
@@ -129,7 +140,7 @@ impl<'a> Together<'a> {
         }
     }
 
-    /// Takes the tables that may have `key`, and begins to load their filters and the memtables' leaves.
+    /// Takes the tables that may have `key`, and begins to load their filters and those of the memtables.
     fn begin(&mut self, key: &'a [u8]) {
         let hash = key_hash(key);
         let view = self.view;
@@ -147,7 +158,7 @@ impl<'a> Together<'a> {
             };
         }
         for memtable in view.memtables() {
-            memtable.prefetch(key);
+            memtable.prefetch_filter(hash);
         }
         self.group.push(Asked {
             key,

@@ -1,8 +1,9 @@
 //! What the filters of the newest runs say of a key, asked before anybody needs to know.
 //!
 //! A filter is a cache miss, and the run it is of is searched only if it lets the key through. Asked
-//! one run after the other, the misses would follow each other, and those of the memtables. Nothing
-//! here depends on an answer, so that the processor waits for all of them at once.
+//! one run after the other, the misses would follow each other. Nothing here depends on an answer, so
+//! that the processor waits for all of them at once. Memtables come before, with filters of their own: to
+//! take a table is a locked instruction.
 //!
 //! Invariant: a hint alone. It never opens a table, so that one that cannot be opened fails a read
 //! only where the search comes to it. Used by `read`.

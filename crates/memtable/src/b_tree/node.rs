@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Nodes begin at a cache line.
-const NODE_ALIGN: usize = 64;
+pub(super) const NODE_ALIGN: usize = 64;
 
 /// A node at the bottom: records in order.
 #[repr(C, align(64))]
