@@ -2,7 +2,8 @@
 //!
 //! Writers are slowed early and by little, in proportion to what compaction is behind by, instead
 //! of stopped late and for long (bLSM, SIGMOD 2012; RocksDB's delayed writes). Only memory stops
-//! them: when no more memtables may be sealed, a write waits for a flush.
+//! them: when no more memtables may be sealed, a write waits for a flush; until then a [`Pace`] has writers
+//! write no faster than flushes do.
 //!
 //! Invariant: the delay grows steadily with each kind of pressure and is zero below the soft
 //! limits; debt and level-0 runs never stop a writer. Called by db's commit leader, which adds
@@ -106,6 +107,60 @@ pub fn admit(pressure: &Pressure, bytes: usize) -> Admission {
     }
 }
 
+/// The pace of writers while as many memtables are sealed as may be: no faster than flushes make room, so that
+/// they do not all stop, for what is left of a flush, when the memtable that they fill is full.
+///
+/// ```
+/// use esker_compaction::pacing::Pace;
+/// use std::time::Duration;
+/// let mut pace = Pace::begin(0);
+/// assert_eq!(pace.admit(100, 50, 1_000_000), Duration::ZERO);
+/// assert_eq!(pace.admit(9_900, 8_000, 1_000_000), Duration::from_millis(2));
+/// assert_eq!(pace.admit(100, 10_000, 1_000_000), Duration::ZERO);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    started_micros: u64,
+    bytes: u64,
+}
+
+/// Waits below this are not worth a sleep.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+
+impl Pace {
+    /// Begins at a moment of the monotonic clock.
+    #[must_use]
+    pub fn begin(now_micros: u64) -> Self {
+        Self {
+            started_micros: now_micros,
+            bytes: 0,
+        }
+    }
+
+    /// How long the writer of `bytes` is to wait before it, where flushes make room for so many bytes a second
+    /// (0: not known).
+    pub fn admit(
+        &mut self,
+        bytes: usize,
+        now_micros: u64,
+        flush_bytes_per_second: u64,
+    ) -> Duration {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        if flush_bytes_per_second == 0 {
+            return Duration::ZERO;
+        }
+        let due = u128::from(self.bytes) * 1_000_000 / u128::from(flush_bytes_per_second);
+        let due = u64::try_from(due).unwrap_or(u64::MAX);
+        let elapsed = now_micros.saturating_sub(self.started_micros);
+        let wait = Duration::from_micros(due.saturating_sub(elapsed)).min(MAX_DELAY);
+        if wait < LEAST_WAIT {
+            Duration::ZERO
+        } else {
+            wait
+        }
+    }
+}
+
 /// 0 up to `soft`, 1 at `hard`, on the same line beyond.
 fn excess(value: u64, soft: u64, hard: u64) -> f64 {
     let over = value.saturating_sub(soft) as f64;
@@ -174,6 +229,28 @@ mod tests {
         };
         assert_eq!(admit(&inverted, 1), Admission::Delay(MAX_DELAY));
         assert_eq!(admit(&inverted, 0), Admission::Go);
+    }
+
+    #[test]
+    fn a_pace_lets_through_what_flushes_make_room_for_and_never_waits_long() {
+        const RATE: u64 = 50_000_000;
+        let mut pace = Pace::begin(7_000);
+        let (mut now, mut written, mut longest) = (7_000u64, 0u64, Duration::ZERO);
+        for _ in 0..5_000 {
+            let wait = pace.admit(16_400, now, RATE);
+            longest = longest.max(wait);
+            written += 16_400;
+            now += 10 + wait.as_micros() as u64;
+        }
+        let seconds = (now - 7_000) as f64 / 1e6;
+        let rate = written as f64 / seconds;
+        assert!((rate / RATE as f64 - 1.0).abs() < 0.02, "{rate}");
+        assert!(longest < Duration::from_millis(2));
+        // A slow writer is never held back; one that wrote a lot at once is, but not for ever.
+        let mut pace = Pace::begin(0);
+        assert_eq!(pace.admit(1000, 1_000_000, 2000), Duration::ZERO);
+        assert_eq!(pace.admit(usize::MAX, 1_000_000, 1), MAX_DELAY);
+        assert_eq!(Pace::begin(9).admit(usize::MAX, 0, 0), Duration::ZERO);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use esker_compaction::{Lane, Plan};
 use esker_manifest::{KeyspaceEdit, VersionEdit};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What runs, what is due, what failed.
@@ -61,6 +61,8 @@ pub(crate) struct Background {
     pub(crate) state: Mutex<State>,
     pub(crate) changed: Condvar,
     pub(crate) owed: Mutex<Duration>,
+    /// Bytes of memtables that the last flush worth measuring has flushed a second; 0 before the first.
+    pub(crate) flush_bytes_per_second: AtomicU64,
     /// From before a flush takes memtables out of a keyspace until it has released the log that only
     /// they needed.
     pub(crate) releasing: AtomicBool,

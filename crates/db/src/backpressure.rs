@@ -11,7 +11,7 @@ use crate::keyspace::KeyspaceState;
 use crate::settings::budget::Shares;
 use esker_base::{Result, SequenceNumber};
 use esker_compaction::debt_bytes;
-use esker_compaction::pacing::{self, Admission, Pressure};
+use esker_compaction::pacing::{self, Admission, Pace, Pressure};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,13 +28,22 @@ impl Engine {
         writer: &mut Writer,
         members: &[Member<'_>],
     ) -> Result<()> {
-        let mut is_behind = false;
+        let (mut is_behind, mut is_short) = (false, false);
+        let most = self.settings.max_sealed_memtables();
         for state in members.iter().flat_map(Member::keyspaces) {
             let limit = state.write_buffer_bytes(&self.settings);
-            if state.load().active.memtable.bytes() >= limit {
+            let view = state.load();
+            is_short |= view.sealed.len() >= most;
+            if view.active.memtable.bytes() >= limit {
+                drop(view);
                 self.seal_full(writer, state, members)?;
             }
             is_behind |= state.is_behind.load(Ordering::Relaxed);
+        }
+        if is_short {
+            self.keep_pace(writer, members);
+        } else if writer.pace.is_some() {
+            writer.pace = None;
         }
         if is_behind {
             self.pay_debt(members);
@@ -212,12 +221,33 @@ impl Engine {
                 let pause = std::mem::take(&mut *owed);
                 drop(owed);
                 self.clock.sleep(pause);
-                let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
-                self.counters
-                    .stall_micros
-                    .fetch_add(micros, Ordering::Relaxed);
+                self.note_stalled(pause);
             }
         }
+    }
+
+    /// Holds the writers to the pace of flushes while no further memtable may be sealed.
+    #[cold]
+    fn keep_pace(&self, writer: &mut Writer, members: &[Member<'_>]) {
+        let bytes: usize = members.iter().map(Member::encoded_bytes).sum();
+        let rate = self
+            .background
+            .flush_bytes_per_second
+            .load(Ordering::Relaxed);
+        let now = self.clock.monotonic_micros();
+        let pace = writer.pace.get_or_insert_with(|| Pace::begin(now));
+        let pause = pace.admit(bytes, now, rate);
+        if !pause.is_zero() {
+            self.clock.sleep(pause);
+            self.note_stalled(pause);
+        }
+    }
+
+    fn note_stalled(&self, pause: Duration) {
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        self.counters
+            .stall_micros
+            .fetch_add(micros, Ordering::Relaxed);
     }
 
     fn pressure(&self, keyspace: &KeyspaceState) -> Pressure {

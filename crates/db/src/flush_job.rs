@@ -38,6 +38,33 @@ fn group_len(bytes: impl Iterator<Item = usize>) -> usize {
     others.count().max(1)
 }
 
+/// Flushes of less say little of how many bytes are flushed a second.
+const MEASURED_BYTES: u64 = 1 << 20;
+
+/// The oldest of a keyspace's sealed memtables, given and returned newest first, that are flushed together: as many
+/// as are no larger together than `bytes`, the size of a full one. Writers that wait for room wait for one of
+/// them, not for all.
+fn oldest(mut sealed: Vec<Arc<WriteBuffer>>, bytes: usize) -> Vec<Arc<WriteBuffer>> {
+    let sizes = sealed.iter().rev().map(|buffer| buffer.memtable.bytes());
+    let count = oldest_len(sizes, bytes);
+    sealed.drain(..sealed.len() - count);
+    sealed
+}
+
+/// How many of memtables of these sizes, the oldest first.
+fn oldest_len(sizes: impl Iterator<Item = usize>, bytes: usize) -> usize {
+    let mut total = 0usize;
+    let mut count = 0;
+    for size in sizes {
+        total = total.saturating_add(size);
+        if count > 0 && total > bytes {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
 /// Tables that hold what memtables of a keyspace held, and that nothing names yet.
 pub(crate) struct Flushed {
     pub(crate) state: Arc<KeyspaceState>,
@@ -155,14 +182,18 @@ impl Engine {
     /// level 0 each, by one edit (I1). Where one cannot be written, those before it are flushed.
     fn flush_group(self: &Arc<Self>, states: &[Arc<KeyspaceState>]) -> Result<()> {
         let floor = self.floor();
+        let (mut bytes, started) = (0, self.clock.monotonic_micros());
         let mut written = Vec::with_capacity(states.len());
         let mut result = Ok(());
         for state in states {
-            let buffers = state.load().sealed.clone();
+            let full_bytes = state.write_buffer_bytes(&self.settings);
+            let buffers = oldest(state.load().sealed.clone(), full_bytes);
             let Some(newest) = buffers.first() else {
                 continue;
             };
             let sequence = newest.sealed_at();
+            let sizes = buffers.iter().map(|buffer| buffer.memtable.bytes() as u64);
+            bytes += sizes.sum::<u64>();
             match self.write_out(state, buffers, sequence, floor) {
                 Ok(flushed) => written.push(flushed),
                 Err(error) => {
@@ -173,6 +204,7 @@ impl Engine {
         }
         let flushed: Vec<_> = written.iter().map(|it| it.state.id).collect();
         self.name_flushed(written)?;
+        self.note_flush_rate(bytes, started);
         if result.is_err() {
             // The job ends with the failure.
             for id in flushed {
@@ -180,6 +212,16 @@ impl Engine {
             }
         }
         result
+    }
+
+    /// Notes what writers keep pace with: so many bytes of memtables were flushed since `started`.
+    fn note_flush_rate(&self, bytes: u64, started: u64) {
+        let micros = self.clock.monotonic_micros().saturating_sub(started);
+        if bytes >= MEASURED_BYTES && micros > 0 {
+            let rate = bytes.saturating_mul(1_000_000) / micros;
+            let known = &self.background.flush_bytes_per_second;
+            known.store(rate, Ordering::Relaxed);
+        }
     }
 
     /// Makes the names of written tables durable: whatever edit names them comes after this.
@@ -443,6 +485,46 @@ mod tests {
         ] {
             assert_eq!(group_len(bytes.iter().copied()), expected, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn the_oldest_memtables_are_flushed_as_long_as_they_are_no_more_than_a_full_one() {
+        for (sizes, expected) in [
+            (vec![], 0),
+            (vec![200], 1),
+            (vec![200, 1], 1),
+            (vec![40, 60, 1], 2),
+            (vec![0, 0, 101], 2),
+            (vec![usize::MAX, usize::MAX], 1),
+        ] {
+            assert_eq!(
+                oldest_len(sizes.iter().copied(), 100),
+                expected,
+                "{sizes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn full_memtables_become_runs_of_their_own_the_oldest_first() {
+        let executor = Arc::new(ManualExecutor::new(0));
+        let options = Options::new()
+            .file_system(Arc::new(MemFileSystem::new()))
+            .write_buffer_bytes(64 << 10)
+            .level0_runs(64);
+        let db = options.executor(executor.clone()).open("/db").unwrap();
+        let keyspace = db.keyspace("k").unwrap();
+        let mut number = 0u32;
+        while keyspace.state().load().sealed.len() < 2 {
+            keyspace.put(number.to_be_bytes(), [7; 1000]).unwrap();
+            number += 1;
+        }
+        while executor.step() {}
+        let view = keyspace.state().load();
+        assert_eq!((view.sealed.len(), view.runs.len()), (0, 2));
+        drop(view);
+        assert_eq!(keyspace.iter().count() as u32, number);
+        db.close().unwrap();
     }
 
     /// The story: where one of several keyspaces that were flushed together could not be, those before it were

@@ -35,6 +35,8 @@ const STORED_BYTES: u64 = (ASSEMBLY_BYTES / 4) as u64;
 /// Buffered appends from this length on are written although there is a map: the faults that the first store into
 /// each page takes cost more than a system call.
 const WRITTEN_BYTES: u64 = 2 << 10;
+/// The same where pages are made ready: a large one takes one fault.
+const WRITTEN_IF_READY_BYTES: u64 = 16 << 10;
 
 /// What is first made ready for buffered appends. Each time that it is used up it is twice as much.
 const LEAST_READY_BYTES: u64 = 16 << 10;
@@ -272,7 +274,11 @@ impl SegmentWriter {
     /// Whether a buffered append of so many bytes goes through the map.
     #[inline]
     fn copies_into_map(&self, bytes: u64) -> bool {
-        self.window.is_some() && bytes < WRITTEN_BYTES
+        let written_from = match self.ready_bytes {
+            0 => WRITTEN_BYTES,
+            _ => WRITTEN_IF_READY_BYTES,
+        };
+        self.window.is_some() && bytes < written_from
     }
 
     #[inline]

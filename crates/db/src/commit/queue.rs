@@ -12,6 +12,7 @@ use crate::watchers::Watchers;
 use crate::writer_line::{self, WriterLine};
 use esker_base::write_batch::BatchEncoder;
 use esker_base::{Result, SequenceNumber};
+use esker_compaction::pacing::Pace;
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(crate) struct Writer {
     pub(crate) next_cure_micros: u64,
     /// When deletes on a full disk may have a flush tried again, on the monotonic clock.
     pub(crate) next_relief_micros: u64,
+    /// While as many memtables are sealed as may be.
+    pub(crate) pace: Option<Pace>,
 }
 
 /// A thread that waits with its batch.
@@ -93,6 +96,7 @@ impl CommitQueue {
             recent: RecentWrites::default(),
             next_cure_micros: 0,
             next_relief_micros: 0,
+            pace: None,
         };
         Self {
             line: WriterLine::new(writer),
