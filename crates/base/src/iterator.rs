@@ -65,6 +65,52 @@ pub trait InternalIterator: Send {
         let _ = direction;
         false
     }
+    /// Goes on to the next record that way where it is known to have another user key, and stays where
+    /// that is not known. Does what `neighbour_differs`, a movement, `valid` and `trailer` do, at once. Call
+    /// only while valid.
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek_to_first`].
+    #[inline]
+    fn step(&mut self, direction: Direction) -> Result<Step> {
+        if !self.neighbour_differs(direction) {
+            return Ok(Step::Stayed);
+        }
+        match direction {
+            Direction::Forward => self.next()?,
+            Direction::Backward => self.prev()?,
+        }
+        Ok(if self.valid() {
+            Step::To(self.trailer())
+        } else {
+            Step::End
+        })
+    }
+    /// Moves each of `iterators` to the first record at or after (`user_key`, `trailer`). For kinds of
+    /// iterators that wait for memory together.
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek_to_first`]; then it is not said where any of them stands.
+    #[inline]
+    fn seek_all(iterators: &mut [Self], user_key: &[u8], trailer: Trailer) -> Result<()>
+    where
+        Self: Sized,
+    {
+        iterators
+            .iter_mut()
+            .try_for_each(|iterator| iterator.seek(user_key, trailer))
+    }
+}
+
+/// Where [`InternalIterator::step`] has led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// To a record of another user key, which has this trailer.
+    To(Trailer),
+    /// Behind the last record that way: the iterator is invalid now.
+    End,
+    /// Nowhere: the next record may have the same user key.
+    Stayed,
 }
 
 /// A way to go through sorted records.
@@ -131,5 +177,9 @@ impl<I: InternalIterator + ?Sized> InternalIterator for Box<I> {
     #[inline]
     fn neighbour_differs(&self, direction: Direction) -> bool {
         (**self).neighbour_differs(direction)
+    }
+    #[inline]
+    fn step(&mut self, direction: Direction) -> Result<Step> {
+        (**self).step(direction)
     }
 }

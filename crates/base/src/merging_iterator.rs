@@ -5,8 +5,9 @@
 //! comparison per level. Every node carries the first sixteen bytes of its child's key as a number,
 //! so that most comparisons touch no key; equal prefixes fall back to the whole key, then to the
 //! trailer, then to the lower child. (Eight bytes are a little faster where they tell keys apart
-//! and much slower for the many key schemes that begin with a name or with zeros.) Once a single
-//! child is left, a step is that child's step.
+//! and much slower for the many key schemes that begin with a name or with zeros.) The rank of the
+//! runner-up is at hand, so that a child which stays ahead of it costs one comparison and no match. Once
+//! a single child is left, a step is that child's step.
 //!
 //! Invariant: while valid, the winner is the child that is first in the direction of travel, every
 //! other valid child stands beyond it in that direction, and node prefixes equal those of the keys
@@ -22,7 +23,7 @@ use std::cmp::Ordering;
 
 use crate::error::Result;
 use crate::internal_key::{self, Trailer, long_key_prefix};
-use crate::iterator::{Direction, InternalIterator, RecordView};
+use crate::iterator::{Direction, InternalIterator, RecordView, Step};
 
 /// A child and its key's prefix, as a rank: the smaller rank comes first in the direction of
 /// travel. Exhausted children have the largest rank.
@@ -57,6 +58,8 @@ pub struct MergingIterator<I> {
     /// 1 on) hold the losers of their matches, node 0 nothing. Leaves are not stored. Empty where
     /// there are no matches.
     losers: Vec<Node>,
+    /// The least rank of all children but the winner. Up to date where the winner's rank is.
+    runner_up: u128,
     /// Children that stand on a record; 0 exactly when the merge is invalid.
     live: usize,
     direction: Direction,
@@ -77,6 +80,7 @@ impl<I: InternalIterator> MergingIterator<I> {
             children,
             winner: Node::default(),
             losers,
+            runner_up: EXHAUSTED,
             live: 0,
             direction,
             turning_key: Vec::new(),
@@ -121,8 +125,13 @@ impl<I: InternalIterator> MergingIterator<I> {
     }
 
     /// Whether no other child has the key that the winner stands on.
-    #[inline(never)]
+    #[inline]
     fn others_differ(&self, winner: Node) -> bool {
+        winner.rank < self.runner_up || self.others_differ_by_key(winner)
+    }
+
+    #[inline(never)]
+    fn others_differ_by_key(&self, winner: Node) -> bool {
         let mut parent = (self.children.len() + winner.child) / 2;
         while parent > 0 {
             let loser = self.losers[parent];
@@ -182,6 +191,19 @@ impl<I: InternalIterator> MergingIterator<I> {
                 _ => self.losers[parent] = winner,
             }
         }
+        self.find_runner_up();
+    }
+
+    /// The runner-up has lost to the winner, and nobody loses to the winner but on its path.
+    #[inline]
+    fn find_runner_up(&mut self) {
+        let mut rank = EXHAUSTED;
+        let mut parent = (self.children.len() + self.winner.child) / 2;
+        while parent > 0 {
+            rank = rank.min(self.losers[parent].rank);
+            parent /= 2;
+        }
+        self.runner_up = rank;
     }
 
     /// The node of `child` where it stands now.
@@ -248,6 +270,10 @@ impl<I: InternalIterator> MergingIterator<I> {
             }
         }
         let mut winner = self.leaf(child);
+        if winner.rank < self.runner_up {
+            self.winner = winner;
+            return;
+        }
         let mut parent = (self.children.len() + child) / 2;
         while parent > 0 {
             let loser = self.losers[parent];
@@ -258,6 +284,36 @@ impl<I: InternalIterator> MergingIterator<I> {
             parent /= 2;
         }
         self.winner = winner;
+        self.find_runner_up();
+    }
+
+    /// As [`InternalIterator::step`], while several children stand on records.
+    #[inline(never)]
+    fn step_before_others(&mut self) -> Result<Step> {
+        if !self.others_differ(self.winner) {
+            return Ok(Step::Stayed);
+        }
+        let step = self.children[self.winner.child].step(self.direction);
+        match step {
+            Ok(Step::Stayed) => return step,
+            Ok(Step::To(_)) => {
+                let child = self.winner.child;
+                self.replay(true);
+                if self.winner.child == child {
+                    return step;
+                }
+            }
+            Ok(Step::End) => self.replay(false),
+            Err(_) => {
+                self.live = 0;
+                return step;
+            }
+        }
+        Ok(if self.live > 0 {
+            Step::To(self.trailer())
+        } else {
+            Step::End
+        })
     }
 
     /// Brings every child but the winner to the other side of the current record and moves the
@@ -300,7 +356,11 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     }
 
     fn seek(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
-        self.position_all(Direction::Forward, |child| child.seek(user_key, trailer))
+        self.live = 0;
+        self.direction = Direction::Forward;
+        I::seek_all(&mut self.children, user_key, trailer)?;
+        self.rebuild();
+        Ok(())
     }
 
     fn seek_for_prev(&mut self, user_key: &[u8], trailer: Trailer) -> Result<()> {
@@ -356,6 +416,22 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     #[inline]
     fn neighbour_differs(&self, direction: Direction) -> bool {
         direction == self.direction && self.next_differs()
+    }
+
+    #[inline]
+    fn step(&mut self, direction: Direction) -> Result<Step> {
+        debug_assert!(self.valid());
+        if direction != self.direction {
+            return Ok(Step::Stayed);
+        }
+        if self.live > 1 {
+            return self.step_before_others();
+        }
+        let step = self.children[self.winner.child].step(direction);
+        if !matches!(step, Ok(Step::To(_) | Step::Stayed)) {
+            self.live = 0;
+        }
+        step
     }
 }
 

@@ -10,11 +10,11 @@ use crate::keyspace::Keyspace;
 use crate::range_spec::KeyRange;
 use crate::scan_reads::{CursorReads, Direction};
 use crate::snapshot::Snapshot;
-use esker_base::Result;
 use esker_base::internal_key::{MAX_SEQUENCE, Trailer};
-use esker_base::iterator::{Direction as Way, InternalIterator};
+use esker_base::iterator::{Direction as Way, InternalIterator, Step};
 use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
+use esker_base::{Result, SequenceNumber};
 use std::fmt;
 
 mod apart;
@@ -68,6 +68,9 @@ pub struct Cursor {
     range: KeyRange,
     merge: MergingIterator<Source>,
     covers: Option<Covers>,
+    /// A plain value with a smaller sequence number is an entry, whatever else there is; 0 while that is
+    /// not known.
+    plain_end: SequenceNumber,
     position: Position,
     reads: Option<Box<CursorReads>>,
     /// Whether nobody asks for values, so that those that are kept apart are not read.
@@ -93,6 +96,7 @@ impl Cursor {
             reads,
             keys_only: false,
             covers: None,
+            plain_end: 0,
             position,
             key: Vec::new(),
             value: Vec::new(),
@@ -223,16 +227,21 @@ impl Cursor {
     #[inline]
     #[allow(clippy::should_implement_trait)] // The name that every cursor of the field has.
     pub fn next(&mut self) -> Result<()> {
-        let mut skip_key = true;
         match self.position {
             Position::Nowhere => return Ok(()),
             Position::Forwards { .. } | Position::Backwards { .. } | Position::Apart => {
-                skip_key = !self.merge.neighbour_differs(Way::Forward);
-                if skip_key {
-                    self.buffer_key();
-                }
                 self.position = Position::Nowhere;
-                self.merge.next()?;
+                match self.merge.step(Way::Forward)? {
+                    Step::To(trailer) if self.is_shown_as_is(trailer) => {
+                        self.position = Position::Forwards { skip: 0 };
+                    }
+                    Step::To(_) | Step::End => self.settle_forwards(false)?,
+                    Step::Stayed => self.next_of_another_key()?,
+                }
+                if self.reads.is_some() {
+                    self.note_stepped(Direction::Forwards);
+                }
+                return Ok(());
             }
             Position::Buffered => {
                 // The merge stands before the key: go past all of its versions.
@@ -241,11 +250,19 @@ impl Cursor {
             }
             Position::Merged => self.position = Position::Nowhere,
         }
-        self.settle_forwards(skip_key)?;
+        self.settle_forwards(true)?;
         if self.reads.is_some() {
             self.note_stepped(Direction::Forwards);
         }
         Ok(())
+    }
+
+    /// From the record that the merge stands on to the next entry, where more records of its key may come.
+    #[inline(never)]
+    fn next_of_another_key(&mut self) -> Result<()> {
+        self.buffer_key();
+        self.merge.next()?;
+        self.settle_forwards(true)
     }
 
     /// Moves to the previous entry.
@@ -319,7 +336,11 @@ impl Cursor {
         self.view.check()?;
         self.view.keyspace.note_seek(&self.view.super_version);
         if self.covers.is_none() {
-            self.covers = Some(self.view.covers()?);
+            let covers = self.view.covers()?;
+            if covers.is_empty() {
+                self.plain_end = self.view.sequence + 1;
+            }
+            self.covers = Some(covers);
         }
         Ok(())
     }

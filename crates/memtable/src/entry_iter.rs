@@ -10,7 +10,7 @@ use crate::arena::{Record, RecordRef};
 use crate::b_tree::SLOTS;
 use crate::probe::Probe;
 use esker_base::Trailer;
-use esker_base::iterator::Direction;
+use esker_base::iterator::{Direction, Step};
 use std::sync::Arc;
 
 /// Records of one batch; also the entries of a B+tree leaf.
@@ -23,6 +23,8 @@ pub(crate) struct Batch<P> {
     records: [Option<RecordRef>; BATCH_ENTRIES],
     start: usize,
     end: usize,
+    /// Whether records of the place were left out: what lies beyond the ends is in the same place.
+    pub(crate) is_cut: bool,
     /// Where the records came from, for the source.
     pub(crate) place: P,
 }
@@ -33,6 +35,7 @@ impl<P: Default> Default for Batch<P> {
             records: [None; BATCH_ENTRIES],
             start: 0,
             end: 0,
+            is_cut: false,
             place: P::default(),
         }
     }
@@ -41,12 +44,12 @@ impl<P: Default> Default for Batch<P> {
 impl<P> Batch<P> {
     /// Empties the batch; `push_back` comes next.
     pub(crate) fn clear(&mut self) {
-        (self.start, self.end) = (0, 0);
+        (self.start, self.end, self.is_cut) = (0, 0, false);
     }
 
     /// Empties the batch; `push_front` comes next.
     pub(crate) fn clear_for_backwards(&mut self) {
-        (self.start, self.end) = (BATCH_ENTRIES, BATCH_ENTRIES);
+        (self.start, self.end, self.is_cut) = (BATCH_ENTRIES, BATCH_ENTRIES, false);
     }
 
     /// Appends a record. At most [`BATCH_ENTRIES`] are pushed after `clear`.
@@ -91,19 +94,28 @@ pub(crate) unsafe trait EntrySource: Send + Sync {
 
     /// Fills `batch` with records around `probe`; where among them the first at or after `probe` is.
     fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<Self::Place>) -> usize;
+    /// As [`EntrySource::batch_from`], for a walk that may be short: the batch may be cut.
+    fn few_from(&self, probe: &Probe<'_>, batch: &mut Batch<Self::Place>) -> usize {
+        self.batch_from(probe, batch)
+    }
+    /// Begins to load what a search for `probe` waits for.
+    fn foresee(&self, probe: &Probe<'_>) {
+        let _ = probe;
+    }
     /// Fills `batch` with the first records.
     fn first_batch(&self, batch: &mut Batch<Self::Place>);
     /// Fills `batch` with the last records.
     fn last_batch(&self, batch: &mut Batch<Self::Place>);
-    /// Fills `batch`, which is not empty, with the records behind it.
+    /// Fills `batch`, which is neither empty nor cut, with the records behind it.
     fn next_batch(&self, batch: &mut Batch<Self::Place>);
-    /// Fills `batch`, which is not empty, with the records before it.
+    /// Fills `batch`, which is neither empty nor cut, with the records before it.
     fn previous_batch(&self, batch: &mut Batch<Self::Place>);
 }
 
 /// A cursor over an [`EntrySource`], which it keeps alive.
 pub(crate) struct EntryIter<S: EntrySource> {
-    batch: Batch<S::Place>,
+    /// In a box, since iterators are moved where they are made.
+    batch: Box<Batch<S::Place>>,
     position: usize,
     source: Arc<S>,
 }
@@ -111,7 +123,7 @@ pub(crate) struct EntryIter<S: EntrySource> {
 impl<S: EntrySource> EntryIter<S> {
     pub(crate) fn new(source: Arc<S>) -> Self {
         Self {
-            batch: Batch::default(),
+            batch: Box::default(),
             position: 0,
             source,
         }
@@ -166,13 +178,33 @@ impl<S: EntrySource> EntryIter<S> {
     }
 
     pub(crate) fn seek(&mut self, probe: &Probe<'_>) {
-        let position = self.source.batch_from(probe, &mut self.batch);
+        let position = self.source.few_from(probe, &mut self.batch);
+        self.enter(self.batch.start + position);
+    }
+
+    /// Begins to load what a seek to `probe` waits for.
+    #[inline]
+    pub(crate) fn foresee(&self, probe: &Probe<'_>) {
+        self.source.foresee(probe);
+    }
+
+    /// Goes on from the record in place `position` of the batch, which is cut, with a batch that is not.
+    #[cold]
+    fn make_whole(&mut self, position: usize) {
+        let Some(record) = self.batch.records[position] else {
+            return;
+        };
+        // SAFETY: as in `record_at`; the source outlives this call.
+        let record = unsafe { record.view() };
+        let probe = Probe::new(record.key, record.trailer);
+        let position = self.source.batch_from(&probe, &mut self.batch);
         self.enter(self.batch.start + position);
     }
 
     /// Moves to the last record at or before `probe`.
     pub(crate) fn seek_for_prev(&mut self, probe: &Probe<'_>) {
-        self.seek(probe);
+        let position = self.source.batch_from(probe, &mut self.batch);
+        self.enter(self.batch.start + position);
         if !self.valid() {
             self.seek_to_last();
         }
@@ -193,13 +225,41 @@ impl<S: EntrySource> EntryIter<S> {
         if self.position < self.batch.end {
             self.prefetch(self.position + PREFETCH_DISTANCE);
         } else {
+            self.leave_behind();
+        }
+    }
+
+    /// Goes on behind the last record of the batch.
+    #[inline(never)]
+    fn leave_behind(&mut self) {
+        if self.batch.is_cut {
+            self.make_whole(self.position - 1);
+            self.position += 1;
+        }
+        if self.position >= self.batch.end {
             self.source.next_batch(&mut self.batch);
             self.enter_front();
         }
     }
 
+    /// As [`step`](esker_base::iterator::InternalIterator::step).
+    #[inline]
+    pub(crate) fn step(&mut self, direction: Direction) -> Step {
+        if !self.neighbour_differs(direction) {
+            return Step::Stayed;
+        }
+        match direction {
+            Direction::Forward => self.next(),
+            Direction::Backward => self.previous(),
+        }
+        Step::To(self.record().trailer)
+    }
+
     #[inline]
     pub(crate) fn previous(&mut self) {
+        if self.position == self.batch.start && self.batch.is_cut {
+            self.make_whole(self.position);
+        }
         if self.position > self.batch.start {
             self.position -= 1;
             self.prefetch(self.position.wrapping_sub(PREFETCH_DISTANCE));

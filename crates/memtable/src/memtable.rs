@@ -12,7 +12,7 @@ use crate::probe::Probe;
 use crate::range_tombstones::RangeTombstones;
 use crate::skip_list::SkipList;
 use esker_base::internal_key::MAX_SEQUENCE;
-use esker_base::iterator::{Direction, InternalIterator, RecordView};
+use esker_base::iterator::{Direction, InternalIterator, RecordView, Step};
 use esker_base::own_lines::OwnLines;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::write_batch::split_expiry;
@@ -307,6 +307,12 @@ macro_rules! dispatch {
 }
 
 impl MemtableIter {
+    /// Begins to load what a seek to (`user_key`, `trailer`) waits for.
+    #[inline]
+    pub fn foresee(&self, user_key: &[u8], trailer: Trailer) {
+        dispatch!(&self.0, iter => iter.foresee(&Probe::new(user_key, trailer)));
+    }
+
     #[inline]
     fn record(&self) -> Record<'_> {
         dispatch!(&self.0, iter => iter.record())
@@ -379,5 +385,10 @@ impl InternalIterator for MemtableIter {
     #[inline]
     fn neighbour_differs(&self, direction: Direction) -> bool {
         dispatch!(&self.0, iter => iter.neighbour_differs(direction))
+    }
+
+    #[inline]
+    fn step(&mut self, direction: Direction) -> Result<Step> {
+        Ok(dispatch!(&mut self.0, iter => iter.step(direction)))
     }
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
-use esker_base::iterator::InternalIterator;
+use esker_base::iterator::{Direction, InternalIterator, Step};
 use esker_base::{SequenceNumber, Trailer, ValueKind};
 use esker_memtable::{ArenaPool, Memtable, MemtableIter, MemtableKind};
 use proptest::prelude::*;
@@ -200,12 +200,22 @@ impl Reader {
         let Some(at) = self.position() else {
             return false;
         };
-        let expected = if forwards {
-            self.iter.next().unwrap();
-            self.after(model, Bound::Excluded(&at))
-        } else {
-            self.iter.prev().unwrap();
-            self.before(model, Bound::Excluded(&at))
+        let way = match forwards {
+            true => Direction::Forward,
+            false => Direction::Backward,
+        };
+        match (self.iter.step(way).unwrap(), way) {
+            (Step::Stayed, Direction::Forward) => self.iter.next().unwrap(),
+            (Step::Stayed, Direction::Backward) => self.iter.prev().unwrap(),
+            (Step::To(trailer), _) => {
+                assert_eq!(self.iter.trailer(), trailer);
+                assert_ne!(self.iter.user_key(), at.0);
+            }
+            (Step::End, _) => assert!(!self.iter.valid()),
+        }
+        let expected = match way {
+            Direction::Forward => self.after(model, Bound::Excluded(&at)),
+            Direction::Backward => self.before(model, Bound::Excluded(&at)),
         };
         self.settle(forwards);
         self.check(expected);

@@ -50,6 +50,16 @@ pub fn prefetch_lines(bytes: &[u8], lines: usize) {
     }
 }
 
+/// Begins to load `lines` lines from byte `at` of `bytes` on, if there is such a byte.
+#[inline]
+pub fn prefetch_from(bytes: &[u8], at: usize, lines: usize) {
+    if at < bytes.len() {
+        for line in 0..lines {
+            prefetch_address(bytes.as_ptr().wrapping_add(at + line * LINE_BYTES));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +72,8 @@ mod tests {
         prefetch_read("");
         prefetch_read::<[u64]>(&[]);
         prefetch_lines(&[], 100_000);
+        prefetch_from(&[], usize::MAX, 2);
+        prefetch_from(&[0; 8], 7, 100_000);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 
 use crate::block::{Block, BlockParts};
 use crate::block_reads;
+use crate::index::SAMPLE_STEP;
 
 /// Queues, so that threads that miss at once seldom wait for each other.
 const SHARDS: usize = 16;
@@ -312,6 +313,15 @@ impl BlockSlots {
     #[inline]
     pub(crate) fn prefetch(&self, index: usize) {
         prefetch_read(&self.slots[index]);
+    }
+
+    /// Begins to load the slots that a search of the index narrows down to.
+    #[inline]
+    pub(crate) fn prefetch_some(&self, first: usize) {
+        let last = (first + SAMPLE_STEP - 1).min(self.slots.len() - 1);
+        for slot in [first.min(last), (first + SAMPLE_STEP / 2).min(last), last] {
+            self.prefetch(slot);
+        }
     }
 
     /// As [`BlockSlots::get`], without counting as a use.

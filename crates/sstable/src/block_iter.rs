@@ -10,12 +10,20 @@ use std::cmp::Ordering;
 use esker_base::Trailer;
 use esker_base::internal_key::compare;
 use esker_base::iterator::Direction;
+use esker_prefetch::prefetch_from;
 
 use crate::block::{Block, BlockParts, PinnedValue, Shape};
 
 /// How many entries ahead of the current one a walk begins to load. Processors foresee a walk forwards
 /// only after a while and only inside a page, and one backwards over entries of more than a line not at all.
 const TOUCHED_AHEAD: usize = 5;
+/// About the bytes of an entry before its value.
+const ENTRY_HEAD: usize = 9;
+/// How much of an entry ahead is asked for: its key and the beginning of its value.
+const ENTRY_LINES: usize = 2;
+/// Bytes of a suffix behind the prefix that are copied whether the suffix has them or not: that takes no
+/// call and no branch.
+const COPIED_TAIL: usize = 16;
 
 /// An entry of the decoded interval of a restart block.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +48,8 @@ pub(crate) struct BlockIter {
     key_end: usize,
     /// Bytes at the front of `keys` that all keys of a slot block share.
     common_bytes: usize,
+    /// Whether it is known that no two entries of the block have the same user key.
+    is_told_apart: bool,
     trailer: Trailer,
     value_start: usize,
     value_end: usize,
@@ -60,6 +70,7 @@ impl BlockIter {
             key_start: 0,
             key_end: 0,
             common_bytes: 0,
+            is_told_apart: false,
             trailer: Trailer::OLDEST,
             value_start: 0,
             value_end: 0,
@@ -72,16 +83,23 @@ impl BlockIter {
     pub(crate) fn enter(&mut self, block: Block) {
         self.entries = block.entries();
         self.index = self.entries;
-        self.interval.clear();
-        if let Shape::Slot(shape) = block.shape() {
-            let common = shape.common(block.bytes());
-            self.common_bytes = common.len();
-            self.keys.clear();
-            self.keys.extend_from_slice(common);
-            // Room for the longest suffix, and for the eight bytes that are always written.
-            self.keys
-                .resize(common.len() + shape.longest_suffix().max(8), 0);
-            self.key_start = 0;
+        self.is_told_apart = false;
+        match block.shape() {
+            Shape::Slot(shape) => {
+                self.is_told_apart = shape.is_told_apart();
+                let common = shape.common(block.bytes());
+                self.common_bytes = common.len();
+                // Room for the longest suffix, and for what is always written of one.
+                let room = common.len() + shape.longest_suffix().max(8 + COPIED_TAIL);
+                if self.keys.len() < room {
+                    self.keys.clear();
+                    self.keys.reserve_exact(room);
+                    self.keys.resize(room, 0);
+                }
+                self.keys[..common.len()].copy_from_slice(common);
+                self.key_start = 0;
+            }
+            Shape::Restart(_) => self.interval.clear(),
         }
         self.block = Some(block);
     }
@@ -142,27 +160,44 @@ impl BlockIter {
     /// Moves to the first entry.
     pub(crate) fn seek_to_first(&mut self) {
         self.touch(0, TOUCHED_AHEAD.min(self.entries.wrapping_sub(1)));
-        self.load(0, usize::MAX);
+        self.load(0);
     }
 
     /// Moves to the last entry.
     pub(crate) fn seek_to_last(&mut self) {
         let last = self.entries.wrapping_sub(1);
         self.touch(last.saturating_sub(TOUCHED_AHEAD), last);
-        self.load(last, usize::MAX);
+        self.load(last);
     }
 
     /// Moves to the next entry; invalid after the last.
     #[inline]
     pub(crate) fn next(&mut self) {
-        self.load(self.index + 1, self.index + 1 + TOUCHED_AHEAD);
+        self.touch_ahead(Direction::Forward);
+        self.load(self.index + 1);
     }
 
     /// Moves to the previous entry; invalid before the first.
     #[inline]
     pub(crate) fn prev(&mut self) {
-        let before = self.index.wrapping_sub(1);
-        self.load(before, before.wrapping_sub(TOUCHED_AHEAD));
+        self.touch_ahead(Direction::Backward);
+        self.load(self.index.wrapping_sub(1));
+    }
+
+    /// Begins to load what a walk comes to a few entries later, if the entries there are as long as the
+    /// current one. (Their slots would say it, for more instructions than the rest of a step takes.)
+    #[inline(always)]
+    fn touch_ahead(&self, direction: Direction) {
+        if let Some(block) = &self.block {
+            let entry_bytes = self.value_end - self.value_start + ENTRY_HEAD;
+            let entry_start = self.value_start.wrapping_sub(ENTRY_HEAD);
+            let distance = (TOUCHED_AHEAD + 1) * entry_bytes;
+            let at = match direction {
+                Direction::Forward => entry_start.wrapping_add(distance),
+                Direction::Backward => entry_start.wrapping_sub(distance),
+            };
+            prefetch_from(block.bytes(), at, ENTRY_LINES);
+        }
     }
 
     /// How many entries there are from the current one on to the end; 0 while invalid.
@@ -188,20 +223,42 @@ impl BlockIter {
     }
 
     /// Moves to the first entry at or after (`key`, `trailer`); invalid where there is none.
+    #[inline]
     pub(crate) fn seek(&mut self, key: &[u8], trailer: Trailer) {
+        let slot = self.begin_seek(key);
+        self.finish_seek(slot, key, trailer);
+    }
+
+    /// The first half of a seek: what the slots tell of where it ends. Begins to load the entries from
+    /// there on.
+    #[inline]
+    pub(crate) fn begin_seek(&self, key: &[u8]) -> usize {
+        let Some(block) = &self.block else {
+            return 0;
+        };
+        let Shape::Slot(shape) = block.shape() else {
+            return 0;
+        };
+        let slot = shape.seek_slot(block.bytes(), key);
+        let last = (slot + TOUCHED_AHEAD).min(self.entries - 1);
+        shape.touch(block.bytes(), slot.min(last), last);
+        slot
+    }
+
+    /// The second half, told what the first one has found.
+    #[inline]
+    pub(crate) fn finish_seek(&mut self, slot: usize, key: &[u8], trailer: Trailer) {
         let Some(block) = &self.block else {
             return;
         };
         match block.shape() {
             Shape::Slot(shape) => {
-                let index = shape.seek(block.bytes(), key, trailer);
-                let last = (index + TOUCHED_AHEAD).min(self.entries - 1);
-                self.touch(index.min(last), last);
-                self.load(index, usize::MAX);
+                let index = shape.seek_from(slot, block.bytes(), key, trailer);
+                self.load(index);
             }
             Shape::Restart(shape) => {
                 let first = shape.interval_of(block.bytes(), key, trailer) * shape.interval();
-                self.load(first, usize::MAX);
+                self.load(first);
                 while self.valid() && self.compare(key, trailer) == Ordering::Less {
                     self.next();
                 }
@@ -216,8 +273,19 @@ impl BlockIter {
             Direction::Forward => self.index + 1,
             Direction::Backward => self.index.wrapping_sub(1),
         };
-        let block = self.block.as_ref().filter(|_| neighbour < self.entries)?;
-        Some(match block.shape() {
+        if neighbour >= self.entries {
+            return None;
+        }
+        Some(self.is_told_apart || self.keys_differ(neighbour))
+    }
+
+    /// Whether entry `neighbour`, which is beside the current one, is known to have another user key.
+    #[inline(never)]
+    fn keys_differ(&self, neighbour: usize) -> bool {
+        let Some(block) = &self.block else {
+            return false;
+        };
+        match block.shape() {
             Shape::Slot(shape) => shape.keys_differ(block.bytes(), self.index, neighbour),
             Shape::Restart(_) => {
                 let decoded = neighbour
@@ -225,7 +293,7 @@ impl BlockIter {
                     .and_then(|place| self.interval.get(place));
                 decoded.is_some_and(|it| self.keys[it.key_start..it.key_end] != *self.user_key())
             }
-        })
+        }
     }
 
     /// How the current entry compares to (`key`, `trailer`).
@@ -233,10 +301,9 @@ impl BlockIter {
         compare(self.user_key(), self.trailer, key, trailer)
     }
 
-    /// Decodes entry `index`, and begins to load entry `ahead` if there is one; invalid where there is no
-    /// entry `index`.
+    /// Decodes entry `index`; invalid where there is none.
     #[inline(always)]
-    fn load(&mut self, index: usize, ahead: usize) {
+    fn load(&mut self, index: usize) {
         let Some(block) = self.block.as_ref().filter(|_| index < self.entries) else {
             self.index = self.entries;
             return;
@@ -245,16 +312,22 @@ impl BlockIter {
         match block.shape() {
             Shape::Slot(shape) => {
                 let bytes = block.bytes();
-                if ahead < self.entries {
-                    shape.touch_one(bytes, ahead);
-                }
                 let entry = shape.entry(bytes, index);
                 let suffix_at = self.common_bytes;
                 self.keys[suffix_at..suffix_at + 8].copy_from_slice(&entry.prefix.to_be_bytes());
                 self.key_end = suffix_at + entry.suffix_bytes;
                 if entry.suffix_bytes > 8 {
-                    let tail = &bytes[entry.tail_at..entry.tail_at + entry.suffix_bytes - 8];
-                    self.keys[suffix_at + 8..self.key_end].copy_from_slice(tail);
+                    let keys = &mut self.keys[suffix_at + 8..];
+                    let tail = &bytes[entry.tail_at..];
+                    match (keys.first_chunk_mut::<COPIED_TAIL>(), tail.first_chunk()) {
+                        (Some(to), Some(from)) if entry.suffix_bytes <= 8 + COPIED_TAIL => {
+                            *to = *from;
+                        }
+                        _ => {
+                            let tail_bytes = entry.suffix_bytes - 8;
+                            keys[..tail_bytes].copy_from_slice(&tail[..tail_bytes]);
+                        }
+                    }
                 }
                 self.trailer = entry.trailer;
                 self.value_start = entry.value.start;

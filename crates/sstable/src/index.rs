@@ -28,7 +28,7 @@ use crate::block_cache::BlockSlots;
 use crate::format::BlockHandle;
 
 /// Prefixes from one sample to the next: two cache lines.
-const SAMPLE_STEP: usize = 16;
+pub(crate) const SAMPLE_STEP: usize = 16;
 
 /// A shortest key that is at or after `last` and before `next`, where `last` is before `next`.
 pub(crate) fn shortest_separator(last: &[u8], next: &[u8]) -> Vec<u8> {
@@ -307,6 +307,13 @@ impl IndexBlock {
     /// it; the number of blocks where there is none.
     #[inline]
     pub(crate) fn find(&self, key: &[u8], trailer: Trailer) -> usize {
+        self.find_near(key, trailer, |_| ())
+    }
+
+    /// As [`IndexBlock::find`]; `near` is told the first of at most [`SAMPLE_STEP`] blocks among which it
+    /// is, mostly, before memory is asked for what says which.
+    #[inline]
+    pub(crate) fn find_near(&self, key: &[u8], trailer: Trailer, near: impl Fn(usize)) -> usize {
         let suffix = match self.common.as_slice() {
             // Nothing to compare, which is not free (`slot_block`).
             [] => key,
@@ -317,7 +324,7 @@ impl IndexBlock {
             },
         };
         let wanted = key_prefix(suffix);
-        let first = self.first_not_below(wanted);
+        let first = self.first_not_below(wanted, near);
         match &self.prefixes[first..] {
             [one, rest @ ..] if *one == wanted => {
                 let run = match rest.first() {
@@ -334,7 +341,7 @@ impl IndexBlock {
 
     /// The first prefix that is not below `wanted`.
     #[inline]
-    fn first_not_below(&self, wanted: u64) -> usize {
+    fn first_not_below(&self, wanted: u64, near: impl Fn(usize)) -> usize {
         let Some(sample) = self
             .samples
             .partition_point(|&prefix| prefix < wanted)
@@ -343,6 +350,7 @@ impl IndexBlock {
             return 0;
         };
         let start = sample * SAMPLE_STEP;
+        near(start);
         let end = self.prefixes.len().min(start + SAMPLE_STEP);
         let below = self.prefixes[start..end]
             .iter()

@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 
-use esker_base::iterator::{Direction, InternalIterator, RecordView};
+use esker_base::iterator::{Direction, InternalIterator, RecordView, Step};
 use esker_base::{Result, Trailer};
 
 use crate::block::PinnedValue;
 use crate::block_expiries::SkipBlocks;
+use crate::run_seek::RunSeek;
 use crate::stored_record::StoredRecord;
 use crate::table_cache::TableHandle;
 use crate::table_iter::{FillCache, TableIter};
@@ -127,10 +128,68 @@ impl LevelIter {
         Ok(())
     }
 
+    /// The table in which the first record at or after `key` lies, or right behind it.
+    #[inline]
+    fn position_of(&self, key: &[u8]) -> usize {
+        self.tables
+            .partition_point(|table| table.meta().bounds.ends_before(key))
+    }
+
+    /// The first of the steps of a seek. Whoever seeks several runs takes each step of all of them before the
+    /// next, so that they wait for memory once and not once each. `None` where the run is to be sought
+    /// at once.
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek`].
+    pub fn begin_seek(&mut self, key: &[u8], trailer: Trailer) -> Result<Option<RunSeek>> {
+        let position = self.position_of(key);
+        if position == self.tables.len() || self.has_no_entry(position) {
+            return Ok(None);
+        }
+        let begun = self
+            .open(position)
+            .and_then(|iter| iter.begin_seek(key, trailer));
+        if begun.is_err() {
+            self.current = None;
+        }
+        begun
+    }
+
+    /// The second step: takes the block, if it is cached.
+    #[inline]
+    pub fn take_block(&self, seek: &mut RunSeek) {
+        if let Some(current) = &self.current {
+            current.take_block(seek);
+        }
+    }
+
+    /// The third step: searches what the block says of its records.
+    #[inline]
+    pub fn search_slots(&mut self, seek: &mut RunSeek, key: &[u8]) {
+        if let Some(current) = &mut self.current {
+            current.search_slots(seek, key);
+        }
+    }
+
+    /// The last step, of a seek to the same place as the first: the run stands where
+    /// [`InternalIterator::seek`] would have brought it.
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek`].
+    pub fn finish_seek(&mut self, seek: &RunSeek, key: &[u8], trailer: Trailer) -> Result<()> {
+        let Some(current) = &mut self.current else {
+            return self.seek(key, trailer);
+        };
+        let moved = current.finish_seek(seek, key, trailer);
+        match moved {
+            Ok(()) if current.valid() => Ok(()),
+            Ok(()) => self.next_table(),
+            Err(error) => self.settle(Err(error)),
+        }
+    }
+
     fn try_seek(&mut self, key: &[u8], trailer: Trailer) -> Result<()> {
-        let position = self
-            .tables
-            .partition_point(|table| table.meta().bounds.ends_before(key));
+        let position = self.position_of(key);
         if position == self.tables.len() {
             self.current = None;
             return Ok(());
@@ -171,6 +230,23 @@ impl LevelIter {
             self.current = None;
         }
         moved
+    }
+
+    /// Goes on with [`InternalIterator::step`] where the table has ended, or failed.
+    #[cold]
+    fn step_out_of_table(&mut self, step: Result<Step>, direction: Direction) -> Result<Step> {
+        if let Err(error) = step {
+            return self.settle(Err(error)).map(|()| Step::End);
+        }
+        match direction {
+            Direction::Forward => self.next_table()?,
+            Direction::Backward => self.previous_table()?,
+        }
+        Ok(if self.valid() {
+            Step::To(self.trailer())
+        } else {
+            Step::End
+        })
     }
 
     #[cold]
@@ -267,5 +343,16 @@ impl InternalIterator for LevelIter {
     fn neighbour_differs(&self, direction: Direction) -> bool {
         let current = self.current.as_ref();
         current.is_some_and(|current| current.neighbour_differs(direction))
+    }
+
+    #[inline]
+    fn step(&mut self, direction: Direction) -> Result<Step> {
+        let Some(current) = &mut self.current else {
+            return Ok(Step::End);
+        };
+        match current.step(direction) {
+            step @ Ok(Step::To(_) | Step::Stayed) => step,
+            step => self.step_out_of_table(step, direction),
+        }
     }
 }

@@ -35,11 +35,11 @@ const PREFIX_BYTES: usize = 8;
 /// A slot whose offset takes two bytes, and one whose offset takes four.
 const NARROW: usize = PREFIX_BYTES + 2;
 const WIDE: usize = PREFIX_BYTES + 4;
-/// Up to so many slots are compared one and all: that costs less than the cache misses that a
-/// binary search, whose loads wait for each other, takes one after the other.
+/// Up to so many slots are compared without a branch, in two steps: the last of each group, and then
+/// one group. That costs less than the cache misses that a binary search, whose loads wait for each other,
+/// takes one after the other, and less than to compare them all.
 const COUNTED_SLOTS: usize = 64;
-/// How much of an entry ahead a walk asks for: its key and the beginning of its value.
-const ENTRY_LINES: usize = 2;
+const SLOT_GROUP: usize = 8;
 /// At most so many lines of entries are asked for at once: about as many as may be on their way.
 const TOUCHED_LINES: usize = 12;
 
@@ -52,6 +52,8 @@ pub(crate) struct SlotShape {
     common_bytes: u32,
     longest_suffix: u32,
     wide: bool,
+    /// Whether the prefixes alone tell all keys apart.
+    is_told_apart: bool,
     /// The trailer of all entries, if they share one.
     uniform: Option<Trailer>,
 }
@@ -90,11 +92,17 @@ fn count_below<const N: usize>(mut slots: &[[u8; N]], wanted: u64) -> usize {
             slots = &slots[..middle];
         }
     }
-    skipped
-        + slots
-            .iter()
-            .map(|slot| usize::from(prefix_of(slot) < wanted))
-            .sum::<usize>()
+    let count = |slots: &[[u8; N]]| -> usize {
+        let below = slots.iter().map(|slot| prefix_of(slot) < wanted);
+        below.map(usize::from).sum()
+    };
+    let (groups, _) = slots.as_chunks::<SLOT_GROUP>();
+    let passed = groups
+        .iter()
+        .map(|group| usize::from(prefix_of(&group[SLOT_GROUP - 1]) < wanted));
+    let passed = SLOT_GROUP * passed.sum::<usize>();
+    let rest = &slots[passed..];
+    skipped + passed + count(&rest[..rest.len().min(SLOT_GROUP)])
 }
 
 /// The length of a suffix of 128 bytes or more, and how many bytes say so.
@@ -178,14 +186,15 @@ impl SlotShape {
             common_bytes,
             longest_suffix: 0,
             wide,
+            is_told_apart: true,
             uniform,
         };
-        shape.longest_suffix = shape.walk(bytes).ok_or_else(damaged)?;
+        shape.walk(bytes).ok_or_else(damaged)?;
         Ok(shape)
     }
 
-    /// Checks every entry; the length of the longest suffix, or `None` where one leaves its place.
-    fn walk(&self, bytes: &[u8]) -> Option<u32> {
+    /// Checks every entry, and learns what only they tell; `None` where one leaves its place.
+    fn walk(&mut self, bytes: &[u8]) -> Option<()> {
         let trailer_bytes = if self.uniform.is_some() {
             0
         } else {
@@ -216,11 +225,13 @@ impl SlotShape {
             {
                 return None;
             }
+            self.is_told_apart &= index == 0 || prefix != previous;
             previous = prefix;
             longest = longest.max(suffix_bytes as u32);
             start = end;
         }
-        (start == bytes.len()).then_some(longest)
+        self.longest_suffix = longest;
+        (start == bytes.len()).then_some(())
     }
 
     /// Number of entries.
@@ -240,6 +251,12 @@ impl SlotShape {
     #[inline]
     pub(crate) fn longest_suffix(&self) -> usize {
         self.longest_suffix as usize
+    }
+
+    /// Whether the prefixes alone tell that no two entries have the same user key.
+    #[inline]
+    pub(crate) fn is_told_apart(&self) -> bool {
+        self.is_told_apart
     }
 
     #[inline]
@@ -341,12 +358,6 @@ impl SlotShape {
         }
     }
 
-    /// Begins to load entry `index`, which is below [`SlotShape::entries`]: what is looked at of most.
-    #[inline]
-    pub(crate) fn touch_one(&self, bytes: &[u8], index: usize) {
-        prefetch_lines(&bytes[self.offset(bytes, index)..], ENTRY_LINES);
-    }
-
     /// Begins to load the entries from `first` to `last`, both below [`SlotShape::entries`], or as much
     /// of them as it is worth.
     #[inline]
@@ -420,16 +431,30 @@ impl SlotShape {
         is_same_key.then_some((entry.trailer, entry.value))
     }
 
-    /// The first entry at or after (`key`, `trailer`); the number of entries where there is none.
-    pub(crate) fn seek(&self, bytes: &[u8], key: &[u8], trailer: Trailer) -> usize {
+    /// What the slots alone tell of where a search for `key` ends: [`SlotShape::seek_from`] goes on there.
+    #[inline]
+    pub(crate) fn seek_slot(&self, bytes: &[u8], key: &[u8]) -> usize {
         let common = self.common(bytes);
         match key.strip_prefix(common) {
-            Some(suffix) => {
-                let first = self.count_below(bytes, key_prefix(suffix));
-                self.lower_bound(first, bytes, &Target { suffix, trailer })
-            }
+            Some(suffix) => self.count_below(bytes, key_prefix(suffix)),
             None if key < common => 0,
             None => self.entries(),
+        }
+    }
+
+    /// The first entry at or after (`key`, `trailer`), of which [`SlotShape::seek_slot`] has told `slot`; the
+    /// number of entries where there is none.
+    #[inline]
+    pub(crate) fn seek_from(
+        &self,
+        slot: usize,
+        bytes: &[u8],
+        key: &[u8],
+        trailer: Trailer,
+    ) -> usize {
+        match key.strip_prefix(self.common(bytes)) {
+            Some(suffix) => self.lower_bound(slot, bytes, &Target { suffix, trailer }),
+            None => slot,
         }
     }
 

@@ -288,7 +288,9 @@ impl Table {
     pub(crate) fn locate(&self, key: &[u8], trailer: Trailer) -> Result<Option<(usize, usize)>> {
         match &self.index {
             TableIndex::Flat(leaf) => {
-                let block = leaf.index.find(key, trailer);
+                // Where the block hangs is asked for together with what says which block it is.
+                let near = |first| leaf.slots.prefetch_some(first);
+                let block = leaf.index.find_near(key, trailer, near);
                 Ok((block < leaf.index.len()).then_some((0, block)))
             }
             TableIndex::Partitioned { top, .. } => {

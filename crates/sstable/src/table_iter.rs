@@ -7,7 +7,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use esker_base::iterator::{Direction, InternalIterator, RecordView};
+use arc_swap::Guard;
+use esker_base::iterator::{Direction, InternalIterator, RecordView, Step};
 use esker_base::{Result, Trailer};
 
 use crate::block::{Block, BlockParts, PinnedValue};
@@ -16,6 +17,7 @@ use crate::block_io;
 use crate::block_iter::BlockIter;
 use crate::index::Leaf;
 use crate::read_ahead::ReadAhead;
+use crate::run_seek::RunSeek;
 use crate::stored_record::StoredRecord;
 use crate::table::Table;
 use crate::table_cache::TableHandle;
@@ -227,6 +229,45 @@ impl TableIter {
         leaf.is_ok_and(|leaf| first.is_some_and(|first| leaf.index.parts_keys(first)))
     }
 
+    /// Moves to the neighbour in the block; invalid where there is none.
+    #[inline]
+    fn move_in_block(&mut self, direction: Direction) {
+        match direction {
+            Direction::Forward => {
+                self.entries.next();
+                if self.entries.left() == BLOCK_AHEAD {
+                    self.foresee(Direction::Forward);
+                }
+            }
+            Direction::Backward => {
+                self.entries.prev();
+                // First the head of the block before, and when that has arrived, its end.
+                let is_time = matches!(self.entries.passed() + 1, BLOCK_AHEAD | BLOCK_END_AHEAD);
+                if is_time && self.entries.valid() {
+                    self.foresee(Direction::Backward);
+                }
+            }
+        }
+    }
+
+    /// As [`InternalIterator::step`], where the neighbour is in another block.
+    #[cold]
+    fn step_out_of_block(&mut self, direction: Direction) -> Result<Step> {
+        if !self.next_block_differs(direction) {
+            return Ok(Step::Stayed);
+        }
+        let moved = match direction {
+            Direction::Forward => self.next_block(),
+            Direction::Backward => self.previous_block(),
+        };
+        self.settle(moved)?;
+        Ok(if self.valid() {
+            Step::To(self.trailer())
+        } else {
+            Step::End
+        })
+    }
+
     /// Called where a walk forwards may begin.
     fn foresee_next(&self) {
         if self.entries.left() <= BLOCK_AHEAD {
@@ -293,6 +334,70 @@ impl TableIter {
         Ok(self.table.leaf(leaf)?.index.len())
     }
 
+    /// The first step of a seek that several iterators take together: in which block it ends. Begins to load
+    /// where that hangs. `None` where the seek is to be made at once.
+    #[inline]
+    pub(crate) fn begin_seek(&mut self, key: &[u8], trailer: Trailer) -> Result<Option<RunSeek>> {
+        let stored = self.table.to_stored(trailer);
+        let Some((leaf, block)) = self.table.locate(key, stored)? else {
+            return Ok(None);
+        };
+        let is_apart = self.fill == FillCache::No || self.skips(leaf, block)?;
+        Ok((!is_apart).then(|| RunSeek::to(leaf, block)))
+    }
+
+    /// The second step: takes the block, if it is cached, and begins to load its slots.
+    #[inline]
+    pub(crate) fn take_block(&self, seek: &mut RunSeek) {
+        if let Ok(leaf) = self.table.leaf(seek.leaf) {
+            let guard = leaf.slots.get(seek.block);
+            if let Some(block) = &*guard {
+                block.touch();
+                seek.held = Some(guard);
+            }
+        }
+    }
+
+    /// The third step: enters the block, searches its slots, and begins to load the entries from there on.
+    #[inline]
+    pub(crate) fn search_slots(&mut self, seek: &mut RunSeek, key: &[u8]) {
+        if let Some(block) = seek.held.take().and_then(Guard::into_inner) {
+            self.entries.enter(block);
+            (self.leaf, self.block) = (seek.leaf, seek.block);
+            seek.slot = Some(self.entries.begin_seek(key));
+        }
+    }
+
+    /// The last step. Of the steps between the first and this one, any may have been left out.
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek`].
+    #[inline]
+    pub(crate) fn finish_seek(
+        &mut self,
+        seek: &RunSeek,
+        key: &[u8],
+        trailer: Trailer,
+    ) -> Result<()> {
+        let moved = self.try_finish_seek(seek, key, self.table.to_stored(trailer));
+        self.settle(moved)
+    }
+
+    fn try_finish_seek(&mut self, seek: &RunSeek, key: &[u8], stored: Trailer) -> Result<()> {
+        match seek.slot {
+            Some(slot) => self.entries.finish_seek(slot, key, stored),
+            None => {
+                self.enter(seek.leaf, seek.block)?;
+                self.entries.seek(key, stored);
+            }
+        }
+        if self.entries.valid() {
+            self.foresee_next();
+            return Ok(());
+        }
+        self.next_block()
+    }
+
     /// Invalidates the iterator where a movement failed.
     fn settle(&mut self, moved: Result<()>) -> Result<()> {
         if moved.is_err() {
@@ -319,14 +424,7 @@ impl TableIter {
         if self.skips(leaf, block)? {
             return self.first_from(leaf, block + 1);
         }
-        self.enter(leaf, block)?;
-        self.entries.seek(key, stored);
-        if self.entries.valid() {
-            self.foresee_next();
-            Ok(())
-        } else {
-            self.next_block()
-        }
+        self.try_finish_seek(&RunSeek::to(leaf, block), key, stored)
     }
 
     fn try_seek_for_prev(&mut self, key: &[u8], stored: Trailer) -> Result<()> {
@@ -379,11 +477,8 @@ impl InternalIterator for TableIter {
 
     #[inline]
     fn next(&mut self) -> Result<()> {
-        self.entries.next();
+        self.move_in_block(Direction::Forward);
         if self.entries.valid() {
-            if self.entries.left() == BLOCK_AHEAD {
-                self.foresee(Direction::Forward);
-            }
             return Ok(());
         }
         let moved = self.next_block();
@@ -392,12 +487,8 @@ impl InternalIterator for TableIter {
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        self.entries.prev();
+        self.move_in_block(Direction::Backward);
         if self.entries.valid() {
-            // First the head of the block before, and when that has arrived, its end.
-            if matches!(self.entries.passed() + 1, BLOCK_AHEAD | BLOCK_END_AHEAD) {
-                self.foresee(Direction::Backward);
-            }
             return Ok(());
         }
         let moved = self.previous_block();
@@ -423,5 +514,17 @@ impl InternalIterator for TableIter {
     fn neighbour_differs(&self, direction: Direction) -> bool {
         let differs = self.entries.neighbour_differs(direction);
         differs.unwrap_or_else(|| self.next_block_differs(direction))
+    }
+
+    #[inline]
+    fn step(&mut self, direction: Direction) -> Result<Step> {
+        match self.entries.neighbour_differs(direction) {
+            Some(true) => {
+                self.move_in_block(direction);
+                Ok(Step::To(self.trailer()))
+            }
+            Some(false) => Ok(Step::Stayed),
+            None => self.step_out_of_block(direction),
+        }
     }
 }

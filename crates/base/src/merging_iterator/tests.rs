@@ -111,6 +111,8 @@ enum Movement {
     SeekForPrev(Vec<u8>, Trailer),
     Next,
     Prev,
+    /// Steps that way, at most so often, as long as that leads anywhere.
+    Steps(Direction, u32),
 }
 
 fn apply(iterator: &mut impl InternalIterator, movement: &Movement) -> Result<()> {
@@ -122,7 +124,36 @@ fn apply(iterator: &mut impl InternalIterator, movement: &Movement) -> Result<()
         Movement::Next if iterator.valid() => iterator.next(),
         Movement::Prev if iterator.valid() => iterator.prev(),
         Movement::Next | Movement::Prev => Ok(()),
+        Movement::Steps(direction, most) => steps(iterator, *direction, *most),
     }
+}
+
+/// Whether a merge that goes this way moves: it knows no neighbour the other way.
+fn is_followed(movement: &Movement, way: Direction) -> bool {
+    !matches!(movement, Movement::Steps(direction, _) if *direction != way)
+}
+
+/// Steps, and checks that a step tells where it has led.
+fn steps(iterator: &mut impl InternalIterator, direction: Direction, most: u32) -> Result<()> {
+    for _ in 0..most {
+        if !iterator.valid() {
+            break;
+        }
+        let key = iterator.user_key().to_vec();
+        let is_known = iterator.neighbour_differs(direction);
+        match iterator.step(direction)? {
+            Step::Stayed => {
+                assert!(!is_known && iterator.user_key() == key);
+                break;
+            }
+            Step::End => assert!(is_known && !iterator.valid()),
+            Step::To(trailer) => {
+                assert!(is_known && iterator.trailer() == trailer);
+                assert_ne!(iterator.user_key(), key);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Keys that agree in their first sixteen bytes, keys that are padding or all ones, and short ones.
@@ -147,6 +178,10 @@ fn trailer() -> impl Strategy<Value = Trailer> {
     (0u64..6).prop_map(|sequence| Trailer::new(sequence, ValueKind::Value))
 }
 
+fn direction() -> impl Strategy<Value = Direction> {
+    prop_oneof![Just(Direction::Forward), Just(Direction::Backward)]
+}
+
 fn movement() -> impl Strategy<Value = Movement> {
     prop_oneof![
         1 => Just(Movement::First),
@@ -155,6 +190,7 @@ fn movement() -> impl Strategy<Value = Movement> {
         2 => (key(), trailer()).prop_map(|(key, trailer)| Movement::SeekForPrev(key, trailer)),
         8 => Just(Movement::Next),
         8 => Just(Movement::Prev),
+        4 => (direction(), 1u32..6).prop_map(|(way, most)| Movement::Steps(way, most)),
     ]
 }
 
@@ -192,7 +228,9 @@ proptest! {
         let mut model = VectorIterator::new(children.concat());
         let mut merged = merge(&children);
         for movement in movements {
-            apply(&mut model, &movement).unwrap();
+            if is_followed(&movement, merged.direction) {
+                apply(&mut model, &movement).unwrap();
+            }
             apply(&mut merged, &movement).unwrap();
             prop_assert_eq!(merged.valid(), model.valid(), "{:?}", movement);
             if model.valid() {
@@ -225,7 +263,9 @@ proptest! {
         let failing = failing.index(children.len());
         merged.children[failing].movements_left = Some(movements_left);
         for movement in movements {
-            apply(&mut model, &movement).unwrap();
+            if is_followed(&movement, merged.direction) {
+                apply(&mut model, &movement).unwrap();
+            }
             if apply(&mut merged, &movement).is_err() {
                 prop_assert!(!merged.valid());
                 merged.children[failing].movements_left = None;

@@ -54,6 +54,16 @@ impl Cursor {
         Ok(())
     }
 
+    /// Whether the record with this trailer that the merge stands on, of whose key none was passed over, is
+    /// an entry as it stands.
+    #[inline]
+    pub(super) fn is_shown_as_is(&self, trailer: Trailer) -> bool {
+        let end = self.range.end();
+        trailer.kind() == Some(ValueKind::Value)
+            && trailer.sequence() < self.plain_end
+            && (end.is_empty() || end_is_above(end, self.merge.user_key()))
+    }
+
     /// Whether a visible record with this trailer is a value as it stands. Of most records that is told
     /// without a look at the rest of them, or at the clock, which lies some way off.
     #[inline]

@@ -4,7 +4,7 @@
 //! Used by `cursor`, and by transactions and indexes that look for newer records.
 
 use crate::super_version::SuperVersion;
-use esker_base::iterator::{Direction, InternalIterator, RecordView};
+use esker_base::iterator::{Direction, InternalIterator, RecordView, Step};
 use esker_base::{Result, SequenceNumber, Trailer};
 use esker_memtable::{Memtable, MemtableIter};
 use esker_sstable::{FillCache, LevelIter};
@@ -72,6 +72,57 @@ impl InternalIterator for Source {
     fn neighbour_differs(&self, direction: Direction) -> bool {
         dispatch!(self, source => source.neighbour_differs(direction))
     }
+    #[inline]
+    fn step(&mut self, direction: Direction) -> Result<Step> {
+        dispatch!(self, source => source.step(direction))
+    }
+    fn seek_all(sources: &mut [Self], user_key: &[u8], trailer: Trailer) -> Result<()> {
+        match sources {
+            [one] => one.seek(user_key, trailer),
+            many => many
+                .chunks_mut(SOUGHT_TOGETHER)
+                .try_for_each(|some| seek_together(some, user_key, trailer)),
+        }
+    }
+}
+
+/// So many sources are sought together: a thread can hold about as many blocks as cheaply as one.
+const SOUGHT_TOGETHER: usize = 8;
+
+/// Seeks sources such that each step of all of them comes before the next: what a step asks memory for
+/// arrives while the others are looked at.
+fn seek_together(sources: &mut [Source], user_key: &[u8], trailer: Trailer) -> Result<()> {
+    let mut begun = [const { None }; SOUGHT_TOGETHER];
+    for (source, begun) in sources.iter_mut().zip(&mut begun) {
+        match source {
+            Source::Memtable(memtable) => memtable.foresee(user_key, trailer),
+            Source::Run(run) => *begun = run.begin_seek(user_key, trailer)?,
+        }
+    }
+    for (source, begun) in sources.iter_mut().zip(&mut begun) {
+        if let (Source::Run(run), Some(seek)) = (source, begun) {
+            run.take_block(seek);
+        }
+    }
+    for source in sources.iter_mut() {
+        if let Source::Memtable(memtable) = source {
+            memtable.seek(user_key, trailer)?;
+        }
+    }
+    for (source, begun) in sources.iter_mut().zip(&mut begun) {
+        if let (Source::Run(run), Some(seek)) = (source, begun) {
+            run.search_slots(seek, user_key);
+        }
+    }
+    for (source, begun) in sources.iter_mut().zip(&begun) {
+        if let Source::Run(run) = source {
+            match begun {
+                Some(seek) => run.finish_seek(seek, user_key, trailer)?,
+                None => run.seek(user_key, trailer)?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The sources of a super-version that may hold a point record of `sequence` or newer, newest first.
@@ -89,15 +140,17 @@ pub(crate) fn add_sources(
 ) {
     let newer = |memtable: &&Arc<Memtable>| memtable.largest_sequence() >= Some(sequence);
     let memtables = view.memtables().filter(|memtable| memtable.entries() > 0);
-    let memtables = memtables.filter(newer);
     let runs = view
         .runs
         .iter()
         .filter(|run| run.largest_sequence >= sequence);
     // Iterators are large: a vector that grew would copy them.
-    sources.reserve_exact(memtables.clone().count() + runs.clone().count());
-    sources.extend(memtables.map(|memtable| Source::Memtable(memtable.iter())));
-    sources.extend(
-        runs.map(|run| Source::Run(LevelIter::new(Arc::clone(&run.tables), FillCache::Yes))),
-    );
+    sources.reserve_exact(1 + view.sealed.len() + view.runs.len());
+    for memtable in memtables.filter(newer) {
+        sources.push(Source::Memtable(memtable.iter()));
+    }
+    for run in runs {
+        let tables = Arc::clone(&run.tables);
+        sources.push(Source::Run(LevelIter::new(tables, FillCache::Yes)));
+    }
 }

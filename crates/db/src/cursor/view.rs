@@ -22,6 +22,13 @@ use std::sync::Arc;
 
 /// All range tombstones of a super-version.
 fn all_range_tombstones(view: &SuperVersion) -> Result<FragmentedTombstones> {
+    let mut memtables = view.memtables();
+    let mut runs = view.runs.iter();
+    if !memtables.any(|memtable| memtable.has_range_tombstones())
+        && !runs.any(|run| run.has_range_tombstones)
+    {
+        return Ok(FragmentedTombstones::default());
+    }
     let mut lists = Vec::new();
     for memtable in view
         .memtables()

@@ -1,6 +1,7 @@
 //! Sorted runs, and which tables are open.
 
 use esker_base::ErrorKind;
+use esker_base::iterator::{Direction, Step};
 
 use super::*;
 
@@ -70,6 +71,49 @@ fn a_run_is_one_list() {
     assert!(tables.open_tables() <= 2);
     let mut nothing = LevelIter::new(Arc::new([]), FillCache::Yes);
     assert!(collect(&mut nothing).is_empty() && collect_backwards(&mut nothing).is_empty());
+}
+
+/// Seeks with the steps in between that the bits of `steps` say.
+fn seek_in_steps(iter: &mut LevelIter, key: &[u8], steps: usize) {
+    let trailer = Trailer::seek(1 << 40);
+    let Some(mut seek) = iter.begin_seek(key, trailer).unwrap() else {
+        return iter.seek(key, trailer).unwrap();
+    };
+    if steps & 1 != 0 {
+        iter.take_block(&mut seek);
+    }
+    if steps & 2 != 0 {
+        iter.search_slots(&mut seek, key);
+    }
+    iter.finish_seek(&seek, key, trailer).unwrap();
+}
+
+#[test]
+fn a_seek_in_steps_is_a_seek() {
+    // With room for blocks and without any, and from wherever the seek before has led.
+    for cache_bytes in [1 << 20, 0] {
+        let shelf = Shelf::new(cache_bytes);
+        let tables = shelf.tables(2);
+        let (handles, records) = run(&shelf, &tables);
+        for steps in 0..4 {
+            let mut iter = LevelIter::new(Arc::clone(&handles), FillCache::Yes);
+            for at in 0..400usize {
+                let number = at * 37 % 100;
+                let (suffix, after) = [("", number), ("x", number + 1)][at % 2];
+                let key = format!("key{number:08}{suffix}").into_bytes();
+                seek_in_steps(&mut iter, &key, steps);
+                assert_eq!(current(&iter), records.get(after).cloned());
+                for record in records.iter().skip(after + 1).take(at % 30) {
+                    if iter.step(Direction::Forward).unwrap() == Step::Stayed {
+                        iter.next().unwrap();
+                    }
+                    assert_eq!(current(&iter), Some(record.clone()));
+                }
+            }
+            seek_in_steps(&mut iter, b"zzz", steps);
+            assert!(!iter.valid());
+        }
+    }
 }
 
 #[test]
