@@ -421,6 +421,11 @@ impl SlotShape {
         bytes: &[u8],
         target: &Target<'_>,
     ) -> Option<(Trailer, Range<usize>)> {
+        if first < self.entries() {
+            // Where the value begins is known once the first line of the entry has come: asked for now,
+            // its lines come together with that.
+            self.touch(bytes, first, first);
+        }
         let index = self.lower_bound(first, bytes, target);
         if index == self.entries() {
             return None;
