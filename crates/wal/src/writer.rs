@@ -18,11 +18,12 @@ use esker_base::{Error, Result};
 use esker_vfs::fs::{MappedWriter, WritableFile};
 
 use crate::format::{
-    self, END_RECORD_BYTES, MAX_PAYLOAD_BYTES, NOTE_OFFSET, RECORD_ALIGNMENT, RecordType,
-    SECOND_NOTE_OFFSET, TAIL_RESERVE_BYTES, WATERMARK_RECORD_BYTES,
+    self, END_RECORD_BYTES, MAX_PAYLOAD_BYTES, NOTE_OFFSET, RecordType, SECOND_NOTE_OFFSET,
+    TAIL_RESERVE_BYTES, WATERMARK_RECORD_BYTES,
 };
 use crate::segment::{SegmentHeader, SegmentOptions};
 
+mod buffered;
 mod stored;
 
 /// What is assembled in memory before it is written; a larger group takes several writes.
@@ -31,15 +32,6 @@ const ASSEMBLY_BYTES: usize = 1 << 20;
 /// Appends up to this length are stored by one write that waits for the device; with the zeros ahead
 /// and a watermark they stay within what is assembled.
 const STORED_BYTES: u64 = (ASSEMBLY_BYTES / 4) as u64;
-
-/// Buffered appends from this length on are written although there is a map: the faults that the first store into
-/// each page takes cost more than a system call.
-const WRITTEN_BYTES: u64 = 2 << 10;
-/// The same where pages are made ready: a large one takes one fault.
-const WRITTEN_IF_READY_BYTES: u64 = 16 << 10;
-
-/// What is first made ready for buffered appends. Each time that it is used up it is twice as much.
-const LEAST_READY_BYTES: u64 = 16 << 10;
 
 /// How an append reaches the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,16 +263,6 @@ impl SegmentWriter {
         self.or_poison(outcome)
     }
 
-    /// Whether a buffered append of so many bytes goes through the map.
-    #[inline]
-    fn copies_into_map(&self, bytes: u64) -> bool {
-        let written_from = match self.ready_bytes {
-            0 => WRITTEN_BYTES,
-            _ => WRITTEN_IF_READY_BYTES,
-        };
-        self.window.is_some() && bytes < written_from
-    }
-
     #[inline]
     fn check_appendable(&self, payloads: &[&[u8]]) -> Result<u64> {
         if let Some(error) = &self.poison {
@@ -314,76 +296,6 @@ impl SegmentWriter {
     fn or_poison(&mut self, outcome: Result<()>) -> Result<()> {
         if let Err(error) = &outcome {
             self.poison = Some(error.clone());
-        }
-        outcome
-    }
-
-    /// Copies records into the map.
-    #[inline]
-    fn copy(&mut self, payloads: &[&[u8]]) -> Result<()> {
-        for payload in payloads {
-            self.copy_record(RecordType::Data, payload)?;
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn copy_record(&mut self, record_type: RecordType, payload: &[u8]) -> Result<()> {
-        let offset = self.bytes;
-        let end = offset + format::record_bytes(payload.len());
-        let Some(window) = self.window.as_mut() else {
-            return Ok(());
-        };
-        let number = self.header.number;
-        let header = format::encode_record_header(number, offset, record_type, payload);
-        let payload_at = offset + header.len() as u64;
-        let payload_end = payload_at + payload.len() as u64;
-        let padding = (end - payload_end) as usize;
-        window
-            .copy_at(offset, &header)
-            .and_then(|()| window.copy_at(payload_at, payload))
-            .and_then(|()| match padding {
-                0 => Ok(()),
-                _ => window.copy_at(payload_end, &[0; RECORD_ALIGNMENT as usize][..padding]),
-            })
-            .map_err(|e| Error::io("copy into the log segment", &self.path, e))?;
-        self.bytes = end;
-        self.prewritten_bytes = self.prewritten_bytes.max(end);
-        Ok(())
-    }
-
-    /// Comes before an append of so many bytes that is not stored.
-    #[inline]
-    fn make_way(&mut self, bytes: u64, mode: SyncMode) -> Result<()> {
-        self.leave_copies(mode)?;
-        let end = self.bytes + bytes;
-        if mode == SyncMode::Buffered && end > self.prewritten_bytes && self.window.is_some() {
-            return self.make_ready(end);
-        }
-        Ok(())
-    }
-
-    /// Has the pages of the records up to `end`, and more behind them, in memory before they come. A store into a
-    /// page that is not costs a fault which finds, clears and notes that page alone, and a write takes pages of
-    /// its own size; zeros written ahead make large ones at once.
-    #[cold]
-    fn make_ready(&mut self, end: u64) -> Result<()> {
-        debug_assert!(self.assembly.is_empty());
-        let most = self.options.zero_ahead_bytes;
-        // All that was written lies below: what is prewritten, and copies that the records come behind.
-        let from = self.prewritten_bytes.max(self.bytes);
-        if end - from.min(end) > most || most == 0 {
-            return Ok(());
-        }
-        self.ready_bytes = (2 * self.ready_bytes).max(LEAST_READY_BYTES).min(most);
-        let to = (end + self.ready_bytes).next_multiple_of(LEAST_READY_BYTES);
-        let to = to.min(self.options.segment_bytes).max(from);
-        let mut zeros = std::mem::take(&mut self.assembly);
-        zeros.resize((to - from) as usize, 0);
-        let outcome = self.write_at(from, &zeros);
-        self.keep(zeros);
-        if let Some(window) = &mut self.window {
-            window.let_go(self.bytes);
         }
         outcome
     }
