@@ -56,6 +56,17 @@ impl ReadAhead {
         Ok(&self.buffer[at..at + handle.bytes as usize])
     }
 
+    /// Gives back what a block took here, and where it was decompressed, that is larger than a piece: a scan
+    /// stands in many tables at once, and must not hold the largest block of each twice. Whoever reads each
+    /// block once, ahead, keeps it.
+    pub(crate) fn let_go_of_large(&mut self, scratch: &mut Vec<u8>) {
+        for buffer in [&mut self.buffer, scratch] {
+            if !self.eager && buffer.len() as u64 > LARGEST_PIECE {
+                *buffer = Vec::new();
+            }
+        }
+    }
+
     fn read_piece(&mut self, file: BlockFile<'_>, handle: BlockHandle, limit: u64) -> Result<()> {
         let end = handle.offset + handle.bytes;
         let goes_back = end == self.last.offset;
@@ -116,6 +127,20 @@ mod tests {
                 let stored = ahead.stored(file, blocks[index], limit).unwrap();
                 assert_eq!(stored, &contents[at..at + 6000]);
                 assert!(ahead.buffer.len() as u64 <= LARGEST_PIECE);
+            }
+        }
+        // What is larger than a piece does not stay, and is read again where it is wanted.
+        let large = BlockHandle {
+            offset: 5,
+            bytes: 500_000,
+        };
+        for (eager, kept) in [(true, 500_000), (false, 0)] {
+            let (mut ahead, mut scratch) = (ReadAhead::new(eager), vec![0; 500_000]);
+            for _ in 0..2 {
+                let stored = ahead.stored(file, large, limit).unwrap();
+                assert!(stored == &contents[5..500_005]);
+                ahead.let_go_of_large(&mut scratch);
+                assert_eq!((ahead.buffer.len(), scratch.len()), (kept, kept));
             }
         }
         let beyond = BlockHandle {

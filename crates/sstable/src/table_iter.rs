@@ -58,10 +58,12 @@ impl Loading {
         let handle = leaf.index.handle(index);
         let (file, limit) = (table.block_file(), leaf.index.end_offset());
         let stored = self.read_ahead.stored(file, handle, limit);
-        stored
+        let block = stored
             .and_then(|stored| file.unpack(stored, handle.offset, &mut self.scratch))
             .and_then(|contents| table.parse_block(contents, handle))
-            .map_err(|error| table.with_keys(error))
+            .map_err(|error| table.with_keys(error));
+        self.read_ahead.let_go_of_large(&mut self.scratch);
+        block
     }
 }
 
