@@ -44,6 +44,7 @@ pub fn flush<I: InternalIterator>(
             },
             older,
             cut: CutRules::default(),
+            keeps_large: true,
         };
         let (written, retention) = write_part(context, &created, part, source, |_| None)?;
         let stats = JobStats {

@@ -21,7 +21,7 @@ use crate::executor::guarded;
 use crate::job_context::{CreatedFiles, JobContext};
 use crate::older_tables::OlderTables;
 use crate::output::{CutRules, OutputWriter, Written};
-use crate::plan::{OutputRun, Plan, PlanKind};
+use crate::plan::{OutputRun, Plan, PlanKind, Reason};
 use crate::retention::{JobTombstones, Retention, RetentionRules, RetentionStats};
 use crate::subcompaction;
 
@@ -72,6 +72,8 @@ pub(crate) struct Part<'a> {
     pub(crate) tombstones: &'a JobTombstones,
     pub(crate) older: OlderTables,
     pub(crate) cut: CutRules,
+    /// Whether large values stay as they are stored, sequence number and all.
+    pub(crate) keeps_large: bool,
 }
 
 /// The record that a source stands on as a table stores it, where that can be had.
@@ -93,13 +95,14 @@ pub(crate) fn write_part<I: InternalIterator>(
         tombstones,
         older,
         cut,
+        keeps_large,
     } = part;
     let mut output = OutputWriter::new(context, level, created, &tombstones.kept, cut, start);
     let filter = Filters::new(rules);
     // What fills a block alone has a block of its own.
     let large_bytes = (context.table_options)(level).block_bytes;
     let mut records = Retention::new(source, end, rules, tombstones, older, filter)
-        .with_large_values(large_bytes);
+        .with_large_values(large_bytes, keeps_large);
     let mut until_check = 0;
     while records.advance()? {
         if until_check == 0 {
@@ -214,6 +217,7 @@ pub(crate) struct Merge {
     pub(crate) tombstones: JobTombstones,
     pub(crate) older: OlderTables,
     pub(crate) cut: CutRules,
+    pub(crate) keeps_large: bool,
     pub(crate) created: Arc<CreatedFiles>,
 }
 
@@ -253,6 +257,8 @@ impl Merge {
             tombstones: JobTombstones { all, kept },
             older,
             cut: cut_rules(plan, version, context.target_file_bytes),
+            // Who asks for a compaction gets the final form, which has no sequence numbers.
+            keeps_large: plan.reason != Reason::Requested,
             created: Arc::clone(created),
         })
     }

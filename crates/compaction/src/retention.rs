@@ -200,6 +200,8 @@ pub struct Retention<'a, I, F = Expiry> {
     end: &'a [u8],
     /// Values of so many bytes or more are large.
     large_bytes: usize,
+    /// Whether they keep their sequence number.
+    keeps_large: bool,
     started: bool,
     key: Vec<u8>,
     /// The stripe of the last full record of this key: what is older in it is hidden.
@@ -232,6 +234,7 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
             filter,
             end,
             large_bytes: usize::MAX,
+            keeps_large: false,
             started: false,
             key: Vec::new(),
             hidden_stripe: None,
@@ -244,11 +247,12 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
         }
     }
 
-    /// Values of `bytes` or more keep their sequence number, so that what is stored of them stays as it is. To
-    /// forget it would save eight bytes for each.
+    /// Values of `bytes` or more are large. If they are `kept` they keep their sequence number, so that what is
+    /// stored of them stays as it is: to forget it would save eight bytes for each. Where tables are to get
+    /// their final form they are not kept, or no table with one would ever have it.
     #[must_use]
-    pub fn with_large_values(mut self, bytes: usize) -> Self {
-        self.large_bytes = bytes;
+    pub fn with_large_values(mut self, bytes: usize, kept: bool) -> Self {
+        (self.large_bytes, self.keeps_large) = (bytes, kept);
         self
     }
 
@@ -394,7 +398,8 @@ impl<'a, I: InternalIterator, F: ValueFilter> Retention<'a, I, F> {
     /// unless a range tombstone that stays would then seem newer.
     #[inline]
     fn forget_sequence(&mut self, stripe: usize) {
-        if stripe > 0 || self.is_large() || self.older.overlap_key(&self.key) {
+        let is_kept = self.keeps_large && self.is_large();
+        if stripe > 0 || is_kept || self.older.overlap_key(&self.key) {
             return;
         }
         let kept = &self.tombstones.kept;

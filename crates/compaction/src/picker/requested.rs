@@ -5,7 +5,7 @@
 //!
 //! Invariant: a plan consumes at least one table that existed when the request began and makes
 //! only newer ones, so a request ends however many writes go on beside it. Called by db's
-//! `compact` and `compact_range`, and by `cleanup_expired`.
+//! `compact` and `compact_range`, and where a database in memory is full.
 
 use std::sync::Arc;
 
