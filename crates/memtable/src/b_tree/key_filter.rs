@@ -3,7 +3,8 @@
 //! Readers ask the memtables first, and most keys that they look for lie in tables. This is a Bloom
 //! filter in which all bits of a key lie in one word (Putze, Sanders, Singler: Cache-, Hash- and
 //! Space-Efficient Bloom Filters, 2007). Nobody knows how many keys will come, so it has parts, each
-//! eight times as large as the one before: a key goes into the last, and readers ask all of them.
+//! eight times as large as the one before up to half a megabyte, which the writer clears while others wait:
+//! a key goes into the last, and readers ask all of them.
 //!
 //! Invariant: once [`KeyFilter::add`] has returned, the key passes, whoever asks. One thread adds at
 //! a time; a part never moves, and its bits are only ever set. Called by `b_tree`.
@@ -19,8 +20,11 @@ use std::sync::atomic::{AtomicPtr, AtomicU64};
 const FIRST_WORD_BITS: u32 = if cfg!(miri) { 1 } else { 7 };
 /// How much larger each part is than the one before, as a power of two.
 const GROWTH_BITS: u32 = 3;
-/// More keys than the last part is meant for make it let more through, which costs time alone.
-const PARTS: usize = 6;
+/// Parts do not grow beyond so many words, as a power of two.
+const LARGEST_WORD_BITS: u32 = 16;
+/// More keys than the last part is meant for, four and a half million, make it let more through, which costs
+/// time alone.
+const PARTS: usize = 14;
 /// A part is full when it has taken so many keys for each of its words: it lets one in fifty keys
 /// pass then that are not there.
 const KEYS_OF_A_WORD: usize = 6;
@@ -48,7 +52,7 @@ fn bits_of(hash: u64) -> u64 {
 /// How many words a part has, as a power of two.
 #[inline]
 fn word_bits(part: usize) -> u32 {
-    FIRST_WORD_BITS + GROWTH_BITS * part as u32
+    (FIRST_WORD_BITS + GROWTH_BITS * part as u32).min(LARGEST_WORD_BITS)
 }
 
 /// Which word of a part belongs to a key.
@@ -166,6 +170,9 @@ mod tests {
             assert!(filter.may_contain(hash(key)));
         }
         assert!(filling.parts > 2, "it has grown");
+        if !cfg!(miri) {
+            assert!(word_bits(filling.parts - 1) == LARGEST_WORD_BITS);
+        }
         assert!((0..keys).all(|key| filter.may_contain(hash(key))));
         let passed = (keys..2 * keys).filter(|&key| filter.may_contain(hash(key)));
         assert!(passed.count() < keys / 10);
