@@ -175,8 +175,8 @@ impl Engine {
     }
 
     /// Brings every table that overlaps `bounds` into its final form, in the calling thread. Running
-    /// compactions go on beside it; what they hold is waited for. Planned ones that are in the way are
-    /// carried out here: the caller may hold the writer lock, and the threads they wait for may all have
+    /// compactions go on beside it; what they hold is waited for. Planned ones of the keyspace are carried out
+    /// here before anything is waited for: the caller may hold the writer lock, and the threads they wait for may all have
     /// jobs that wait for that.
     pub(crate) fn compact_keyspace(
         self: &Arc<Self>,

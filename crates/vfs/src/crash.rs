@@ -399,4 +399,8 @@ impl MappedWriter for CrashWindow {
         let copy = || inner.copy_at(offset, data);
         handle.write(OperationKind::Copy, offset, data, copy, || Ok(offset))
     }
+
+    fn let_go(&mut self, offset: u64) {
+        self.inner.let_go(offset);
+    }
 }

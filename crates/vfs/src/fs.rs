@@ -177,7 +177,9 @@ pub trait WritableFile: Send + Sync + Debug {
 
     /// As [`WritableFile::write_synced_at`] of `pages[changed]`, in the midst of whole pages of 4096 bytes that
     /// begin at `offset`. The others of these bytes are what the file holds already, and nobody else is
-    /// writing to these pages: so a file system may write the pages whole.
+    /// writing to these pages: so a file system may write the pages whole, as it does with any page of its cache
+    /// of which a part was changed. Bytes that are stored again as they are survive a power loss in the
+    /// middle of it (SQLite calls that powersafe overwrite); so simulated disks are given the changed ones.
     ///
     /// # Errors
     /// As [`WritableFile::write_synced_at`]; `InvalidInput` where `changed` is not in `pages`.

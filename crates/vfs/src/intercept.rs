@@ -2,7 +2,7 @@
 //! every call to an [`Interceptor`] before it goes on to the file system below.
 //!
 //! Invariant: with an interceptor that always says [`Verdict::Proceed`], nothing can be told from
-//! the file system below. Advice (`sequential`), lengths and canonical
+//! the file system below. Advice (`sequential`, `let_go`), lengths and canonical
 //! paths are passed on unseen: they change nothing and fail for no reason of their own.
 
 use std::fmt::Debug;
@@ -332,5 +332,9 @@ impl<I: Interceptor> MappedWriter for InterceptedWindow<I> {
         let result = self.inner.copy_at(offset, data);
         self.interceptor.after(&operation, result.as_ref().err());
         result
+    }
+
+    fn let_go(&mut self, offset: u64) {
+        self.inner.let_go(offset);
     }
 }

@@ -288,11 +288,11 @@ impl WritableFile for OsWritable {
         pages: &[u8],
         changed: Range<usize>,
     ) -> io::Result<()> {
+        let from = offset + changed.start as u64;
+        let data = pages.get(changed).ok_or(io::ErrorKind::InvalidInput)?;
         if self.direct.write_synced(&self.file, offset, pages)? {
             return Ok(());
         }
-        let from = offset + changed.start as u64;
-        let data = pages.get(changed).ok_or(io::ErrorKind::InvalidInput)?;
         self.write_synced_at(from, data)
     }
 

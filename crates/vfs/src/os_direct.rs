@@ -96,7 +96,7 @@ impl Direct {
             let rest = [IoSlice::new(&aligned[written..])];
             let at = offset + written as u64;
             match pwritev2(&self.file, &rest, at, ReadWriteFlags::DSYNC) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Ok(false),
                 // The rest of a page cannot be written from its middle.
                 Ok(bytes) if !bytes.is_multiple_of(PAGE_BYTES) => return Ok(false),
                 Ok(bytes) => written += bytes,
@@ -125,7 +125,11 @@ mod tests {
             .open(&path)?;
         file.write_all_at(&[1; 4 * PAGE_BYTES], 0)?;
         let direct = DirectWriter::default();
-        if !direct.write_synced(&file, PAGE_BYTES as u64, &[2; 2 * PAGE_BYTES])? {
+        let is_direct = direct.write_synced(&file, PAGE_BYTES as u64, &[2; 2 * PAGE_BYTES])?;
+        let flags = OFlags::WRONLY | OFlags::DIRECT;
+        let is_possible = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).is_ok();
+        assert_eq!(is_direct, is_possible);
+        if !is_direct {
             // The file system of temporary files has no such writes.
             assert!(matches!(*direct.state.lock(), State::Refused));
             return Ok(());

@@ -1,6 +1,6 @@
 //! Appends that are on stable storage when they return: where they and their copies go.
 //!
-//! Invariants: a group and its copy share no page and are stored by one write, which touches no byte of
+//! Invariants: a group and its copy share no page and are stored by one write, which changes no byte of
 //! the copy before it: until that copy's sync is proven otherwise, it is all that tells damage to its
 //! records from a sync that never returned (I4). So within a stretch records go up and copies go down.
 //! Where they meet, or where records come that are not stored, the log goes on behind the copies, with a
