@@ -12,7 +12,7 @@ use esker_base::iterator::RecordView;
 use crate::block::Block;
 use crate::options::Compression;
 
-/// A record that has a block of its own. See the [module](self).
+/// A record that has a block of its own, as its table stores it.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredRecord<'a> {
     /// The record.
