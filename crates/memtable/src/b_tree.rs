@@ -36,8 +36,6 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 const FIRST_RECORD_CHUNK_BYTES: usize = 4 << 10;
 /// Bytes of the first chunk of nodes, likewise.
 const FIRST_NODE_CHUNK_BYTES: usize = 4 << 10;
-/// Records that a seek takes over: as many as a short walk needs. Whoever goes further takes whole leaves.
-const FEW: usize = if cfg!(miri) { 2 } else { 12 };
 /// More levels than records that fit into memory can fill: nodes are at least half full, but for
 /// those at the right edge.
 const MAX_LEVELS: usize = if cfg!(miri) { 12 } else { 8 };
@@ -373,11 +371,11 @@ unsafe impl EntrySource for BTree {
         self.prefetch(probe);
     }
 
-    fn few_from(&self, probe: &Probe<'_>, batch: &mut Batch<LeafPlace>) -> usize {
+    fn rest_from(&self, probe: &Probe<'_>, batch: &mut Batch<LeafPlace>) -> usize {
         batch.clear();
         let mut leaf = self.find_leaf(probe);
         while let Some(here) = leaf {
-            copy_some(here, batch, probe);
+            copy_rest(here, batch, probe);
             if batch.len() > 0 {
                 return 0;
             }
@@ -432,17 +430,16 @@ impl BTree {
     }
 }
 
-/// Copies the first few records of `leaf` from `probe` on, as they are at one moment.
-fn copy_some(leaf: &Leaf, batch: &mut Batch<LeafPlace>, probe: &Probe<'_>) {
+/// Copies the records of `leaf` from `probe` on, as they are at one moment.
+fn copy_rest(leaf: &Leaf, batch: &mut Batch<LeafPlace>, probe: &Probe<'_>) {
     let next = leaf.slots.read(|| {
         let count = leaf.slots.count();
         batch.clear();
         let first = leaf.slots.position(probe, count);
-        let end = count.min(first + FEW);
-        for record in (first..end).filter_map(|index| leaf.slots.record(index)) {
+        for record in (first..count).filter_map(|index| leaf.slots.record(index)) {
             batch.push_back(record);
         }
-        batch.is_cut = first > 0 || end < count;
+        batch.is_cut = first > 0;
         leaf.next().map(Leaf::remember)
     });
     batch.place = LeafPlace {

@@ -23,7 +23,7 @@ pub(crate) struct Batch<P> {
     records: [Option<RecordRef>; BATCH_ENTRIES],
     start: usize,
     end: usize,
-    /// Whether records of the place were left out: what lies beyond the ends is in the same place.
+    /// Whether records of the place before these were left out.
     pub(crate) is_cut: bool,
     /// Where the records came from, for the source.
     pub(crate) place: P,
@@ -94,8 +94,8 @@ pub(crate) unsafe trait EntrySource: Send + Sync {
 
     /// Fills `batch` with records around `probe`; where among them the first at or after `probe` is.
     fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<Self::Place>) -> usize;
-    /// As [`EntrySource::batch_from`], for a walk that may be short: the batch may be cut.
-    fn few_from(&self, probe: &Probe<'_>, batch: &mut Batch<Self::Place>) -> usize {
+    /// As [`EntrySource::batch_from`], for a walk forwards: the batch may be cut.
+    fn rest_from(&self, probe: &Probe<'_>, batch: &mut Batch<Self::Place>) -> usize {
         self.batch_from(probe, batch)
     }
     /// Begins to load what a search for `probe` waits for.
@@ -106,7 +106,7 @@ pub(crate) unsafe trait EntrySource: Send + Sync {
     fn first_batch(&self, batch: &mut Batch<Self::Place>);
     /// Fills `batch` with the last records.
     fn last_batch(&self, batch: &mut Batch<Self::Place>);
-    /// Fills `batch`, which is neither empty nor cut, with the records behind it.
+    /// Fills `batch`, which is not empty, with the records behind it.
     fn next_batch(&self, batch: &mut Batch<Self::Place>);
     /// Fills `batch`, which is neither empty nor cut, with the records before it.
     fn previous_batch(&self, batch: &mut Batch<Self::Place>);
@@ -178,7 +178,7 @@ impl<S: EntrySource> EntryIter<S> {
     }
 
     pub(crate) fn seek(&mut self, probe: &Probe<'_>) {
-        let position = self.source.few_from(probe, &mut self.batch);
+        let position = self.source.rest_from(probe, &mut self.batch);
         self.enter(self.batch.start + position);
     }
 
@@ -188,7 +188,7 @@ impl<S: EntrySource> EntryIter<S> {
         self.source.foresee(probe);
     }
 
-    /// Goes on from the record in place `position` of the batch, which is cut, with a batch that is not.
+    /// Goes on from the record in place `position` of the batch, which is cut there, with a batch that is not.
     #[cold]
     fn make_whole(&mut self, position: usize) {
         let Some(record) = self.batch.records[position] else {
@@ -225,18 +225,6 @@ impl<S: EntrySource> EntryIter<S> {
         if self.position < self.batch.end {
             self.prefetch(self.position + PREFETCH_DISTANCE);
         } else {
-            self.leave_behind();
-        }
-    }
-
-    /// Goes on behind the last record of the batch.
-    #[inline(never)]
-    fn leave_behind(&mut self) {
-        if self.batch.is_cut {
-            self.make_whole(self.position - 1);
-            self.position += 1;
-        }
-        if self.position >= self.batch.end {
             self.source.next_batch(&mut self.batch);
             self.enter_front();
         }

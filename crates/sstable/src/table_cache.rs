@@ -232,7 +232,7 @@ impl TableHandle {
     pub fn table_arc(&self) -> Result<Arc<Table>> {
         match self.table.load_full() {
             Some(table) => {
-                self.referenced.store(true, Ordering::Relaxed);
+                self.mark_referenced();
                 Ok(table)
             }
             None => self.open(),
