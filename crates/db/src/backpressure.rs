@@ -28,21 +28,25 @@ impl Engine {
         writer: &mut Writer,
         members: &[Member<'_>],
     ) -> Result<()> {
-        let (mut is_behind, mut is_short) = (false, false);
+        let (mut is_behind, mut short) = (false, None);
         let most = self.settings.max_sealed_memtables();
         for state in members.iter().flat_map(Member::keyspaces) {
             let limit = state.write_buffer_bytes(&self.settings);
             let view = state.load();
-            is_short |= view.sealed.len() >= most;
+            if view.sealed.len() >= most {
+                short = Some(state);
+            }
             if view.active.memtable.bytes() >= limit {
                 drop(view);
                 self.seal_full(writer, state, members)?;
             }
             is_behind |= state.is_behind.load(Ordering::Relaxed);
         }
-        if is_short {
-            self.keep_pace(writer, members);
-        } else if writer.pace.is_some() {
+        if let Some(short) = short {
+            self.keep_pace(writer, short, members);
+        } else if let Some((paced, _)) = &writer.pace
+            && !self.is_short(paced)
+        {
             writer.pace = None;
         }
         if is_behind {
@@ -226,16 +230,24 @@ impl Engine {
         }
     }
 
-    /// Holds the writers to the pace of flushes while no further memtable may be sealed.
+    /// Whether no further memtable of the keyspace may be sealed.
+    fn is_short(&self, state: &KeyspaceState) -> bool {
+        !state.is_dropped() && state.load().sealed.len() >= self.settings.max_sealed_memtables()
+    }
+
+    /// Holds the writers of a keyspace to the pace of flushes while no further memtable of it may be sealed.
     #[cold]
-    fn keep_pace(&self, writer: &mut Writer, members: &[Member<'_>]) {
+    fn keep_pace(&self, writer: &mut Writer, short: &Arc<KeyspaceState>, members: &[Member<'_>]) {
         let bytes: usize = members.iter().map(Member::encoded_bytes).sum();
         let rate = self
             .background
             .flush_bytes_per_second
             .load(Ordering::Relaxed);
         let now = self.clock.monotonic_micros();
-        let pace = writer.pace.get_or_insert_with(|| Pace::begin(now));
+        // Groups of other keyspaces come between: what one of them began goes on.
+        let kept = writer.pace.take().filter(|(state, _)| self.is_short(state));
+        let begun = || (Arc::clone(short), Pace::begin(now));
+        let (_, pace) = writer.pace.insert(kept.unwrap_or_else(begun));
         let pause = pace.admit(bytes, now, rate);
         if !pause.is_zero() {
             self.clock.sleep(pause);
@@ -277,3 +289,6 @@ impl Engine {
         keyspace.is_behind.store(behind, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,40 +120,51 @@ impl Engine {
             .cloned()
     }
 
-    /// The keyspaces to be flushed next, in the order of their numbers; none where nothing is sealed.
+    /// The keyspaces to be flushed next, in the order of their numbers; none where nothing is sealed. What was
+    /// sealed first comes first: a keyspace that is written to all the time would keep others waiting.
     fn group_to_flush(&self) -> Vec<Arc<KeyspaceState>> {
         let keyspaces = self.keyspaces.read();
         let sealed = |state: &&Arc<KeyspaceState>| !state.load().sealed.is_empty();
-        let states = keyspaces.by_id.values().filter(sealed);
-        let mut group: Vec<_> = states.take(GROUP_KEYSPACES).cloned().collect();
+        let mut group: Vec<_> = keyspaces.by_id.values().filter(sealed).cloned().collect();
+        drop(keyspaces);
+        let age = |state: &Arc<KeyspaceState>| state.load().sealed.last().map(|it| it.sealed_at());
+        group.sort_by_cached_key(age);
         let bytes = |state: &Arc<KeyspaceState>| {
             let view = state.load();
             view.sealed.iter().map(|it| it.memtable.bytes()).sum()
         };
         group.truncate(group_len(group.iter().map(bytes)));
+        group.sort_by_key(|state| state.id);
         group
     }
 
     fn flush_job(self: &Arc<Self>) {
         let mut result = Ok(());
+        // On a full disk all that is sealed: what was sealed later may cover what came before, and leave less
+        // to write.
+        let mut all_sealed = self.has_found_no_space();
         loop {
             let group = self.group_to_flush();
             if group.is_empty() {
                 break;
             }
             self.background.releasing.store(true, Ordering::Release);
-            result = guarded(|| self.flush_group(&group));
+            result = guarded(|| self.flush_group(&group, all_sealed));
             if result.is_ok() {
+                self.background.state.lock().flush_error = None;
                 self.background.notify();
                 self.release_segments();
             }
             self.background.releasing.store(false, Ordering::Release);
             if let Err(error) = &result {
-                if error.kind() == ErrorKind::NoSpace && self.give_space_back() {
+                let is_full = error.kind() == ErrorKind::NoSpace;
+                if is_full && (!std::mem::replace(&mut all_sealed, true) || self.give_space_back())
+                {
                     continue;
                 }
                 break;
             }
+            all_sealed = false;
             self.background.notify();
             for state in &group {
                 self.schedule_compactions(Some(state.id));
@@ -178,24 +189,40 @@ impl Engine {
         self.remove_unneeded_files();
     }
 
-    /// Brings the sealed memtables of keyspaces, given in the order of their numbers, into one run of
-    /// level 0 each, by one edit (I1). Where one cannot be written, those before it are flushed.
-    fn flush_group(self: &Arc<Self>, states: &[Arc<KeyspaceState>]) -> Result<()> {
+    fn has_found_no_space(&self) -> bool {
+        let state = self.background.state.lock();
+        let error = state.flush_error.as_ref();
+        error.is_some_and(|error| error.kind() == ErrorKind::NoSpace)
+    }
+
+    /// Brings the oldest sealed memtables of keyspaces, given in the order of their numbers, or all of them, into
+    /// one run of level 0 each, by one edit (I1). Where one cannot be written, those before it are flushed.
+    fn flush_group(
+        self: &Arc<Self>,
+        states: &[Arc<KeyspaceState>],
+        all_sealed: bool,
+    ) -> Result<()> {
         let floor = self.floor();
         let (mut bytes, started) = (0, self.clock.monotonic_micros());
         let mut written = Vec::with_capacity(states.len());
         let mut result = Ok(());
         for state in states {
-            let full_bytes = state.write_buffer_bytes(&self.settings);
-            let buffers = oldest(state.load().sealed.clone(), full_bytes);
+            let most_bytes = match all_sealed {
+                true => usize::MAX,
+                false => state.write_buffer_bytes(&self.settings),
+            };
+            let buffers = oldest(state.load().sealed.clone(), most_bytes);
             let Some(newest) = buffers.first() else {
                 continue;
             };
             let sequence = newest.sealed_at();
             let sizes = buffers.iter().map(|buffer| buffer.memtable.bytes() as u64);
-            bytes += sizes.sum::<u64>();
+            let buffer_bytes = sizes.sum::<u64>();
             match self.write_out(state, buffers, sequence, floor) {
-                Ok(flushed) => written.push(flushed),
+                Ok(flushed) => {
+                    bytes += buffer_bytes;
+                    written.push(flushed);
+                }
                 Err(error) => {
                     result = Err(error);
                     break;
@@ -204,8 +231,9 @@ impl Engine {
         }
         let flushed: Vec<_> = written.iter().map(|it| it.state.id).collect();
         self.name_flushed(written)?;
-        self.note_flush_rate(bytes, started);
-        if result.is_err() {
+        if result.is_ok() {
+            self.note_flush_rate(bytes, started);
+        } else {
             // The job ends with the failure.
             for id in flushed {
                 self.schedule_compactions(Some(id));

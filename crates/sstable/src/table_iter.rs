@@ -1,6 +1,6 @@
 //! Walks over the point records of one table, in both directions.
 //!
-//! Invariant: holds the table, one block and at most one piece of read-ahead, whatever the size of
+//! Invariant: holds the table, one block (a second one within a seek) and at most one piece of read-ahead, whatever the size of
 //! the table (I9). A failed movement leaves it invalid. Used by `level_iter`, by scans and by
 //! compaction.
 

@@ -128,7 +128,8 @@ mod tests {
         let is_direct = direct.write_synced(&file, PAGE_BYTES as u64, &[2; 2 * PAGE_BYTES])?;
         let flags = OFlags::WRONLY | OFlags::DIRECT;
         let is_possible = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).is_ok();
-        assert_eq!(is_direct, is_possible);
+        // Where such a file can be opened, the write itself may still be refused.
+        assert!(is_possible || !is_direct);
         if !is_direct {
             // The file system of temporary files has no such writes.
             assert!(matches!(*direct.state.lock(), State::Refused));

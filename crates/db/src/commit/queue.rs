@@ -40,8 +40,8 @@ pub(crate) struct Writer {
     pub(crate) next_cure_micros: u64,
     /// When deletes on a full disk may have a flush tried again, on the monotonic clock.
     pub(crate) next_relief_micros: u64,
-    /// While as many memtables are sealed as may be.
-    pub(crate) pace: Option<Pace>,
+    /// Of the writers of a keyspace of which as many memtables are sealed as may be, or were at the last look.
+    pub(crate) pace: Option<(Arc<KeyspaceState>, Pace)>,
 }
 
 /// A thread that waits with its batch.

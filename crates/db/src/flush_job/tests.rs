@@ -89,3 +89,65 @@ fn what_a_failed_flush_has_flushed_is_looked_at_for_merges() {
     assert!(runs(&first) < 8, "{} runs", runs(&first));
     db.close().unwrap();
 }
+
+/// The story: once each full memtable was flushed by itself, a full disk that could not take one stayed full, though a
+/// range delete behind it covered all that was there.
+#[test]
+fn a_full_disk_takes_what_is_covered_together_with_what_covers_it() {
+    let disk = MemFileSystem::new();
+    let executor = Arc::new(ManualExecutor::new(0));
+    let options = Options::new()
+        .file_system(Arc::new(disk.clone()))
+        .write_buffer_bytes(12 << 20);
+    let db = options.executor(executor.clone()).open("/db").unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    // The reserve for a full disk is made.
+    keyspace.put("k", "v").unwrap();
+    while executor.step() {}
+    let mut random = esker_vfs::Random::new(1);
+    let mut value = [0; 8000];
+    for number in 0u32.. {
+        if !keyspace.state().load().sealed.is_empty() {
+            break;
+        }
+        random.fill(&mut value);
+        keyspace.put(number.to_be_bytes(), value).unwrap();
+    }
+    disk.set_capacity(disk.used_bytes());
+    let error = db.flush().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace);
+    keyspace.delete_range::<&[u8]>(..).unwrap();
+    db.flush().unwrap();
+    assert_eq!(keyspace.iter().count(), 0);
+    keyspace.put("k", "v").unwrap();
+    db.close().unwrap();
+}
+
+/// The story: the keyspace with the lowest number was flushed first, and one that was written to at the pace of
+/// flushes kept all others waiting.
+#[test]
+fn what_was_sealed_first_is_flushed_first() {
+    let executor = Arc::new(ManualExecutor::new(0));
+    let options = Options::new()
+        .file_system(Arc::new(MemFileSystem::new()))
+        .write_buffer_bytes(2 << 20);
+    let db = options.executor(executor).open("/db").unwrap();
+    let (first, second) = (
+        db.keyspace("first").unwrap(),
+        db.keyspace("second").unwrap(),
+    );
+    let fill = |keyspace: &crate::Keyspace| {
+        for number in 0u32.. {
+            if !keyspace.state().load().sealed.is_empty() {
+                break;
+            }
+            keyspace.put(number.to_be_bytes(), [7; 8000]).unwrap();
+        }
+    };
+    fill(&second);
+    fill(&first);
+    let group = second.engine().group_to_flush();
+    let names: Vec<_> = group.iter().map(|state| state.id).collect();
+    assert_eq!(names, [second.state().id]);
+    db.close().unwrap();
+}
