@@ -317,6 +317,33 @@ fn a_lost_table_brings_back_nothing_older() {
     }
 }
 
+/// The story: a table that holds nothing but a range delete has it at its front, and cannot be opened where that is
+/// damaged. What it deleted came back, since nobody knew what the table had been about.
+#[test]
+fn a_range_delete_that_is_lost_brings_nothing_back() {
+    let disk = MemFileSystem::new();
+    let db = options(&shared(&disk)).open(DIRECTORY).unwrap();
+    for key in ["a", "b", "c"] {
+        db.put(key, key).unwrap();
+    }
+    db.compact().unwrap();
+    db.delete_range("b".."c").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let tables = files(&disk).into_iter();
+    let newest = tables.filter(|name| name.ends_with(".sst")).max().unwrap();
+    let path = Path::new(DIRECTORY).join(&newest);
+    disk.open_write(&path)
+        .unwrap()
+        .write_at(3, &[0xa5; 8])
+        .unwrap();
+    remove(&disk, is_evidence);
+    let (report, state) = repaired(&disk).unwrap();
+    assert!(report.losses().iter().any(|loss| loss.file() == path));
+    let keys: Vec<_> = state["default"].keys().cloned().collect();
+    assert_eq!(keys, [b"a", b"c"], "{report}");
+}
+
 /// Each damage to the manifest alone loses nothing of a closed database, whatever is left of it.
 #[test]
 fn a_damaged_manifest_or_current_loses_nothing() {

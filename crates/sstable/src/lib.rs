@@ -14,6 +14,7 @@ mod block_io;
 mod block_iter;
 mod block_reads;
 mod compression;
+mod description;
 mod file_sink;
 mod filter;
 mod format;

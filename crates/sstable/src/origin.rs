@@ -166,16 +166,21 @@ impl Table {
         let handle = self.footer.properties;
         let contents = self.block_file().read_block(handle)?;
         let placed = |error: Error| error.with_file(self.path()).with_offset(handle.offset);
-        let mut decoder = Decoder::new(&contents);
-        while !decoder.is_empty() {
-            let tag = decoder.varint().map_err(placed)?;
-            let field = decoder.bytes().map_err(placed)?;
-            if tag == TAG_ORIGIN {
-                return Origin::decode(field).map(Some).map_err(placed);
-            }
-        }
-        Ok(None)
+        among(&contents).map_err(placed)
     }
+}
+
+/// The origin among a table's properties, as they are stored.
+pub(crate) fn among(properties: &[u8]) -> Result<Option<Origin>> {
+    let mut decoder = Decoder::new(properties);
+    while !decoder.is_empty() {
+        let tag = decoder.varint()?;
+        let field = decoder.bytes()?;
+        if tag == TAG_ORIGIN {
+            return Origin::decode(field).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -448,7 +448,7 @@ fn at_sequence(
     }))
 }
 
-fn open_file(fs: &dyn FileSystem, path: &Path) -> Result<Arc<dyn RandomAccessFile>> {
+pub(crate) fn open_file(fs: &dyn FileSystem, path: &Path) -> Result<Arc<dyn RandomAccessFile>> {
     fs.open_read(path).map_err(|source| {
         if source.kind() == std::io::ErrorKind::NotFound {
             Error::corruption("a table is missing")

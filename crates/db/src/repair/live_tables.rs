@@ -24,7 +24,7 @@ use esker_base::filename::{FileNumber, table_path};
 use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{ErrorKind, Result, SequenceNumber};
-use esker_sstable::{BlockCache, Making, Origin, Table};
+use esker_sstable::{Making, Origin, Table};
 use esker_vfs::FileSystem;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -307,7 +307,8 @@ fn read(
     partial: &Partial,
 ) -> Result<Found> {
     let path = table_path(directory, number);
-    let table = Table::open(fs, &path, number, BlockCache::new(0))?;
+    // Not opened: what a table held that cannot be must be known too, so that nothing older counts.
+    let (own, origin) = Table::describe(fs, &path, number)?;
     let known = partial
         .state
         .iter()
@@ -317,7 +318,7 @@ fn read(
         metas.map(move |meta| (keyspace, meta))
     });
     let known = known.into_iter().find(|(_, meta)| meta.number == number);
-    let origin = match (table.origin()?, known) {
+    let origin = match (origin, known) {
         (Some(origin), _) => origin,
         (None, Some((keyspace, _))) => Origin {
             keyspace: keyspace.meta.id,
@@ -331,14 +332,13 @@ fn read(
             return Err(esker_base::Error::corruption(sentence).with_file(&path));
         }
     };
-    let mut meta = table.properties().meta.clone();
+    let mut meta = own;
     if let Some((_, known)) = known {
         meta = known.as_ref().clone();
     } else if let Making::Load { after } = origin.making {
         // It got its sequence number when it was complete; all that is left is when it began.
         place_load(&mut meta, after + 1);
     }
-    drop(table);
     let damage = match table_files::verify(fs, &path, &meta) {
         Ok(()) => None,
         Err(error) => Some(Loss {
