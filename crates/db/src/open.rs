@@ -405,7 +405,7 @@ impl Parts {
         );
         saver.saves_on(&cache);
         if let Some(shares) = settings.current().shares() {
-            blocks.share_with_tables();
+            blocks.share(shares.scans);
             cache.set_table_bytes_limit(shares.tables);
         }
         let tables = LiveTables::new(Arc::clone(&fs), self.directory.clone(), Arc::clone(&cache));

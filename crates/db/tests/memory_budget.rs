@@ -149,11 +149,11 @@ fn no_load_takes_more_than_the_budget() {
         ("keys without values", write_tiny),
         ("300 keyspaces", write_many_keyspaces),
         ("large values", write_large),
+        ("values of 16 KiB", write_whole_blocks),
+        ("reads of them", read_whole_blocks),
         ("scans both ways from four threads", read_everything),
         ("compaction", compact),
         ("scans of one run", read_everything),
-        ("values of 16 KiB", write_whole_blocks),
-        ("reads of them", read_whole_blocks),
         ("validation", |db| {
             assert!(db.validate().unwrap().issues().is_empty());
         }),

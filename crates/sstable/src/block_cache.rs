@@ -5,8 +5,8 @@
 //! is decided by second chance (Corbató's clock): blocks wait in queues, and one that was used
 //! since it was last looked at goes to the end once more.
 //!
-//! What open tables take beside their blocks is counted here as well, and takes room from them where
-//! that is asked for.
+//! What open tables take beside their blocks, and what iterators hold, is counted here as well, and takes
+//! room from the blocks where that is asked for.
 //!
 //! Invariants: `used_bytes` is the memory of exactly the blocks that hang in slots or wait for the
 //! table that is being written to be opened (`new_blocks`; those take no more than reads have had use for,
@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 
 use crate::block::{Block, BlockParts};
 use crate::block_reads;
+use crate::held_memory::ScanMemory;
 use crate::index::SAMPLE_STEP;
 
 /// Queues, so that threads that miss at once seldom wait for each other.
@@ -57,8 +58,10 @@ pub struct BlockCache {
     wanted_bytes: AtomicUsize,
     /// Memory of open tables, their blocks not counted.
     table_bytes: AtomicUsize,
-    /// Whether `table_bytes` count against the capacity.
-    is_shared_with_tables: AtomicBool,
+    /// Memory that iterators hold.
+    scans: ScanMemory,
+    /// Whether `table_bytes` and `scans` count against the capacity.
+    is_shared: AtomicBool,
     shards: [Mutex<Shard>; SHARDS],
     /// The shard from which the next block is evicted.
     hand: AtomicUsize,
@@ -83,7 +86,8 @@ impl BlockCache {
             used_bytes: AtomicUsize::new(0),
             wanted_bytes: AtomicUsize::new(0),
             table_bytes: AtomicUsize::new(0),
-            is_shared_with_tables: AtomicBool::new(false),
+            scans: ScanMemory::new(),
+            is_shared: AtomicBool::new(false),
             shards: std::array::from_fn(shard),
             hand: AtomicUsize::new(0),
             next_salt: AtomicUsize::new(0),
@@ -116,10 +120,22 @@ impl BlockCache {
         self.shrink();
     }
 
-    /// Lets the indexes and filters of open tables count against the capacity: one bound for both.
-    pub fn share_with_tables(&self) {
-        self.is_shared_with_tables.store(true, Ordering::Relaxed);
+    /// Lets the indexes and filters of open tables, and what iterators hold, count against the capacity: one
+    /// bound for all three. Iterators that together hold more than `scan_bytes` read no further ahead.
+    pub fn share(&self, scan_bytes: usize) {
+        self.scans.set_share_bytes(scan_bytes);
+        self.is_shared.store(true, Ordering::Relaxed);
         self.shrink();
+    }
+
+    /// The memory that iterators of users hold: what they read ahead, and blocks that are large or were not cached.
+    #[must_use]
+    pub fn scan_bytes(&self) -> usize {
+        self.scans.bytes()
+    }
+
+    pub(crate) fn scans(&self) -> &ScanMemory {
+        &self.scans
     }
 
     /// The memory that open tables take beside their cached blocks: indexes, filters, range tombstones.
@@ -140,13 +156,14 @@ impl BlockCache {
     /// What blocks may take now.
     fn room_bytes(&self) -> usize {
         let capacity = self.capacity_bytes();
-        match self.is_shared_with_tables.load(Ordering::Relaxed) {
-            true => capacity.saturating_sub(self.table_bytes()),
+        match self.is_shared.load(Ordering::Relaxed) {
+            true => capacity.saturating_sub(self.table_bytes() + self.scan_bytes()),
             false => capacity,
         }
     }
 
-    fn shrink(&self) {
+    /// Drops blocks until the rest has room.
+    pub(crate) fn shrink(&self) {
         while self.used_bytes() > self.room_bytes() && self.evict_one() {}
     }
 
@@ -391,151 +408,4 @@ impl Drop for BlockSlots {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::block_builder::BlockBuilder;
-    use crate::options::BlockLayoutChoice;
-    use esker_base::{Trailer, ValueKind};
-    use proptest::prelude::*;
-
-    fn block(value_bytes: usize) -> Block {
-        let mut builder = BlockBuilder::new(BlockLayoutChoice::Slot);
-        builder.add(
-            b"k",
-            Trailer::new(1, ValueKind::Value),
-            &vec![0; value_bytes],
-        );
-        let mut bytes = Vec::new();
-        builder.finish(&mut bytes);
-        crate::block::parse(&bytes).unwrap()
-    }
-
-    fn held_bytes(tables: &[Arc<BlockSlots>]) -> usize {
-        let slots = tables.iter().flat_map(|table| table.slots.iter());
-        slots
-            .filter_map(|slot| slot.load_full())
-            .map(|block| block.memory_bytes())
-            .sum()
-    }
-
-    #[test]
-    fn blocks_that_are_used_outlive_blocks_that_are_not() {
-        let bytes = block(100).memory_bytes();
-        let cache = BlockCache::new(4 * bytes);
-        let slots = BlockSlots::new(100, 0, Arc::clone(&cache));
-        slots.insert(0, block(100));
-        for index in 1..100 {
-            let _ = slots.get(0);
-            slots.insert(index, block(100));
-            assert!(cache.used_bytes() <= cache.capacity_bytes());
-        }
-        assert!(slots.get(0).is_some());
-        assert_eq!((cache.used_bytes(), cache.evictions()), (4 * bytes, 96));
-    }
-
-    #[test]
-    fn what_finds_no_room_is_used_all_the_same() {
-        for capacity in [0, block(100).memory_bytes() - 1] {
-            let cache = BlockCache::new(capacity);
-            let slots = BlockSlots::new(1, 0, Arc::clone(&cache));
-            assert_eq!(slots.insert(0, block(100)).entries(), 1);
-            assert!(slots.get(0).is_none() && cache.used_bytes() == 0);
-        }
-    }
-
-    #[test]
-    fn a_table_that_goes_takes_its_bytes_along_and_leaves_no_rubbish() {
-        let cache = BlockCache::new(1 << 30);
-        for salt in 0..2000 {
-            let slots = BlockSlots::new(8, salt, Arc::clone(&cache));
-            for index in 0..8 {
-                slots.insert(index, block(10));
-            }
-        }
-        assert_eq!(cache.used_bytes(), 0);
-        let queued: usize = cache
-            .shards
-            .iter()
-            .map(|shard| shard.lock().queue.len())
-            .sum();
-        assert!(
-            queued <= SHARDS * (FIRST_PURGE + 1),
-            "{queued} entries of vanished tables"
-        );
-    }
-
-    #[test]
-    fn a_smaller_capacity_evicts_at_once() {
-        let cache = BlockCache::new(1 << 20);
-        let slots = BlockSlots::new(50, 3, Arc::clone(&cache));
-        for index in 0..50 {
-            slots.insert(index, block(100));
-            let _ = slots.get(index);
-        }
-        cache.set_capacity_bytes(1000);
-        assert!(cache.used_bytes() <= 1000);
-        assert_eq!(cache.used_bytes(), held_bytes(&[Arc::clone(&slots)]));
-    }
-
-    #[test]
-    fn a_block_that_two_threads_load_is_counted_once() {
-        let cache = BlockCache::new(1 << 20);
-        let slots = BlockSlots::new(4, 0, Arc::clone(&cache));
-        for index in 0..4 {
-            let barrier = std::sync::Barrier::new(4);
-            std::thread::scope(|scope| {
-                for _ in 0..4 {
-                    scope.spawn(|| {
-                        barrier.wait();
-                        slots.insert(index, block(100));
-                    });
-                }
-            });
-        }
-        assert_eq!(cache.used_bytes(), 4 * block(100).memory_bytes());
-    }
-
-    #[test]
-    fn threads_that_fill_empty_and_drop_leave_the_count_exact() {
-        let cache = BlockCache::new(20_000);
-        std::thread::scope(|scope| {
-            for thread in 0..4usize {
-                let cache = Arc::clone(&cache);
-                scope.spawn(move || {
-                    for round in 0..50 {
-                        let slots = BlockSlots::new(64, round, Arc::clone(&cache));
-                        for step in 0..200usize {
-                            let index = (step * 7 + thread) % 64;
-                            if slots.get(index).is_none() {
-                                slots.insert(index, block(index * 10));
-                            }
-                            assert!(cache.used_bytes() <= 20_000);
-                        }
-                    }
-                });
-            }
-        });
-        assert_eq!(cache.used_bytes(), 0);
-    }
-
-    proptest! {
-        #[test]
-        fn the_count_is_what_the_slots_hold(
-            capacity in 0usize..5000,
-            steps in proptest::collection::vec((0usize..3, 0usize..20, 0usize..400), 0..200),
-        ) {
-            let cache = BlockCache::new(capacity);
-            let mut tables: Vec<_> =
-                (0..3).map(|salt| BlockSlots::new(20, salt, Arc::clone(&cache))).collect();
-            for (table, index, bytes) in steps {
-                if bytes == 0 {
-                    tables[table] = BlockSlots::new(20, index, Arc::clone(&cache));
-                } else if tables[table].get(index).is_none() {
-                    tables[table].insert(index, block(bytes));
-                }
-                prop_assert_eq!(cache.used_bytes(), held_bytes(&tables));
-                prop_assert!(cache.used_bytes() <= capacity);
-            }
-        }
-    }
-}
+mod tests;

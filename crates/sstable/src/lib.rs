@@ -18,6 +18,7 @@ mod description;
 mod file_sink;
 mod filter;
 mod format;
+mod held_memory;
 mod index;
 mod level_iter;
 mod load_buffers;

@@ -20,6 +20,8 @@ pub(crate) struct ReadAhead {
     buffer: Vec<u8>,
     start: u64,
     piece_bytes: u64,
+    /// Pieces do not grow beyond this, and no memory beyond it is kept.
+    most_bytes: u64,
     eager: bool,
     last: BlockHandle,
 }
@@ -31,6 +33,7 @@ impl ReadAhead {
             buffer: Vec::new(),
             start: 0,
             piece_bytes: 0,
+            most_bytes: LARGEST_PIECE,
             eager,
             last: BlockHandle::default(),
         }
@@ -56,15 +59,25 @@ impl ReadAhead {
         Ok(&self.buffer[at..at + handle.bytes as usize])
     }
 
-    /// Gives back what a block took here, and where it was decompressed, that is larger than a piece: a scan
-    /// stands in many tables at once, and must not hold the largest block of each twice. Whoever reads each
-    /// block once, ahead, keeps it.
+    /// Whether there is memory for larger pieces than the blocks that are asked for.
+    pub(crate) fn allow(&mut self, has_room: bool) {
+        self.most_bytes = if has_room { LARGEST_PIECE } else { SMALLEST_PIECE };
+    }
+
+    /// Gives back what a block took here, and where it was decompressed, that is larger than a piece may be: a
+    /// scan stands in many tables at once, and must not hold the largest block of each twice. Whoever reads
+    /// each block once, ahead, keeps it.
     pub(crate) fn let_go_of_large(&mut self, scratch: &mut Vec<u8>) {
         for buffer in [&mut self.buffer, scratch] {
-            if !self.eager && buffer.len() as u64 > LARGEST_PIECE {
+            if !self.eager && buffer.capacity() as u64 > self.most_bytes {
                 *buffer = Vec::new();
             }
         }
+    }
+
+    /// The memory of the piece.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.buffer.capacity()
     }
 
     fn read_piece(&mut self, file: BlockFile<'_>, handle: BlockHandle, limit: u64) -> Result<()> {
@@ -73,7 +86,7 @@ impl ReadAhead {
         let goes_on = handle.offset == self.last.offset + self.last.bytes;
         self.piece_bytes = match (self.eager, goes_back || goes_on) {
             (true, _) => LARGEST_PIECE,
-            (false, true) => (self.piece_bytes * 2).clamp(SMALLEST_PIECE, LARGEST_PIECE),
+            (false, true) => (self.piece_bytes * 2).clamp(SMALLEST_PIECE, self.most_bytes),
             (false, false) => 0,
         };
         let bytes = handle.bytes.max(self.piece_bytes);
@@ -142,6 +155,16 @@ mod tests {
                 ahead.let_go_of_large(&mut scratch);
                 assert_eq!((ahead.buffer.len(), scratch.len()), (kept, kept));
             }
+        }
+        // Where there is no room, a walk in order reads no more than the smallest piece.
+        let mut ahead = ReadAhead::new(false);
+        for (has_room, largest) in [(true, LARGEST_PIECE), (false, SMALLEST_PIECE)] {
+            ahead.allow(has_room);
+            for &handle in &blocks {
+                ahead.stored(file, handle, limit).unwrap();
+                ahead.let_go_of_large(&mut Vec::new());
+            }
+            assert!(ahead.piece_bytes == largest && ahead.memory_bytes() as u64 <= largest);
         }
         let beyond = BlockHandle {
             offset: limit - 1,

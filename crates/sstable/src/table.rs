@@ -128,6 +128,11 @@ impl Table {
         Ok(table)
     }
 
+    /// Where the blocks are cached.
+    pub(crate) fn cache(&self) -> &Arc<BlockCache> {
+        &self.cache
+    }
+
     /// Tells the cache of memory that the table takes until it is closed.
     fn count_bytes(&self, bytes: usize) {
         self.counted_bytes.fetch_add(bytes, Ordering::Relaxed);

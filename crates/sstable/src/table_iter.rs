@@ -15,6 +15,7 @@ use crate::block::{Block, BlockParts, PinnedValue};
 use crate::block_expiries::SkipBlocks;
 use crate::block_io;
 use crate::block_iter::BlockIter;
+use crate::held_memory::{HeldMemory, LARGE_BLOCK_BYTES};
 use crate::index::Leaf;
 use crate::read_ahead::ReadAhead;
 use crate::run_seek::RunSeek;
@@ -36,20 +37,34 @@ const BLOCK_AHEAD: usize = 8;
 /// The same for the last entries of the block before.
 const BLOCK_END_AHEAD: usize = 4;
 
-/// What it takes to read blocks that are not cached.
+/// What it takes to read blocks that are not cached, and to hold large ones.
 #[derive(Debug)]
 struct Loading {
     read_ahead: ReadAhead,
     /// Where blocks are decompressed.
     scratch: Vec<u8>,
+    /// Merges have a share of a memory budget to themselves, and count nothing here.
+    held: Option<HeldMemory>,
 }
 
 impl Loading {
-    fn new(eager: bool) -> Box<Self> {
+    fn new(fill: FillCache, table: &Table) -> Box<Self> {
+        let is_scan = fill == FillCache::Yes;
         Box::new(Self {
-            read_ahead: ReadAhead::new(eager),
+            read_ahead: ReadAhead::new(!is_scan),
             scratch: Vec::new(),
+            held: is_scan.then(|| HeldMemory::new(Arc::clone(table.cache()))),
         })
+    }
+
+    /// Notes what is held beside the cache, with the current block, and reads no further ahead if all
+    /// iterators together hold too much.
+    fn account(&mut self, block_bytes: usize) {
+        if let Some(held) = &mut self.held {
+            let buffers = self.read_ahead.memory_bytes() + self.scratch.capacity();
+            held.set(buffers + block_bytes);
+            self.read_ahead.allow(held.has_room_ahead());
+        }
     }
 
     /// Reads and checks block `index` of `leaf`.
@@ -141,8 +156,8 @@ impl TableIter {
         }
         let index = &self.table.leaf(self.leaf).ok()?.index;
         let (handle, file) = (index.handle(self.block), self.table.block_file());
-        let is_eager = self.fill == FillCache::No;
-        let loading = self.loading.get_or_insert_with(|| Loading::new(is_eager));
+        let (fill, table) = (self.fill, &self.table);
+        let loading = self.loading.get_or_insert_with(|| Loading::new(fill, table));
         let stored = loading.read_ahead.stored(file, handle, index.end_offset());
         let checked = block_io::checked(stored.ok()?, file.number, handle.offset).ok()?;
         let view = RecordView {
@@ -170,9 +185,25 @@ impl TableIter {
         }
         self.leave();
         let entered = self.load(leaf, block)?;
+        self.account(&entered);
         self.entries.enter(entered);
         (self.leaf, self.block) = (leaf, block);
         Ok(())
+    }
+
+    /// Counts the memory of a block that is about to be entered, unless it is a small one of the cache.
+    #[inline]
+    fn account(&mut self, block: &Block) {
+        if self.loading.is_some() || block.bytes().len() >= LARGE_BLOCK_BYTES {
+            self.account_for(block.memory_bytes());
+        }
+    }
+
+    #[cold]
+    fn account_for(&mut self, block_bytes: usize) {
+        let (fill, table) = (self.fill, &self.table);
+        let loading = self.loading.get_or_insert_with(|| Loading::new(fill, table));
+        loading.account(block_bytes);
     }
 
     fn load(&mut self, leaf: usize, index: usize) -> Result<Block> {
@@ -186,9 +217,8 @@ impl TableIter {
             block.touch();
             return Ok(block.clone());
         }
-        let loading = self
-            .loading
-            .get_or_insert_with(|| Loading::new(self.fill == FillCache::No));
+        let (fill, table) = (self.fill, &self.table);
+        let loading = self.loading.get_or_insert_with(|| Loading::new(fill, table));
         let block = loading.read(&self.table, leaf, index)?;
         Ok(match self.fill {
             FillCache::Yes => leaf.slots.insert(index, block),
@@ -364,6 +394,7 @@ impl TableIter {
     #[inline]
     pub(crate) fn search_slots(&mut self, seek: &mut RunSeek, key: &[u8]) {
         if let Some(block) = seek.held.take().and_then(Guard::into_inner) {
+            self.account(&block);
             self.entries.enter(block);
             (self.leaf, self.block) = (seek.leaf, seek.block);
             seek.slot = Some(self.entries.begin_seek(key));

@@ -17,10 +17,12 @@ const ONE_JOB_BYTES: u64 = 128 << 20;
 pub(crate) struct Shares {
     /// All memtables, sealed ones and chunks that are kept for further ones included.
     pub(crate) memtables: usize,
-    /// Blocks in the cache, and the indexes and filters of open tables.
+    /// Blocks in the cache, the indexes and filters of open tables, and what scans hold.
     pub(crate) blocks_and_tables: usize,
     /// Of these, the indexes and filters.
     pub(crate) tables: usize,
+    /// What scans may hold of these before they stop reading ahead. A block of each sorted run they must hold.
+    pub(crate) scans: usize,
     /// The largest batch.
     pub(crate) batch: usize,
 }
@@ -35,6 +37,7 @@ impl Shares {
             memtables: 3 * part(8),
             blocks_and_tables: 3 * part(8),
             tables: 3 * part(16),
+            scans: part(8),
             batch: part(16),
         }
     }
@@ -89,7 +92,7 @@ mod tests {
             let shares = Shares::of(budget);
             let kept = (shares.memtables + shares.blocks_and_tables + shares.batch) as u64;
             assert!(kept <= budget - budget / 8, "{budget}");
-            assert!(shares.tables < shares.blocks_and_tables);
+                assert!(shares.tables + shares.scans < shares.blocks_and_tables);
         }
     }
 

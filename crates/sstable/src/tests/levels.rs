@@ -166,7 +166,7 @@ fn what_open_tables_take_is_bounded_and_takes_room_from_blocks() {
     };
     assert!(records.iter().step_by(7).all(|(key, ..)| find(key)));
     let blocks = shelf.blocks.used_bytes();
-    shelf.blocks.share_with_tables();
+    shelf.blocks.share(usize::MAX);
     shelf
         .blocks
         .set_capacity_bytes(shelf.blocks.table_bytes() + blocks / 2);
