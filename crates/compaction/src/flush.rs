@@ -46,7 +46,7 @@ pub fn flush<I: InternalIterator>(
             cut: CutRules::default(),
             keeps_large: true,
         };
-        let (written, retention) = write_part(context, &created, part, source, |_| None)?;
+        let (written, retention) = write_part(context, &created, part, source, |_| Ok(None))?;
         let stats = JobStats {
             retention,
             ..JobStats::default()

@@ -77,7 +77,7 @@ pub(crate) struct Part<'a> {
 }
 
 /// The record that a source stands on as a table stores it, where that can be had.
-pub(crate) type StoredRecordOf<I> = for<'a> fn(&'a mut I) -> Option<StoredRecord<'a>>;
+pub(crate) type StoredRecordOf<I> = for<'a> fn(&'a mut I) -> Result<Option<StoredRecord<'a>>>;
 
 /// Writes what retention leaves of `source`, which stands at the part's start.
 pub(crate) fn write_part<I: InternalIterator>(
@@ -111,9 +111,16 @@ pub(crate) fn write_part<I: InternalIterator>(
         }
         until_check -= 1;
         let starts_key = records.starts_key();
-        if let Some(record) = records.unchanged_large().and_then(stored_record) {
-            output.add_stored(&record, starts_key)?;
-            continue;
+        match records.unchanged_large().map(stored_record) {
+            Some(Ok(Some(record))) => {
+                output.add_stored(&record, starts_key)?;
+                continue;
+            }
+            // It was cached before the file was damaged: what is written now mends that.
+            Some(Err(error)) => {
+                tracing::warn!(%error, "a merge replaces a damaged block by the one in memory");
+            }
+            Some(Ok(None)) | None => {}
         }
         output.add(
             records.user_key(),

@@ -15,6 +15,8 @@ use peak_alloc::PeakAlloc;
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 const BUDGET: usize = 48 << 20;
+/// How many scans are open at once.
+const SCANS: usize = 64;
 /// How much is written by each load, in parts of the budget.
 const TIMES: usize = if cfg!(debug_assertions) { 1 } else { 10 };
 
@@ -129,6 +131,18 @@ fn read_everything(db: &Db) {
     });
 }
 
+/// Each stands in every run, and holds on to where it is while the others walk.
+fn scan_at_once(db: &Db) {
+    let mut scans: Vec<_> = (0..SCANS)
+        .map(|first| db.range(key(first)..).map(|entry| entry.unwrap().1.len()))
+        .collect();
+    for _ in 0..TIMES * 300 {
+        for scan in &mut scans {
+            let _ = scan.next();
+        }
+    }
+}
+
 fn compact(db: &Db) {
     db.compact().unwrap();
     db.wait_for_background_work().unwrap();
@@ -143,7 +157,7 @@ fn no_load_takes_more_than_the_budget() {
     };
     let mut db = open();
     type Load = (&'static str, fn(&Db));
-    let loads: [Load; 11] = [
+    let loads: [Load; 12] = [
         ("random writes of 400 bytes", |db| write_random(db, 400)),
         ("the same again", |db| write_random(db, 400)),
         ("keys without values", write_tiny),
@@ -152,6 +166,7 @@ fn no_load_takes_more_than_the_budget() {
         ("values of 16 KiB", write_whole_blocks),
         ("reads of them", read_whole_blocks),
         ("scans both ways from four threads", read_everything),
+        ("sixty-four scans at once", scan_at_once),
         ("compaction", compact),
         ("scans of one run", read_everything),
         ("validation", |db| {

@@ -61,8 +61,14 @@ impl LevelIter {
     }
 
     /// The current record as its table stores it; see [`TableIter::stored_record`].
-    pub fn stored_record(&mut self) -> Option<StoredRecord<'_>> {
-        self.current.as_mut()?.stored_record()
+    ///
+    /// # Errors
+    /// I/O; Corruption.
+    pub fn stored_record(&mut self) -> Result<Option<StoredRecord<'_>>> {
+        match &mut self.current {
+            Some(current) => current.stored_record(),
+            None => Ok(None),
+        }
     }
 
     /// Goes over to table `position`.

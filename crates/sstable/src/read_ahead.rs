@@ -61,7 +61,11 @@ impl ReadAhead {
 
     /// Whether there is memory for larger pieces than the blocks that are asked for.
     pub(crate) fn allow(&mut self, has_room: bool) {
-        self.most_bytes = if has_room { LARGEST_PIECE } else { SMALLEST_PIECE };
+        self.most_bytes = if has_room {
+            LARGEST_PIECE
+        } else {
+            SMALLEST_PIECE
+        };
     }
 
     /// Gives back what a block took here, and where it was decompressed, that is larger than a piece may be: a

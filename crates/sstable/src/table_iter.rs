@@ -147,30 +147,40 @@ impl TableIter {
     }
 
     /// The current record as the table stores it, if that is in a block of its own, under the sequence number
-    /// that it shows. `None` too where that cannot be read any more: the record itself is in memory.
-    pub fn stored_record(&mut self) -> Option<StoredRecord<'_>> {
-        let block = self.entries.lone_block()?;
+    /// that it shows.
+    ///
+    /// # Errors
+    /// I/O; Corruption: the file does not hold it any more as it was read. The record itself is in memory.
+    pub fn stored_record(&mut self) -> Result<Option<StoredRecord<'_>>> {
         let trailer = self.entries.trailer();
+        let Some(block) = self.entries.lone_block() else {
+            return Ok(None);
+        };
         if self.table.to_shown(trailer) != trailer {
-            return None;
+            return Ok(None);
         }
-        let index = &self.table.leaf(self.leaf).ok()?.index;
+        let index = &self.table.leaf(self.leaf)?.index;
         let (handle, file) = (index.handle(self.block), self.table.block_file());
         let (fill, table) = (self.fill, &self.table);
-        let loading = self.loading.get_or_insert_with(|| Loading::new(fill, table));
-        let stored = loading.read_ahead.stored(file, handle, index.end_offset());
-        let checked = block_io::checked(stored.ok()?, file.number, handle.offset).ok()?;
+        let loading = self
+            .loading
+            .get_or_insert_with(|| Loading::new(fill, table));
+        let stored = loading
+            .read_ahead
+            .stored(file, handle, index.end_offset())?;
+        let checked = block_io::checked(stored, file.number, handle.offset)
+            .map_err(|error| error.with_file(file.path))?;
         let view = RecordView {
             user_key: self.entries.user_key(),
             trailer,
             value: self.entries.value(),
         };
-        Some(StoredRecord {
+        Ok(Some(StoredRecord {
             view,
             checked,
             block,
             compression: self.table.properties().compression,
-        })
+        }))
     }
 
     /// Leaves the current block; the iterator is invalid then.
@@ -202,7 +212,9 @@ impl TableIter {
     #[cold]
     fn account_for(&mut self, block_bytes: usize) {
         let (fill, table) = (self.fill, &self.table);
-        let loading = self.loading.get_or_insert_with(|| Loading::new(fill, table));
+        let loading = self
+            .loading
+            .get_or_insert_with(|| Loading::new(fill, table));
         loading.account(block_bytes);
     }
 
@@ -218,7 +230,9 @@ impl TableIter {
             return Ok(block.clone());
         }
         let (fill, table) = (self.fill, &self.table);
-        let loading = self.loading.get_or_insert_with(|| Loading::new(fill, table));
+        let loading = self
+            .loading
+            .get_or_insert_with(|| Loading::new(fill, table));
         let block = loading.read(&self.table, leaf, index)?;
         Ok(match self.fill {
             FillCache::Yes => leaf.slots.insert(index, block),

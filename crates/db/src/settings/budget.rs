@@ -92,7 +92,7 @@ mod tests {
             let shares = Shares::of(budget);
             let kept = (shares.memtables + shares.blocks_and_tables + shares.batch) as u64;
             assert!(kept <= budget - budget / 8, "{budget}");
-                assert!(shares.tables + shares.scans < shares.blocks_and_tables);
+            assert!(shares.tables + shares.scans < shares.blocks_and_tables);
         }
     }
 
