@@ -12,6 +12,9 @@ use esker_vfs::fs::{FileSystem, WritableFile};
 
 /// The buffer is written when it holds this much.
 const BUFFER_BYTES: usize = 256 << 10;
+/// The device begins with a table while the rest is made, in pieces of this size. All at once at the end the
+/// maker would wait for it, and syncs of the log behind it.
+const WRITE_BACK_BYTES: u64 = 1 << 20;
 
 /// A file that grows at its end.
 pub(crate) struct FileSink {
@@ -20,6 +23,8 @@ pub(crate) struct FileSink {
     buffer: Vec<u8>,
     /// Bytes of the file before the buffer.
     written: u64,
+    /// Bytes of these that the device was given to begin with.
+    begun: u64,
     checksum: StreamingChecksum,
     failed: bool,
 }
@@ -48,6 +53,7 @@ impl FileSink {
             path: path.to_path_buf(),
             buffer: Vec::with_capacity(BUFFER_BYTES + (8 << 10)),
             written: 0,
+            begun: 0,
             checksum: StreamingChecksum::new(0),
             failed: false,
         })
@@ -92,6 +98,12 @@ impl FileSink {
             return Err(Error::io("write a table", &self.path, source));
         }
         self.written += self.buffer.len() as u64;
+        // Whole pieces: what is written to a page that is on its way waits for it.
+        let pieces = self.written - self.written % WRITE_BACK_BYTES;
+        if pieces > self.begun {
+            self.file.begin_write_back(self.begun, pieces - self.begun);
+            self.begun = pieces;
+        }
         // A single huge block is no reason to keep its memory.
         self.buffer.clear();
         self.buffer.shrink_to(2 * BUFFER_BYTES);

@@ -164,6 +164,10 @@ pub trait WritableFile: Send + Sync + Debug {
     /// Whatever the operating system says.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Says that a sync will follow, and that nobody writes to these bytes before it: the device may begin with
+    /// them now. Only advice; whether they could be written is for the sync to say.
+    fn begin_write_back(&self, _offset: u64, _bytes: u64) {}
+
     /// Writes as [`WritableFile::write_at`] does, and returns once these bytes, and whatever it takes to
     /// find them again, are durable. Of other bytes of the file, written before or meanwhile, it says
     /// nothing: a sync of everything may have more to wait for. A failure is final for this file (I3).

@@ -2,7 +2,7 @@
 //! every call to an [`Interceptor`] before it goes on to the file system below.
 //!
 //! Invariant: with an interceptor that always says [`Verdict::Proceed`], nothing can be told from
-//! the file system below. Advice (`sequential`, `let_go`), lengths and canonical
+//! the file system below. Advice (`sequential`, `begin_write_back`, `let_go`), lengths and canonical
 //! paths are passed on unseen: they change nothing and fail for no reason of their own.
 
 use std::fmt::Debug;
@@ -277,6 +277,10 @@ impl<I: Interceptor> WritableFile for InterceptedWritable<I> {
 
     fn sync_data(&self) -> io::Result<()> {
         self.sync(|| self.inner.sync_data())
+    }
+
+    fn begin_write_back(&self, offset: u64, bytes: u64) {
+        self.inner.begin_write_back(offset, bytes);
     }
 
     /// A write and a sync, either of which may be intercepted.

@@ -7,7 +7,7 @@
 //! latter two are made of.
 //!
 //! Invariant: nothing outside [`os`] names `std::fs` or makes a system call (I12), and `unsafe`
-//! occurs in one private file only (the window of mapped memory).
+//! occurs in two private files only (the window of mapped memory, a call that rustix does not have).
 #![deny(unsafe_code)]
 
 pub mod crash;
@@ -22,6 +22,8 @@ mod os_direct;
 #[cfg(target_os = "linux")]
 mod os_map;
 mod os_thread;
+#[cfg(target_os = "linux")]
+mod os_write_back;
 mod pages;
 pub mod random;
 mod reservation;

@@ -256,6 +256,11 @@ impl WritableFile for OsWritable {
         self.file.sync_data()
     }
 
+    #[cfg(target_os = "linux")]
+    fn begin_write_back(&self, offset: u64, bytes: u64) {
+        crate::os_write_back::begin(&self.file, offset, bytes);
+    }
+
     /// One system call, which waits for the pages of `data` alone.
     #[cfg(target_os = "linux")]
     fn write_synced_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {

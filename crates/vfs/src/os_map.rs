@@ -1,4 +1,4 @@
-//! The window of shared memory on a file: the only `unsafe` code of this crate.
+//! The window of shared memory on a file: most of the `unsafe` code of this crate.
 //!
 //! Invariant: a [`Window`] covers bytes that its caller has made certain to exist: space allocated
 //! on the device, below the end of the file, on a file system that rewrites such blocks in place.
