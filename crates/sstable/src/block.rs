@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use esker_base::{Error, Result, Trailer};
 use esker_prefetch::{LINE_BYTES, prefetch_lines, prefetch_read};
-use triomphe::ThinArc;
+use triomphe::{Arc, ThinArc};
 
 use crate::restart_block::RestartShape;
 use crate::slot_block::SlotShape;
@@ -46,6 +46,8 @@ pub(crate) enum Shape {
 #[derive(Debug)]
 pub(crate) struct BlockHead {
     shape: Shape,
+    /// How many bytes the block has; what lies behind them in its piece of memory means nothing.
+    content_bytes: u32,
     /// Whether it was used since the cache last looked. Written only when it changes, so that
     /// readers of a hot block share its cache line.
     referenced: AtomicBool,
@@ -61,6 +63,8 @@ pub(crate) trait BlockParts {
     fn head(&self) -> &BlockHead;
     /// The bytes.
     fn bytes(&self) -> &[u8];
+    /// The bytes and what is behind them, which can be told without the head.
+    fn room(&self) -> &[u8];
 
     /// How the bytes are laid out.
     #[inline]
@@ -79,14 +83,14 @@ pub(crate) trait BlockParts {
 
     /// Bytes of memory that the block takes.
     fn memory_bytes(&self) -> usize {
-        memory_bytes_of(self.bytes().len())
+        memory_bytes_of(self.room().len())
     }
 
     /// The newest record of `key` in this block that sorts at or after `trailer`: its trailer, and
     /// where its value lies.
     #[inline]
     fn find(&self, key: &[u8], trailer: Trailer) -> Option<(Trailer, Range<usize>)> {
-        touch_first_lines(self.bytes());
+        touch_first_lines(self.room());
         match self.shape() {
             Shape::Slot(shape) => shape.find(self.bytes(), key, trailer),
             Shape::Restart(shape) => shape.find(self.bytes(), key, trailer),
@@ -124,7 +128,7 @@ pub(crate) trait BlockParts {
     #[inline]
     fn touch(&self) {
         prefetch_read(self.head());
-        touch_first_lines(self.bytes());
+        touch_first_lines(self.room());
     }
 
     /// Begins to load what a walk backwards over the block looks at first beside that. Where the block
@@ -186,6 +190,11 @@ impl BlockParts for Block {
 
     #[inline]
     fn bytes(&self) -> &[u8] {
+        &self.slice[..self.header.header.content_bytes as usize]
+    }
+
+    #[inline]
+    fn room(&self) -> &[u8] {
         &self.slice
     }
 }
@@ -195,6 +204,35 @@ impl BlockParts for Block {
 /// # Errors
 /// Corruption.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Block> {
+    let head = head_of(bytes)?;
+    Ok(ThinArc::from_header_and_slice(head, bytes))
+}
+
+/// Makes a block of `content_bytes` bytes, which `fill` writes, in the memory of `spare`; `None` where that is of
+/// another size or held by somebody else.
+///
+/// # Errors
+/// Corruption; what `fill` says.
+pub(crate) fn make_in(
+    mut spare: Block,
+    content_bytes: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<()>,
+) -> Option<Result<Block>> {
+    if spare.room().len() < content_bytes || spare.memory_bytes() != memory_bytes_of(content_bytes)
+    {
+        return None;
+    }
+    let filled = spare.with_arc_mut(|shared| {
+        let piece = Arc::get_mut(shared)?;
+        let bytes = &mut piece.slice_mut()[..content_bytes];
+        let head = fill(bytes).and_then(|()| head_of(bytes));
+        Some(head.map(|head| *piece.header_mut() = head))
+    })?;
+    Some(filled.map(|()| spare))
+}
+
+/// The head of the block that `bytes` are.
+fn head_of(bytes: &[u8]) -> Result<BlockHead> {
     let shape = match bytes.first() {
         Some(&LAYOUT_SLOT) => Shape::Slot(SlotShape::parse(bytes)?),
         Some(&LAYOUT_RESTART) => Shape::Restart(RestartShape::parse(bytes)?),
@@ -204,11 +242,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Block> {
             ));
         }
     };
-    let head = BlockHead {
+    Ok(BlockHead {
         shape,
+        // Its validation refuses what 32 bits do not count.
+        content_bytes: bytes.len() as u32,
         referenced: AtomicBool::new(false),
-    };
-    Ok(ThinArc::from_header_and_slice(head, bytes))
+    })
 }
 
 /// A value where it lies in its block, kept alive without copying it.

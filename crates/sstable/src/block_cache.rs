@@ -8,7 +8,10 @@
 //! What open tables take beside their blocks, and what iterators hold, is counted here as well, and takes
 //! room from the blocks where that is asked for.
 //!
-//! Invariants: `used_bytes` is the memory of exactly the blocks that hang in slots or wait for the
+//! A block that is read takes over the memory of the one that goes for it, where that is of the same size and
+//! nobody reads it any more: to give memory back and take other costs more than to decompress into it.
+//!
+//! Invariants: `used_bytes` is the memory of exactly the blocks that hang in slots, are being read or wait for the
 //! table that is being written to be opened (`new_blocks`; those take no more than reads have had use for,
 //! so that a load without reads leaves the cache empty), and is never
 //! above the capacity (a block that finds no room is used without being kept; what tables take beyond
@@ -24,7 +27,7 @@ use arc_swap::{ArcSwapAny, Guard};
 use esker_prefetch::prefetch_read;
 use parking_lot::Mutex;
 
-use crate::block::{Block, BlockParts};
+use crate::block::{self, Block, BlockParts};
 use crate::block_reads;
 use crate::held_memory::ScanMemory;
 use crate::index::SAMPLE_STEP;
@@ -47,6 +50,29 @@ struct Shard {
     /// The length at which entries of vanished tables are next removed: twice what was left the
     /// last time, so that removing them costs a constant for each insertion.
     purge_at: usize,
+}
+
+/// A part of a cache's capacity, for a block that is being read; given back unless a block takes it.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    cache: &'a BlockCache,
+    bytes: usize,
+    /// The last block that went for it.
+    spare: Option<Block>,
+}
+
+impl Room<'_> {
+    /// The block that went for this one, if one had to. Its memory does for the new one if nobody reads it
+    /// any more ([`block::make_in`]).
+    pub(crate) fn take_spare(&mut self) -> Option<Block> {
+        self.spare.take()
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.cache.release(self.bytes);
+    }
 }
 
 /// Bounds the memory of the cached blocks of any number of tables.
@@ -164,7 +190,7 @@ impl BlockCache {
 
     /// Drops blocks until the rest has room.
     pub(crate) fn shrink(&self) {
-        while self.used_bytes() > self.room_bytes() && self.evict_one() {}
+        while self.used_bytes() > self.room_bytes() && self.evict_one().is_some() {}
     }
 
     /// How many blocks were not found in their slots and had to be read. (Hits are not counted: a
@@ -180,20 +206,21 @@ impl BlockCache {
         self.evictions.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes` of the capacity, dropping other blocks if it must; `false` where there is no
+    /// Takes `bytes` of the capacity, dropping other blocks if it must; `None` where there is no
     /// room even so.
-    fn reserve(&self, bytes: usize) -> bool {
-        loop {
-            if bytes > self.room_bytes() {
-                return false;
-            }
+    fn make_room(&self, bytes: usize) -> Option<Room<'_>> {
+        let mut spare = None;
+        while bytes <= self.room_bytes() {
             if self.reserve_free(bytes) {
-                return true;
+                return Some(Room {
+                    cache: self,
+                    bytes,
+                    spare,
+                });
             }
-            if !self.evict_one() {
-                return false;
-            }
+            spare = Some(self.evict_one()?);
         }
+        None
     }
 
     /// Says that reads have use for `bytes` more of the capacity.
@@ -232,20 +259,20 @@ impl BlockCache {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Drops one block; `false` where none is kept.
-    fn evict_one(&self) -> bool {
+    /// Takes one block out of its slot; `None` where none is kept.
+    fn evict_one(&self) -> Option<Block> {
         // Twice around: the first time may find every block in use.
         for _ in 0..2 * SHARDS {
             let shard = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
             if let Some((slots, block)) = self.take_victim(shard) {
                 self.release(block.memory_bytes());
                 self.evictions.fetch_add(1, Ordering::Relaxed);
-                // Memory is given back here, outside the shard's lock.
-                drop((slots, block));
-                return true;
+                // What was the last of a table goes here, outside the shard's lock.
+                drop(slots);
+                return Some(block);
             }
         }
-        false
+        None
     }
 
     /// Takes the first block of a shard that was not in use out of its slot, if there is one.
@@ -347,16 +374,33 @@ impl BlockSlots {
         self.slots[index].load()
     }
 
+    /// Room for a block of `content_bytes`, unless there is none; other blocks may have to go for it.
+    pub(crate) fn make_room(&self, content_bytes: usize) -> Option<Room<'_>> {
+        self.cache.make_room(block::memory_bytes_of(content_bytes))
+    }
+
     /// Keeps `block` in slot `index` if there is room for it. Gives back the block to use: another
     /// thread's, if that was faster.
     pub(crate) fn insert(self: &Arc<Self>, index: usize, block: Block) -> Block {
+        self.insert_into(self.make_room(block.room().len()), index, block)
+    }
+
+    /// As [`BlockSlots::insert`], where room was made before.
+    pub(crate) fn insert_into(
+        self: &Arc<Self>,
+        room: Option<Room<'_>>,
+        index: usize,
+        block: Block,
+    ) -> Block {
         block_reads::note_loaded();
         self.cache.misses.fetch_add(1, Ordering::Relaxed);
-        let bytes = block.memory_bytes();
-        if !self.cache.reserve(bytes) {
+        let Some(mut room) = room else {
             return block;
-        }
-        self.cache.want(bytes);
+        };
+        self.cache.want(room.bytes);
+        // From here on it is the block's.
+        debug_assert_eq!(room.bytes, block.memory_bytes());
+        room.bytes = 0;
         self.hang(index, block)
     }
 

@@ -128,6 +128,25 @@ impl<'a> Verified<'a> {
         self.compression
     }
 
+    /// How many bytes [`Verified::unpack`] gives, unless it fails.
+    pub(crate) fn content_bytes(&self) -> usize {
+        self.uncompressed_bytes as usize
+    }
+
+    /// As [`Verified::unpack`], into `out`, which is [`Verified::content_bytes`] long.
+    ///
+    /// # Errors
+    /// Corruption.
+    pub(crate) fn unpack_into(&self, out: &mut [u8]) -> Result<()> {
+        match self.compression {
+            Compression::None => {
+                out.copy_from_slice(self.payload);
+                Ok(())
+            }
+            Compression::Lz4 => compression::decompress_into(self.payload, out),
+        }
+    }
+
     /// The payload, decompressed into `scratch` if it is compressed.
     ///
     /// # Errors
@@ -188,20 +207,20 @@ impl BlockFile<'_> {
         self.unpack_owned(stored, handle.offset)
     }
 
-    /// As [`BlockFile::read_block`], in memory that is used again: the payload is a part of one of the two.
+    /// Reads the block at `handle` into `stored`, memory that is used again, and checks it.
     ///
     /// # Errors
     /// I/O; Corruption.
-    pub(crate) fn read_block_into<'b>(
+    pub(crate) fn read_verified<'b>(
         &self,
         handle: BlockHandle,
         stored: &'b mut Vec<u8>,
-        scratch: &'b mut Vec<u8>,
-    ) -> Result<&'b [u8]> {
+    ) -> Result<Verified<'b>> {
         let bytes = self.stored_bytes(handle)?;
         stored.resize(bytes, 0);
         self.read_exact(stored, handle.offset)?;
-        self.unpack(stored, handle.offset, scratch)
+        Verified::check(stored, self.number, handle.offset)
+            .map_err(|error| error.with_file(self.path))
     }
 
     /// The length of the block at `handle`, if one can have it.

@@ -57,8 +57,16 @@ pub(crate) fn decompress(input: &[u8], uncompressed_bytes: u64, out: &mut Vec<u8
     }
     // What is there already is overwritten: filling it with zeros first would cost as much as a copy.
     out.resize(length, 0);
+    decompress_into(input, out)
+}
+
+/// As [`decompress`], where memory for as many bytes as `input` is said to stand for is there already.
+///
+/// # Errors
+/// Corruption.
+pub(crate) fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<()> {
     match lz4_flex::block::decompress_into(input, out) {
-        Ok(written) if written == length => Ok(()),
+        Ok(written) if written == out.len() => Ok(()),
         Ok(_) => Err(Error::corruption(
             "a compressed block is shorter than it states",
         )),

@@ -2,7 +2,7 @@
 //!
 //! A block that is looked up is read, checked, decompressed and copied into memory of its own. All but the last
 //! happens here, in memory that the block before was in as well: it need not be allocated, and the processor
-//! has it near.
+//! has it near. Where another block has left its memory to this one it is decompressed there at once.
 //!
 //! Invariant (I9): a thread keeps at most twice [`KEPT_BYTES`]. Used by `table`.
 

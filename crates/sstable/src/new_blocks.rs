@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use crate::block::{self, Block};
+use crate::block::{self, Block, BlockParts};
 use crate::block_cache::{BlockCache, BlockSlots};
 
 /// Blocks of one new table, in their order, as far as there was room for them.
@@ -39,7 +39,7 @@ impl NewBlocks {
 
     /// The same for a data block that is in memory already.
     pub(crate) fn push_block(&mut self, block: &Block) {
-        self.keep(block.slice.len(), || Some(block.clone()));
+        self.keep(block.room().len(), || Some(block.clone()));
     }
 
     fn keep(&mut self, content_bytes: usize, make: impl FnOnce() -> Option<Block>) {
@@ -69,7 +69,7 @@ impl NewBlocks {
                 break;
             }
             if let Some(block) = block.take() {
-                self.reserved_bytes -= block::memory_bytes_of(block.slice.len());
+                self.reserved_bytes -= block.memory_bytes();
                 slots.adopt(index, block);
             }
         }

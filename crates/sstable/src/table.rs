@@ -16,7 +16,7 @@ use esker_base::{Error, Result, SequenceNumber, Trailer};
 use esker_vfs::fs::{FileSystem, RandomAccessFile};
 
 use crate::block::{self, Block, PinnedValue};
-use crate::block_cache::{BlockCache, BlockSlots};
+use crate::block_cache::{BlockCache, BlockSlots, Room};
 use crate::block_expiries::{BlockExpiries, SkipBlocks};
 use crate::block_io::BlockFile;
 use crate::filter::Filter;
@@ -398,13 +398,20 @@ impl Table {
     #[cold]
     pub(crate) fn load_block(&self, leaf: &Leaf, index: usize) -> Result<Block> {
         let handle = leaf.index.handle(index);
-        let block = load_buffers::with(|stored, scratch| {
-            let contents = self.block_file().read_block_into(handle, stored, scratch);
-            contents.and_then(|contents| self.parse_block(contents, handle))
+        let loaded = load_buffers::with(|stored, scratch| {
+            let verified = self.block_file().read_verified(handle, stored)?;
+            let mut room = leaf.slots.make_room(verified.content_bytes());
+            let spare = room.as_mut().and_then(Room::take_spare);
+            let fill = |bytes: &mut [u8]| verified.unpack_into(bytes);
+            let made = spare
+                .and_then(|spare| block::make_in(spare, verified.content_bytes(), fill))
+                .unwrap_or_else(|| verified.unpack(scratch).and_then(block::parse));
+            made.map(|block| (block, room))
+                .map_err(|error| error.with_file(&self.path).with_offset(handle.offset))
         });
-        let block = block.map_err(|error| self.with_keys(error))?;
+        let (block, room) = loaded.map_err(|error| self.with_keys(error))?;
         self.misses.note();
-        Ok(leaf.slots.insert(index, block))
+        Ok(leaf.slots.insert_into(room, index, block))
     }
 
     /// Takes over the blocks that the table's writer kept, so that reads of it need not load them. Those

@@ -86,6 +86,43 @@ fn a_smaller_capacity_evicts_at_once() {
 }
 
 #[test]
+fn a_block_that_goes_leaves_its_memory_unless_somebody_holds_it() {
+    let value_of = |block: &Block| {
+        let newest = Trailer::new(9, ValueKind::Value);
+        let (_, range) = block.find(b"k", newest).unwrap();
+        block.bytes()[range].to_vec()
+    };
+    let cache = BlockCache::new(block(1000).memory_bytes());
+    let slots = BlockSlots::new(3, 0, Arc::clone(&cache));
+    slots.insert(0, block(1000));
+    let shorter = block(990);
+    let make = |index: usize| {
+        let mut room = slots.make_room(shorter.bytes().len()).unwrap();
+        let spare = room.take_spare().unwrap();
+        let at = spare.room().as_ptr();
+        let fill = |bytes: &mut [u8]| {
+            bytes.copy_from_slice(shorter.bytes());
+            Ok(())
+        };
+        let made = block::make_in(spare, shorter.bytes().len(), fill);
+        let is_there = made.is_some_and(|made| {
+            let made = made.unwrap();
+            assert_eq!(made.room().as_ptr(), at);
+            assert_eq!(value_of(&made), [0; 990]);
+            slots.insert_into(Some(room), index, made);
+            true
+        });
+        assert!(cache.used_bytes() <= cache.capacity_bytes());
+        is_there
+    };
+    assert!(make(1), "the memory of the first block");
+    let held = slots.get(1);
+    assert!(!make(2), "which a reader looks at");
+    assert_eq!(value_of(held.as_ref().unwrap()), [0; 990]);
+    assert_eq!(cache.used_bytes(), 0, "nothing took the room");
+}
+
+#[test]
 fn a_block_that_two_threads_load_is_counted_once() {
     let cache = BlockCache::new(1 << 20);
     let slots = BlockSlots::new(4, 0, Arc::clone(&cache));
