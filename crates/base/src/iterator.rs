@@ -65,9 +65,9 @@ pub trait InternalIterator: Send {
         let _ = direction;
         false
     }
-    /// Goes on to the next record that way where it is known to have another user key, and stays where
-    /// that is not known. Does what `neighbour_differs`, a movement, `valid` and `trailer` do, at once. Call
-    /// only while valid.
+    /// Goes on to the next record of another user key that way where it is known which one that is, past
+    /// what is known to have the same key, and stays where it is not known. Where there is nothing to pass, it does
+    /// what `neighbour_differs`, a movement, `valid` and `trailer` do, at once. Call only while valid.
     ///
     /// # Errors
     /// As [`InternalIterator::seek_to_first`].

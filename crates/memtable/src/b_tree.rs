@@ -8,21 +8,20 @@
 //! Shape: Bayer and McCreight's B+tree with the right-hand links of Lehman and Yao ("Efficient
 //! locking for concurrent operations on B-trees", 1981); the nodes' protocol is in [`slots`].
 //!
-//! Callers: `memtable` for inserts and lookups, `entry_iter` for batches.
+//! Callers: `memtable` for inserts and lookups, `entry_iter` for batches (in `batches`).
 
+mod batches;
 mod key_filter;
 mod node;
 mod slots;
 
 use crate::arena::{Arena, ArenaPool, Record, RecordRef};
-use crate::entry_iter::{Batch, EntrySource};
 use crate::probe::{Probe, common_prefix_bytes};
 use esker_base::Trailer;
 use esker_base::checksum::key_hash;
-use esker_base::internal_key::MAX_SEQUENCE;
 use esker_base::own_lines::OwnLines;
 use key_filter::{Filling, KeyFilter};
-use node::{Child, Inner, Leaf, LeafRef};
+use node::{Child, Inner, Leaf};
 use parking_lot::Mutex;
 pub(crate) use slots::SLOTS;
 use slots::{Lookup, Slots};
@@ -339,128 +338,4 @@ impl std::fmt::Debug for BTree {
             .field("records", &self.records)
             .finish_non_exhaustive()
     }
-}
-
-/// The leaf that a batch is a copy of, and the one that was behind it then.
-#[derive(Default)]
-pub(crate) struct LeafPlace {
-    leaf: Option<LeafRef>,
-    next: Option<LeafRef>,
-}
-
-// SAFETY: every record pushed below is one of `self.records`, loaded with acquire from a slot
-// where it was stored with release; it lives as long as `self`.
-unsafe impl EntrySource for BTree {
-    type Place = LeafPlace;
-
-    fn batch_from(&self, probe: &Probe<'_>, batch: &mut Batch<LeafPlace>) -> usize {
-        batch.clear();
-        let mut leaf = self.find_leaf(probe);
-        while let Some(here) = leaf {
-            let position = copy(here, batch, |slots, count| slots.position(probe, count));
-            if position < batch.len() {
-                return position;
-            }
-            leaf = self.behind(batch);
-        }
-        batch.clear();
-        0
-    }
-
-    fn foresee(&self, probe: &Probe<'_>) {
-        self.prefetch(probe);
-    }
-
-    fn rest_from(&self, probe: &Probe<'_>, batch: &mut Batch<LeafPlace>) -> usize {
-        batch.clear();
-        let mut leaf = self.find_leaf(probe);
-        while let Some(here) = leaf {
-            copy_rest(here, batch, probe);
-            if batch.len() > 0 {
-                return 0;
-            }
-            leaf = self.behind(batch);
-        }
-        0
-    }
-
-    fn first_batch(&self, batch: &mut Batch<LeafPlace>) {
-        self.batch_from(&Probe::new(&[], Trailer::seek(MAX_SEQUENCE)), batch);
-    }
-
-    fn last_batch(&self, batch: &mut Batch<LeafPlace>) {
-        batch.clear();
-        let mut leaf = self.rightmost();
-        while let Some(here) = leaf {
-            copy(here, batch, |_, _| ());
-            leaf = self.behind(batch);
-        }
-    }
-
-    fn next_batch(&self, batch: &mut Batch<LeafPlace>) {
-        match self.behind(batch) {
-            Some(leaf) => copy(leaf, batch, |_, _| ()),
-            None => batch.clear(),
-        }
-    }
-
-    fn previous_batch(&self, batch: &mut Batch<LeafPlace>) {
-        // SAFETY: the batch was filled from this tree.
-        let Some(here) = batch.place.leaf.map(|leaf| unsafe { leaf.leaf() }) else {
-            return;
-        };
-        let mut leaf = here.previous();
-        while let Some(before) = leaf {
-            copy(before, batch, |_, _| ());
-            leaf = self.behind(batch);
-            // Leaves that `before` has just split into stand between it and `here`.
-            if leaf.is_some_and(|next| ptr::eq(next, here)) {
-                return;
-            }
-        }
-        batch.clear();
-    }
-}
-
-impl BTree {
-    /// The leaf behind the one that `batch` is a copy of, as of then.
-    fn behind(&self, batch: &Batch<LeafPlace>) -> Option<&Leaf> {
-        // SAFETY: the batch was filled from this tree.
-        batch.place.next.map(|leaf| unsafe { leaf.leaf() })
-    }
-}
-
-/// Copies the records of `leaf` from `probe` on, as they are at one moment.
-fn copy_rest(leaf: &Leaf, batch: &mut Batch<LeafPlace>, probe: &Probe<'_>) {
-    let next = leaf.slots.read(|| {
-        let count = leaf.slots.count();
-        batch.clear();
-        let first = leaf.slots.position(probe, count);
-        for record in (first..count).filter_map(|index| leaf.slots.record(index)) {
-            batch.push_back(record);
-        }
-        batch.is_cut = first > 0;
-        leaf.next().map(Leaf::remember)
-    });
-    batch.place = LeafPlace {
-        leaf: Some(leaf.remember()),
-        next,
-    };
-}
-
-/// Copies `leaf` as it is at one moment, and what `look` sees at that moment.
-fn copy<T>(leaf: &Leaf, batch: &mut Batch<LeafPlace>, look: impl Fn(&Slots, usize) -> T) -> T {
-    let (seen, next) = leaf.slots.read(|| {
-        let count = leaf.slots.count();
-        batch.clear();
-        for record in (0..count).filter_map(|index| leaf.slots.record(index)) {
-            batch.push_back(record);
-        }
-        (look(&leaf.slots, count), leaf.next().map(Leaf::remember))
-    });
-    batch.place = LeafPlace {
-        leaf: Some(leaf.remember()),
-        next,
-    };
-    seen
 }

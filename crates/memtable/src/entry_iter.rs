@@ -17,12 +17,17 @@ use std::sync::Arc;
 pub(crate) const BATCH_ENTRIES: usize = SLOTS;
 /// How many records ahead of the current one are being loaded.
 const PREFETCH_DISTANCE: usize = 8;
+/// How many records before the last one of a batch that is being loaded the next batch is asked for.
+const BATCH_DISTANCE: usize = 6;
 
 /// Consecutive records, and where they came from.
 pub(crate) struct Batch<P> {
     records: [Option<RecordRef>; BATCH_ENTRIES],
     start: usize,
     end: usize,
+    /// Bit `i` says that `records[i]` has the key of the record before it, of which it is an older one.
+    /// Only the bits behind `start` and before `end` count.
+    pub(crate) older: u64,
     /// Whether records of the place before these were left out.
     pub(crate) is_cut: bool,
     /// Where the records came from, for the source.
@@ -35,6 +40,7 @@ impl<P: Default> Default for Batch<P> {
             records: [None; BATCH_ENTRIES],
             start: 0,
             end: 0,
+            older: 0,
             is_cut: false,
             place: P::default(),
         }
@@ -44,12 +50,13 @@ impl<P: Default> Default for Batch<P> {
 impl<P> Batch<P> {
     /// Empties the batch; `push_back` comes next.
     pub(crate) fn clear(&mut self) {
-        (self.start, self.end, self.is_cut) = (0, 0, false);
+        (self.start, self.end, self.older, self.is_cut) = (0, 0, 0, false);
     }
 
     /// Empties the batch; `push_front` comes next.
     pub(crate) fn clear_for_backwards(&mut self) {
-        (self.start, self.end, self.is_cut) = (BATCH_ENTRIES, BATCH_ENTRIES, false);
+        (self.start, self.end, self.older) = (BATCH_ENTRIES, BATCH_ENTRIES, 0);
+        self.is_cut = false;
     }
 
     /// Appends a record. At most [`BATCH_ENTRIES`] are pushed after `clear`.
@@ -65,6 +72,19 @@ impl<P> Batch<P> {
     pub(crate) fn push_front(&mut self, record: RecordRef) {
         self.start -= 1;
         self.records[self.start] = Some(record);
+    }
+
+    /// Notes that record `index` of the batch, counted from its first, has the key of the one before it.
+    pub(crate) fn note_older(&mut self, index: usize) {
+        self.older |= 1 << (self.start + index);
+    }
+
+    /// The place of the first record behind `position` that has another key than the one before it; `end`
+    /// where there is none.
+    #[inline]
+    fn next_key(&self, position: usize) -> usize {
+        let behind = !self.older & u64::MAX.unbounded_shl(position as u32 + 1);
+        (behind.trailing_zeros() as usize).min(self.end)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -102,6 +122,25 @@ pub(crate) unsafe trait EntrySource: Send + Sync {
     fn foresee(&self, probe: &Probe<'_>) {
         let _ = probe;
     }
+    /// Begins to load what [`EntrySource::next_batch`] is going to look at.
+    fn foresee_batch(&self, batch: &Batch<Self::Place>) {
+        let _ = batch;
+    }
+    /// Begins to load a record that [`EntrySource::next_batch`] is going to put into its place `first` or
+    /// behind that; the place behind that record. A hint: others may come.
+    fn foresee_next(&self, batch: &Batch<Self::Place>, first: usize) -> usize {
+        let _ = batch;
+        first
+    }
+    /// Begins to load what [`EntrySource::previous_batch`] is going to look at.
+    fn foresee_batch_before(&self, batch: &Batch<Self::Place>) {
+        let _ = batch;
+    }
+    /// Begins to load the record that stands `back` before the last one that [`EntrySource::previous_batch`]
+    /// is going to find. A hint, likewise.
+    fn foresee_previous(&self, batch: &Batch<Self::Place>, back: usize) {
+        let _ = (batch, back);
+    }
     /// Fills `batch` with the first records.
     fn first_batch(&self, batch: &mut Batch<Self::Place>);
     /// Fills `batch` with the last records.
@@ -117,6 +156,9 @@ pub(crate) struct EntryIter<S: EntrySource> {
     /// In a box, since iterators are moved where they are made.
     batch: Box<Batch<S::Place>>,
     position: usize,
+    /// Of the newest records of their keys up to here the loading has begun; from the end of the batch on
+    /// it counts records of the next one.
+    ahead: usize,
     source: Arc<S>,
 }
 
@@ -125,6 +167,7 @@ impl<S: EntrySource> EntryIter<S> {
         Self {
             batch: Box::default(),
             position: 0,
+            ahead: 0,
             source,
         }
     }
@@ -161,10 +204,11 @@ impl<S: EntrySource> EntryIter<S> {
     pub(crate) fn neighbour_differs(&self, direction: Direction) -> bool {
         let position = match direction {
             Direction::Forward => self.position + 1,
-            Direction::Backward => self.position.wrapping_sub(1),
+            Direction::Backward => self.position,
         };
-        let neighbour = self.record_at(position);
-        neighbour.is_some_and(|neighbour| neighbour.key != self.record().key)
+        position > self.batch.start
+            && position < self.batch.end
+            && self.batch.older >> position & 1 == 0
     }
 
     pub(crate) fn seek_to_first(&mut self) {
@@ -225,20 +269,28 @@ impl<S: EntrySource> EntryIter<S> {
         if self.position < self.batch.end {
             self.prefetch(self.position + PREFETCH_DISTANCE);
         } else {
-            self.source.next_batch(&mut self.batch);
-            self.enter_front();
+            self.enter_next();
         }
     }
 
     /// As [`step`](esker_base::iterator::InternalIterator::step).
     #[inline]
     pub(crate) fn step(&mut self, direction: Direction) -> Step {
-        if !self.neighbour_differs(direction) {
-            return Step::Stayed;
-        }
         match direction {
-            Direction::Forward => self.next(),
-            Direction::Backward => self.previous(),
+            Direction::Forward => {
+                let next = self.batch.next_key(self.position);
+                if next == self.batch.end {
+                    return Step::Stayed;
+                }
+                self.position = next;
+                self.look_ahead();
+            }
+            Direction::Backward => {
+                if !self.neighbour_differs(direction) {
+                    return Step::Stayed;
+                }
+                self.previous();
+            }
         }
         Step::To(self.record().trailer)
     }
@@ -250,7 +302,7 @@ impl<S: EntrySource> EntryIter<S> {
         }
         if self.position > self.batch.start {
             self.position -= 1;
-            self.prefetch(self.position.wrapping_sub(PREFETCH_DISTANCE));
+            self.look_back();
         } else {
             self.source.previous_batch(&mut self.batch);
             self.enter_back();
@@ -262,9 +314,56 @@ impl<S: EntrySource> EntryIter<S> {
     }
 
     fn enter(&mut self, position: usize) {
-        self.position = position;
-        for ahead in 0..PREFETCH_DISTANCE {
-            self.prefetch(self.position + ahead);
+        (self.position, self.ahead) = (position, position);
+        self.prefetch(position);
+        for _ in 0..PREFETCH_DISTANCE {
+            self.look_ahead();
+        }
+    }
+
+    /// Goes on with the batch behind this one, of which the first records may be on their way already.
+    fn enter_next(&mut self) {
+        let foreseen = self.ahead.saturating_sub(self.batch.end);
+        self.source.next_batch(&mut self.batch);
+        if foreseen == 0 {
+            return self.enter_front();
+        }
+        self.position = self.batch.start;
+        self.ahead = (self.batch.start + foreseen).min(self.batch.end);
+        self.look_ahead();
+    }
+
+    /// Begins to load the next record ahead that is the newest of its key: of this batch, or of the one behind
+    /// it, which is asked for where it begins to matter.
+    #[inline]
+    fn look_ahead(&mut self) {
+        let end = self.batch.end;
+        if self.ahead >= end {
+            let first = self.ahead - end;
+            self.ahead = end + self.source.foresee_next(&self.batch, first);
+            return;
+        }
+        let next = self.batch.next_key(self.ahead.max(self.position));
+        self.prefetch(next);
+        if self.ahead + BATCH_DISTANCE < end && next + BATCH_DISTANCE >= end {
+            self.source.foresee_batch(&self.batch);
+        }
+        self.ahead = next;
+    }
+
+    /// Begins to load the record so many behind the current one on a walk backwards, of this batch or of the
+    /// one before it.
+    #[inline]
+    fn look_back(&self) {
+        let behind = self.position - self.batch.start;
+        if behind >= PREFETCH_DISTANCE {
+            self.prefetch(self.position - PREFETCH_DISTANCE);
+            if behind == PREFETCH_DISTANCE + BATCH_DISTANCE {
+                self.source.foresee_batch_before(&self.batch);
+            }
+        } else if !self.batch.is_cut {
+            let back = PREFETCH_DISTANCE - 1 - behind;
+            self.source.foresee_previous(&self.batch, back);
         }
     }
 

@@ -205,7 +205,11 @@ impl SkipList {
             return;
         };
         for _ in 0..batch.place.take_and_double() {
-            batch.push_back(entry.key().record());
+            let (last, record) = (batch.last(), entry.key().record());
+            batch.push_back(record);
+            if last.is_some_and(|last| have_same_key(last, record)) {
+                batch.note_older(batch.len() - 1);
+            }
             if !entry.move_next() {
                 return;
             }
@@ -218,12 +222,23 @@ impl SkipList {
             return;
         };
         for _ in 0..batch.place.take_and_double() {
-            batch.push_front(entry.key().record());
+            let (first, record) = (batch.first(), entry.key().record());
+            batch.push_front(record);
+            if first.is_some_and(|first| have_same_key(record, first)) {
+                batch.note_older(1);
+            }
             if !entry.move_prev() {
                 return;
             }
         }
     }
+}
+
+/// Whether two records of one list have the same key.
+fn have_same_key(a: RecordRef, b: RecordRef) -> bool {
+    // SAFETY: both are stored records of the list's arena, which the caller borrows.
+    let (a, b) = unsafe { (a.view(), b.view()) };
+    a.key == b.key
 }
 
 impl BatchLimit {

@@ -204,7 +204,8 @@ impl Reader {
             true => Direction::Forward,
             false => Direction::Backward,
         };
-        match (self.iter.step(way).unwrap(), way) {
+        let step = self.iter.step(way).unwrap();
+        match (step, way) {
             (Step::Stayed, Direction::Forward) => self.iter.next().unwrap(),
             (Step::Stayed, Direction::Backward) => self.iter.prev().unwrap(),
             (Step::To(trailer), _) => {
@@ -213,8 +214,13 @@ impl Reader {
             }
             (Step::End, _) => assert!(!self.iter.valid()),
         }
+        // A step that leads somewhere has passed all records of the key.
+        let passed = match step {
+            Step::To(_) => (at.0.clone(), Reverse(Trailer::OLDEST.raw())),
+            _ => at.clone(),
+        };
         let expected = match way {
-            Direction::Forward => self.after(model, Bound::Excluded(&at)),
+            Direction::Forward => self.after(model, Bound::Excluded(&passed)),
             Direction::Backward => self.before(model, Bound::Excluded(&at)),
         };
         self.settle(forwards);
@@ -434,6 +440,7 @@ tests! {
     the_iterator_outlives_the_memtable_and_values_may_be_large
     a_pool_keeps_chunks_within_its_limit_and_hands_them_out_again
     range_tombstones_cover_from_the_sequence_on_at_which_they_were_added
+    a_walk_by_steps_meets_every_key_once_and_compares_few
 }
 
 fn every_family_in_ascending_descending_and_scattered_order(kind: MemtableKind) {
@@ -539,4 +546,46 @@ fn range_tombstones_cover_from_the_sequence_on_at_which_they_were_added(kind: Me
             assert_eq!(all.covering_sequence(key.as_bytes(), visible), expected);
         }
     }
+}
+
+/// The records of a key in the order of their numbers, in the opposite one, and mixed with those of keys that begin
+/// like it and have equal words.
+fn a_walk_by_steps_meets_every_key_once_and_compares_few(kind: MemtableKind) {
+    let memtable = Arc::new(Memtable::new(kind));
+    let (keys, versions) = if cfg!(miri) { (6, 5) } else { (40u64, 30u64) };
+    for number in 0..keys * versions {
+        let (key, round) = (number * 7 % keys, number / keys);
+        let sequence = match key % 2 {
+            0 => 1 + round,
+            _ => versions - round,
+        };
+        let key = [b"key\0\0\0\0\0".as_slice(), &vec![0; key as usize]].concat();
+        memtable.insert(&key, Trailer::new(sequence, ValueKind::Value), b"");
+    }
+    let mut iter = memtable.iter();
+    iter.seek_to_first().unwrap();
+    let (mut met, mut stayed) = (vec![iter.user_key().to_vec()], 0);
+    while iter.valid() {
+        match iter.step(Direction::Forward).unwrap() {
+            Step::To(trailer) if met.last().is_some_and(|last| last != iter.user_key()) => {
+                assert_eq!(trailer.sequence(), versions, "the newest of its key");
+                met.push(iter.user_key().to_vec());
+            }
+            Step::To(_) => panic!("a step to the same key"),
+            Step::End => break,
+            Step::Stayed => {
+                stayed += 1;
+                iter.next().unwrap();
+                if iter.valid() && met.last().is_some_and(|last| last != iter.user_key()) {
+                    met.push(iter.user_key().to_vec());
+                }
+            }
+        }
+    }
+    assert_eq!(met.len() as u64, keys);
+    assert!(met.is_sorted());
+    assert!(
+        stayed < keys * versions * 3 / 4,
+        "{stayed} records were looked at"
+    );
 }

@@ -8,7 +8,7 @@ use super::{Cursor, Position};
 use crate::merged::{self, OldestFirst};
 use crate::read::{Visibility, judge};
 use esker_base::internal_key::Trailer;
-use esker_base::iterator::{Direction as Way, InternalIterator};
+use esker_base::iterator::{Direction as Way, InternalIterator, Step};
 use esker_base::key_bounds::end_is_above;
 use esker_base::operand_chain::OperandChain;
 use esker_base::{Result, ValueKind};
@@ -21,7 +21,11 @@ impl Cursor {
         while self.merge.valid() {
             let trailer = self.merge.trailer();
             let is_skipped = skip_key && self.merge.user_key() == self.key.as_slice();
-            if is_skipped || !self.view.sees(trailer.sequence()) {
+            if is_skipped {
+                skip_key = !self.leave_key()?;
+                continue;
+            }
+            if !self.view.sees(trailer.sequence()) {
                 self.merge.next()?;
                 continue;
             }
@@ -48,10 +52,20 @@ impl Cursor {
             }
             // The key's newest visible record hides it: none of its older ones counts.
             self.buffer_key();
-            skip_key = true;
-            self.merge.next()?;
+            skip_key = !self.leave_key()?;
         }
         Ok(())
+    }
+
+    /// From a record of a key that is done with to the next record, past further ones of the key where that
+    /// many are known. Says whether all of the key are passed.
+    #[inline]
+    fn leave_key(&mut self) -> Result<bool> {
+        if self.merge.step(Way::Forward)? != Step::Stayed {
+            return Ok(true);
+        }
+        self.merge.next()?;
+        Ok(false)
     }
 
     /// Whether the record with this trailer that the merge stands on, of whose key none was passed over, is

@@ -47,7 +47,10 @@ pub(super) struct Slots {
     count: AtomicU32,
     /// Bytes that all keys of the node have in common (not necessarily all that they have).
     skip: AtomicU32,
-    /// The first of these bytes.
+    /// Bit `i` says that record `i` has the key of record `i - 1`, of which it is an older one. Bits 0 and
+    /// those from `count` on say nothing.
+    older: AtomicU64,
+    /// The first of the bytes that all keys have in common.
     common: [AtomicU64; COMMON_WORDS],
     /// A record whose key begins with all of them; null while `skip` is zero.
     witness: AtomicPtr<u8>,
@@ -86,6 +89,7 @@ impl Slots {
             skip: AtomicU32::new(0),
             common: from_fn(|_| AtomicU64::new(0)),
             witness: AtomicPtr::new(ptr::null_mut()),
+            older: AtomicU64::new(0),
             words: from_fn(|_| AtomicU64::new(0)),
             records: from_fn(|_| AtomicPtr::new(ptr::null_mut())),
         }
@@ -127,6 +131,13 @@ impl Slots {
     #[inline]
     pub(super) fn count(&self) -> usize {
         (self.count.load(Acquire) as usize).min(SLOTS)
+    }
+
+    /// Which records are older ones of the key before them: bit `i` for slot `i`, meaningless for slot 0 and
+    /// from the count on. To be read within `read`, behind the count.
+    #[inline]
+    pub(super) fn older(&self) -> u64 {
+        self.older.load(Relaxed)
     }
 
     /// The record in slot `index`; `None` where there never was one.
@@ -321,11 +332,13 @@ impl Slots {
             self.words[index].store(word, Relaxed);
             self.records[index].store(address, Release);
         };
+        let older = self.older_with(position, count, word, probe.key);
         let address = record.address().as_ptr();
         let grown = count as u32 + 1;
         if position == count {
             // Readers look at the new slot only once they see the new count.
             put(count, word, address);
+            self.older.store(older, Relaxed);
             moved();
             self.count.store(grown, Release);
         } else {
@@ -335,6 +348,7 @@ impl Slots {
                     put(index + 1, word, self.records[index].load(Relaxed));
                 }
                 put(position, word, address);
+                self.older.store(older, Relaxed);
                 moved();
                 self.count.store(grown, Release);
             });
@@ -343,6 +357,22 @@ impl Slots {
         if grown.is_power_of_two() {
             self.skip_what_is_common();
         }
+    }
+
+    /// What `older` is once a record of `key`, which has this word, stands in slot `position` of `count`
+    /// that are taken so far. Keys are compared only where words are equal: the search for the position has
+    /// loaded those. Writer only.
+    fn older_with(&self, position: usize, count: usize, word: u64, key: &[u8]) -> u64 {
+        let has_key =
+            |slot: usize| self.words[slot].load(Relaxed) == word && self.filled(slot).key == key;
+        let is_older = position > 0 && has_key(position - 1);
+        let has_older = position < count && has_key(position);
+        let older = self.older();
+        let before = (1 << position) - 1;
+        let behind = older & !before & !(1 << position);
+        older & before
+            | u64::from(is_older) << position
+            | (u64::from(has_older) << position | behind) << 1
     }
 
     /// Shortens `skip` to what the probe's key has in common with the others as well.
@@ -402,6 +432,8 @@ impl Slots {
         for (common, left) in self.common.iter().zip(&left.common) {
             common.store(left.load(Relaxed), Relaxed);
         }
+        self.older
+            .store(left.older().unbounded_shr(from as u32), Relaxed);
         for (to, from) in (from..count).enumerate() {
             self.words[to].store(left.words[from].load(Relaxed), Relaxed);
             self.records[to].store(left.records[from].load(Relaxed), Release);
@@ -418,6 +450,33 @@ impl Slots {
     #[inline]
     pub(super) fn prefetch(this: *const Self) {
         Self::prefetch_bytes(this, size_of::<Self>());
+    }
+
+    /// Begins to load what a copy of the records reads.
+    #[inline]
+    pub(super) fn prefetch_records(this: *const Self) {
+        const { assert!(offset_of!(Self, older) < LINE_BYTES) };
+        Self::prefetch_bytes(this, LINE_BYTES);
+        let records = this.cast::<u8>().wrapping_add(offset_of!(Self, records));
+        Self::prefetch_bytes(
+            records.cast(),
+            size_of::<Self>() - offset_of!(Self, records) + 1,
+        );
+    }
+
+    /// Begins to load the first record from slot `first` on that is the newest of its key; the slot behind
+    /// it, or `first` where there is none. A hint: nothing keeps the node from changing meanwhile.
+    #[inline]
+    pub(super) fn prefetch_newest(&self, first: usize) -> usize {
+        let newest = !self.older() & u64::MAX.unbounded_shl(first as u32);
+        let slot = newest.trailing_zeros() as usize;
+        if slot >= self.count() {
+            return first;
+        }
+        if let Some(record) = self.record(slot) {
+            record.prefetch();
+        }
+        slot + 1
     }
 
     /// Begins to load what a search of an inner node reads for sure.
