@@ -13,16 +13,22 @@ use esker_base::key_bounds::end_is_above;
 use esker_base::operand_chain::OperandChain;
 use esker_base::{Result, ValueKind};
 
+/// So many records of a key are passed one by one before the end of the key is searched for: a search costs
+/// about as much.
+const SKIPPED_BEFORE_SEEK: usize = 16;
+
 impl Cursor {
     /// From where the merge stands, forwards to the first visible entry. With `skip_key`, versions of
     /// the key in the buffer are passed over.
     #[inline]
     pub(super) fn settle_forwards(&mut self, mut skip_key: bool) -> Result<()> {
+        let mut skipped = 0;
         while self.merge.valid() {
             let trailer = self.merge.trailer();
             let is_skipped = skip_key && self.merge.user_key() == self.key.as_slice();
             if is_skipped {
-                skip_key = !self.leave_key()?;
+                skipped += 1;
+                skip_key = !self.leave_key(&mut skipped)?;
                 continue;
             }
             if !self.view.sees(trailer.sequence()) {
@@ -52,20 +58,24 @@ impl Cursor {
             }
             // The key's newest visible record hides it: none of its older ones counts.
             self.buffer_key();
-            skip_key = !self.leave_key()?;
+            skip_key = !self.leave_key(&mut skipped)?;
         }
         Ok(())
     }
 
     /// From a record of a key that is done with to the next record, past further ones of the key where that
-    /// many are known. Says whether all of the key are passed.
+    /// many are known, or after so many that were `skipped` by a search for their end. Says whether all of the key,
+    /// which is in the buffer, are passed.
     #[inline]
-    fn leave_key(&mut self) -> Result<bool> {
-        if self.merge.step(Way::Forward)? != Step::Stayed {
-            return Ok(true);
+    fn leave_key(&mut self, skipped: &mut usize) -> Result<bool> {
+        if *skipped >= SKIPPED_BEFORE_SEEK {
+            self.merge.seek(&self.key, Trailer::OLDEST)?;
+        } else if self.merge.step(Way::Forward)? == Step::Stayed {
+            self.merge.next()?;
+            return Ok(false);
         }
-        self.merge.next()?;
-        Ok(false)
+        *skipped = 0;
+        Ok(true)
     }
 
     /// Whether the record with this trailer that the merge stands on, of whose key none was passed over, is
