@@ -10,7 +10,7 @@
 
 use crate::commit::Writer;
 use crate::engine::{Engine, closed};
-use crate::flush_job::Flushed;
+use crate::flushed_tables::Flushed;
 use crate::keyspace::KeyspaceState;
 use esker_base::{ErrorKind, Result, SequenceNumber};
 use esker_compaction::executor::guarded;

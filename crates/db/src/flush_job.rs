@@ -1,23 +1,20 @@
 //! Flushes: sealed memtables become runs of level 0, and the log that held them is released.
 //!
-//! Invariants (I1): a memtable leaves the super-version only after the tables that replace it, their
-//! directory entry and the manifest edit are durable; a log segment is released only after that. A
-//! flush tells waiting writers that it is done before it takes any lock of theirs. What a sealed memtable
+//! Invariants (I1): a log segment is released only after the memtables that need it have left the
+//! super-version (`flushed_tables`). A flush tells waiting writers that it is done before it takes any lock
+//! of theirs. A keyspace that cannot be flushed does not keep others from it. What a sealed memtable
 //! holds, and all that was ordered before it, is durable in the log of several keyspaces (`secure_log`),
 //! so that their flushes may follow one another; where the log has failed, `cure` flushes all together.
 
 use crate::engine::Engine;
-use crate::hooks::KeyspaceHooks;
 use crate::keyspace::KeyspaceState;
-use crate::super_version::{SuperVersion, WriteBuffer};
-use esker_base::filename::FileNumber;
-use esker_base::merging_iterator::MergingIterator;
-use esker_base::range_tombstone::FragmentedTombstones;
+use crate::super_version::WriteBuffer;
+use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
+use esker_compaction::Lane;
 use esker_compaction::executor::guarded;
-use esker_compaction::{JobContext, JobOutput, Lane, OwnersFilter, RetentionRules};
-use esker_manifest::{AddedTable, KeyspaceEdit, RunPlacement, VersionEdit};
-use esker_sstable::{Making, Origin};
+use esker_manifest::VersionEdit;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -36,6 +33,17 @@ fn group_len(bytes: impl Iterator<Item = usize>) -> usize {
         total <= GROUP_BYTES
     });
     others.count().max(1)
+}
+
+/// Keyspaces whose memtables this job cannot write, and why.
+type LeftOut = BTreeMap<KeyspaceId, (Arc<KeyspaceState>, Error)>;
+
+/// Memtables of a keyspace that could not be written.
+struct Unwritten {
+    state: Arc<KeyspaceState>,
+    error: Error,
+    /// Whether more of the keyspace were sealed than were tried.
+    has_more: bool,
 }
 
 /// Flushes of less say little of how many bytes are flushed a second.
@@ -65,37 +73,6 @@ fn oldest_len(sizes: impl Iterator<Item = usize>, bytes: usize) -> usize {
     count
 }
 
-/// Tables that hold what memtables of a keyspace held, and that nothing names yet.
-pub(crate) struct Flushed {
-    pub(crate) state: Arc<KeyspaceState>,
-    /// All of the keyspace up to here is in tables once these are named.
-    sequence: SequenceNumber,
-    buffers: Vec<Arc<WriteBuffer>>,
-    jobs: JobContext,
-    pub(crate) output: JobOutput,
-}
-
-impl Flushed {
-    /// What names them.
-    pub(crate) fn edit(&self) -> KeyspaceEdit {
-        let (level, run) = (0, RunPlacement::New);
-        let tables = self.output.tables.iter().cloned();
-        let tables = tables.map(|meta| AddedTable { level, run, meta });
-        let values = self.output.values.iter().cloned();
-        KeyspaceEdit {
-            id: self.state.id,
-            flushed_sequence: Some(self.sequence),
-            added: values.map(AddedTable::of_values).chain(tables).collect(),
-            ..KeyspaceEdit::default()
-        }
-    }
-
-    /// The numbers of the tables.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = FileNumber> {
-        self.output.all().map(|meta| meta.number)
-    }
-}
-
 impl Engine {
     /// Starts the flush job unless it runs or there is nothing to flush.
     pub(crate) fn schedule_flush(self: &Arc<Self>) {
@@ -122,9 +99,11 @@ impl Engine {
 
     /// The keyspaces to be flushed next, in the order of their numbers; none where nothing is sealed. What was
     /// sealed first comes first: a keyspace that is written to all the time would keep others waiting.
-    fn group_to_flush(&self) -> Vec<Arc<KeyspaceState>> {
+    fn group_to_flush(&self, left_out: &LeftOut) -> Vec<Arc<KeyspaceState>> {
         let keyspaces = self.keyspaces.read();
-        let sealed = |state: &&Arc<KeyspaceState>| !state.load().sealed.is_empty();
+        let sealed = |state: &&Arc<KeyspaceState>| {
+            !state.load().sealed.is_empty() && !left_out.contains_key(&state.id)
+        };
         let mut group: Vec<_> = keyspaces.by_id.values().filter(sealed).cloned().collect();
         drop(keyspaces);
         let age = |state: &Arc<KeyspaceState>| state.load().sealed.last().map(|it| it.sealed_at());
@@ -139,36 +118,12 @@ impl Engine {
     }
 
     fn flush_job(self: &Arc<Self>) {
-        let mut result = Ok(());
-        // On a full disk all that is sealed: what was sealed later may cover what came before, and leave less
-        // to write.
-        let mut all_sealed = self.has_found_no_space();
-        loop {
-            let group = self.group_to_flush();
-            if group.is_empty() {
-                break;
-            }
-            self.background.releasing.store(true, Ordering::Release);
-            result = guarded(|| self.flush_group(&group, all_sealed));
-            if result.is_ok() {
-                self.background.state.lock().flush_error = None;
-                self.background.notify();
-                self.release_segments();
-            }
-            self.background.releasing.store(false, Ordering::Release);
-            if let Err(error) = &result {
-                let is_full = error.kind() == ErrorKind::NoSpace;
-                if is_full && (!std::mem::replace(&mut all_sealed, true) || self.give_space_back())
-                {
-                    continue;
-                }
-                break;
-            }
-            all_sealed = false;
-            self.background.notify();
-            for state in &group {
-                self.schedule_compactions(Some(state.id));
-            }
+        let mut left_out = LeftOut::new();
+        let mut result = self.flush_what_is_sealed(&mut left_out);
+        if result.is_ok() {
+            let still_there = |state: &KeyspaceState| !state.is_dropped();
+            let failed = left_out.into_values().find(|(state, _)| still_there(state));
+            result = failed.map_or(Ok(()), |(_, error)| Err(error));
         }
         let mut state = self.background.state.lock();
         state.flushing = false;
@@ -189,6 +144,47 @@ impl Engine {
         self.remove_unneeded_files();
     }
 
+    /// Flushes until nothing is sealed but in keyspaces whose memtables cannot be written, which are noted: what
+    /// keeps one from its tables need not keep others from theirs, and on a full disk theirs may be what gives
+    /// room.
+    fn flush_what_is_sealed(self: &Arc<Self>, left_out: &mut LeftOut) -> Result<()> {
+        // On a full disk all that is sealed: what was sealed later may cover what came before, and leave less
+        // to write.
+        let mut all_sealed = self.has_found_no_space();
+        loop {
+            let group = self.group_to_flush(left_out);
+            if group.is_empty() {
+                return Ok(());
+            }
+            self.background.releasing.store(true, Ordering::Release);
+            let result = guarded(|| self.flush_group(&group, all_sealed));
+            if matches!(result, Ok(None)) {
+                self.background.state.lock().flush_error = None;
+                self.background.notify();
+                self.release_segments();
+            }
+            self.background.releasing.store(false, Ordering::Release);
+            let is_full = |error: &Error| error.kind() == ErrorKind::NoSpace;
+            match result {
+                Ok(None) => {
+                    all_sealed = false;
+                    self.background.notify();
+                    for state in &group {
+                        self.schedule_compactions(Some(state.id));
+                    }
+                }
+                Ok(Some(it)) if it.has_more && is_full(&it.error) => all_sealed = true,
+                Ok(Some(it)) => {
+                    if !is_full(&it.error) || !self.give_space_back() {
+                        left_out.insert(it.state.id, (it.state, it.error));
+                    }
+                }
+                Err(error) if is_full(&error) && self.give_space_back() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     fn has_found_no_space(&self) -> bool {
         let state = self.background.state.lock();
         let error = state.flush_error.as_ref();
@@ -201,45 +197,52 @@ impl Engine {
         self: &Arc<Self>,
         states: &[Arc<KeyspaceState>],
         all_sealed: bool,
-    ) -> Result<()> {
+    ) -> Result<Option<Unwritten>> {
         let floor = self.floor();
         let (mut bytes, started) = (0, self.clock.monotonic_micros());
         let mut written = Vec::with_capacity(states.len());
-        let mut result = Ok(());
+        let mut unwritten = None;
         for state in states {
             let most_bytes = match all_sealed {
                 true => usize::MAX,
                 false => state.write_buffer_bytes(&self.settings),
             };
-            let buffers = oldest(state.load().sealed.clone(), most_bytes);
+            let sealed = state.load().sealed.clone();
+            let sealed_count = sealed.len();
+            let buffers = oldest(sealed, most_bytes);
             let Some(newest) = buffers.first() else {
                 continue;
             };
+            let has_more = buffers.len() < sealed_count;
             let sequence = newest.sealed_at();
             let sizes = buffers.iter().map(|buffer| buffer.memtable.bytes() as u64);
             let buffer_bytes = sizes.sum::<u64>();
-            match self.write_out(state, buffers, sequence, floor) {
+            match guarded(|| self.write_out(state, buffers, sequence, floor)) {
                 Ok(flushed) => {
                     bytes += buffer_bytes;
                     written.push(flushed);
                 }
                 Err(error) => {
-                    result = Err(error);
+                    let state = Arc::clone(state);
+                    unwritten = Some(Unwritten {
+                        state,
+                        error,
+                        has_more,
+                    });
                     break;
                 }
             }
         }
         let flushed: Vec<_> = written.iter().map(|it| it.state.id).collect();
         self.name_flushed(written)?;
-        if result.is_ok() {
+        if unwritten.is_none() {
             self.note_flush_rate(bytes, started);
         } else {
-            // The job ends with the failure.
             for id in flushed {
                 self.schedule_compactions(Some(id));
             }
         }
-        result
+        Ok(unwritten)
     }
 
     /// Notes what writers keep pace with: so many bytes of memtables were flushed since `started`.
@@ -249,152 +252,6 @@ impl Engine {
             let rate = bytes.saturating_mul(1_000_000) / micros;
             let known = &self.background.flush_bytes_per_second;
             known.store(rate, Ordering::Relaxed);
-        }
-    }
-
-    /// Makes the names of written tables durable: whatever edit names them comes after this.
-    pub(crate) fn sync_written(&self, written: &[Flushed]) -> Result<()> {
-        if written
-            .iter()
-            .all(|flushed| flushed.numbers().next().is_none())
-        {
-            return Ok(());
-        }
-        let synced = self.fs.sync_dir(&self.directory);
-        synced.map_err(|error| {
-            self.retire_written(written);
-            Error::io("sync the directory", &self.directory, error)
-        })
-    }
-
-    /// Tables that nothing names, nor ever will, go.
-    pub(crate) fn retire_written(&self, written: &[Flushed]) {
-        self.tables
-            .retire(written.iter().flat_map(Flushed::numbers));
-    }
-
-    /// Makes tables part of the database, by one edit.
-    fn name_flushed(&self, written: Vec<Flushed>) -> Result<()> {
-        self.sync_written(&written)?;
-        let states: Vec<_> = written.iter().map(|it| Arc::clone(&it.state)).collect();
-        let edits_one_at_a_time: Vec<_> = states.iter().map(|state| state.edit.lock()).collect();
-        let is_dropped = |flushed: &&Flushed| flushed.state.is_dropped();
-        for flushed in written.iter().filter(is_dropped) {
-            // Dropped while they were written: nothing will ever name them.
-            self.tables.retire(flushed.numbers());
-        }
-        let there = || written.iter().filter(|flushed| !flushed.state.is_dropped());
-        let edits: Vec<_> = there().map(Flushed::edit).collect();
-        if !edits.is_empty() {
-            self.apply_or_give_up(edits, there().flat_map(Flushed::numbers))?;
-        }
-        for flushed in written {
-            self.install_flushed(flushed, None);
-        }
-        drop(edits_one_at_a_time);
-        Ok(())
-    }
-
-    /// Writes tables of memtables that take no more records, newest first: all that the keyspace holds
-    /// and no table has, up to `sequence`. Up to `floor` everything of all keyspaces is in tables. Their
-    /// names are not durable before [`Engine::sync_written`].
-    pub(crate) fn write_out(
-        &self,
-        state: &Arc<KeyspaceState>,
-        buffers: Vec<Arc<WriteBuffer>>,
-        sequence: SequenceNumber,
-        floor: SequenceNumber,
-    ) -> Result<Flushed> {
-        let origin = Origin {
-            flushed: sequence,
-            ..self.origin_above(floor, state, Making::Flush, [])
-        };
-        let jobs = JobContext {
-            origin: Some(Arc::new(origin)),
-            caller_syncs_directory: true,
-            ..self.jobs_of(state)
-        };
-        let output = self.write_level0(&jobs, state, &buffers)?;
-        let state = Arc::clone(state);
-        Ok(Flushed {
-            state,
-            sequence,
-            buffers,
-            jobs,
-            output,
-        })
-    }
-
-    /// Lets the tables take the place of the memtables that they were made of. `active` takes the
-    /// writes from now on, where the active memtable was one of those.
-    pub(crate) fn install_flushed(&self, flushed: Flushed, active: Option<Arc<WriteBuffer>>) {
-        let Flushed {
-            state,
-            buffers,
-            jobs,
-            output,
-            ..
-        } = flushed;
-        if !state.is_dropped() {
-            self.job_is_done(&jobs);
-        }
-        let is_flushed = |buffer: &Arc<WriteBuffer>| buffers.iter().any(|b| Arc::ptr_eq(b, buffer));
-        let old = state.install(|view| {
-            let sealed = view.sealed.iter().filter(|b| !is_flushed(b));
-            let sealed = sealed.cloned().collect();
-            let active = active.unwrap_or_else(|| Arc::clone(&view.active));
-            let version = self.versions.current(state.id).unwrap_or_default();
-            SuperVersion::new(active, sealed, version, &self.tables)
-        });
-        let counters = &self.counters;
-        counters
-            .flush_bytes_written
-            .fetch_add(output.stats.bytes_written, Ordering::Relaxed);
-        counters.flushes.fetch_add(1, Ordering::Relaxed);
-        drop((old, buffers));
-        self.note_pressure(&state);
-    }
-
-    fn write_level0(
-        &self,
-        jobs: &JobContext,
-        state: &KeyspaceState,
-        buffers: &[Arc<WriteBuffer>],
-    ) -> Result<JobOutput> {
-        let sources = buffers
-            .iter()
-            .map(|buffer| buffer.memtable.iter())
-            .collect();
-        let lists: Vec<FragmentedTombstones> = buffers
-            .iter()
-            .filter(|buffer| buffer.memtable.has_range_tombstones())
-            .map(|buffer| buffer.memtable.range_tombstones())
-            .collect();
-        // An owner's filter is for merges: a flush has to be quick.
-        let rules = RetentionRules {
-            filter: None,
-            ..self.retention_rules(state)
-        };
-        let tombstones = FragmentedTombstones::merge(&lists);
-        esker_compaction::flush(jobs, MergingIterator::new(sources), tombstones, &rules)
-    }
-
-    /// What a merge of this keyspace's records must respect.
-    pub(crate) fn retention_rules(&self, state: &KeyspaceState) -> RetentionRules {
-        let KeyspaceHooks {
-            operator, filter, ..
-        } = state.hooks().clone();
-        let snapshots = self.snapshots.retained(&self.visible);
-        let filter = filter.map(|filter| OwnersFilter {
-            filter,
-            newest_snapshot: self.snapshots.newest(),
-        });
-        RetentionRules {
-            snapshots,
-            now_millis: self.clock.now_millis(),
-            operator,
-            filter,
-            ..RetentionRules::default()
         }
     }
 

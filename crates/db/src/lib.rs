@@ -52,6 +52,7 @@ mod disk_usage;
 mod engine;
 mod file_handles;
 mod flush_job;
+mod flushed_tables;
 mod full_disk;
 mod given_up;
 mod hooks;

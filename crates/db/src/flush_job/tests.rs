@@ -79,7 +79,7 @@ fn what_a_failed_flush_has_flushed_is_looked_at_for_merges() {
         }
         // The table of the first is made, that of the second is not.
         let fault = FaultRule::new(Fault::Refuse(DeviceError::Io)).on(&[OperationKind::Create]);
-        disk.add_rule(fault.path_contains(".sst").after(1).times(1));
+        disk.add_rule(fault.path_contains(".tmp").after(1).times(1));
         db.flush().unwrap_err();
         disk.clear();
         while executor.step() {}
@@ -146,7 +146,7 @@ fn what_was_sealed_first_is_flushed_first() {
     };
     fill(&second);
     fill(&first);
-    let group = second.engine().group_to_flush();
+    let group = second.engine().group_to_flush(&LeftOut::new());
     let names: Vec<_> = group.iter().map(|state| state.id).collect();
     assert_eq!(names, [second.state().id]);
     db.close().unwrap();

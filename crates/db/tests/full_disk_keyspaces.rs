@@ -1,0 +1,110 @@
+//! A full disk and several keyspaces: one whose memtable finds no room keeps no other from its tables, since
+//! what the other has to write may be what gives room.
+//!
+//! The story: the flush job began with what had been sealed first, and ended with its failure. Behind a
+//! keyspace with a large memtable a range delete of another, of the most of the disk, was never flushed.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use esker::vfs::{
+    DeviceError, Fault, FaultFileSystem, FaultRule, FileSystem, MemFileSystem, OperationKind,
+};
+use esker::{Db, Durability, ErrorKind, Options, WriteOptions};
+
+const HOME: &str = "/db";
+const VALUE_BYTES: usize = 4096;
+
+fn options(fs: impl FileSystem + 'static) -> Options {
+    let fs: Arc<dyn FileSystem> = Arc::new(fs);
+    Options::new()
+        .file_system(fs)
+        .write_buffer_bytes(32 << 20)
+        .target_file_bytes(1 << 20)
+        .wal_segment_bytes(1 << 20)
+        .cache_bytes(1 << 20)
+}
+
+/// Bytes that do not compress.
+fn value(number: u64) -> Vec<u8> {
+    let mut state = number + 1;
+    let words = (0..VALUE_BYTES / 8).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().collect()
+}
+
+fn fill(db: &Db, keyspace: &str, bytes: usize) {
+    let buffered = WriteOptions::new().durability(Durability::Buffered);
+    let keyspace = db.keyspace(keyspace).unwrap();
+    for number in 0..(bytes / VALUE_BYTES) as u64 {
+        keyspace
+            .put_opt(number.to_be_bytes(), value(number), &buffered)
+            .unwrap();
+    }
+}
+
+/// Both orders of the names: keyspaces have numbers, and the order of flushes must not depend on them.
+#[test]
+fn a_range_delete_of_one_keyspace_gives_room_to_another() {
+    for (deleted, waiting) in [("a", "b"), ("b", "a")] {
+        let disk = MemFileSystem::new();
+        let db = options(disk.clone()).open(HOME).unwrap();
+        for name in ["a", "b"] {
+            db.keyspace(name).unwrap().put("first", "put").unwrap();
+        }
+        fill(&db, deleted, 16 << 20);
+        db.flush().unwrap();
+        db.wait_for_background_work().unwrap();
+        fill(&db, waiting, 12 << 20);
+        disk.set_capacity(disk.used_bytes());
+        let first = db.flush().unwrap_err();
+        assert_eq!(first.kind(), ErrorKind::NoSpace, "{first}");
+        let all = [0u8; 8]..[0xff; 8];
+        db.keyspace(deleted).unwrap().delete_range(all).unwrap();
+        let flushed = (0..10).any(|_| {
+            let flushed = db.flush();
+            let _ = db.wait_for_background_work();
+            flushed.is_ok()
+        });
+        assert!(flushed, "{waiting} waits for room that {deleted} has left");
+        let count = |name: &str| db.keyspace(name).unwrap().count().unwrap();
+        let expected = (12 << 20) / VALUE_BYTES as u64 + 1;
+        assert_eq!((count(deleted), count(waiting)), (0, expected));
+        disk.set_capacity(u64::MAX);
+        db.put("after", "all").unwrap();
+        db.close().unwrap();
+    }
+}
+
+/// Any lasting failure is one keyspace's own, and said; a later flush has it tried again.
+#[test]
+fn a_keyspace_that_cannot_be_flushed_keeps_no_other_from_it() {
+    let fs = FaultFileSystem::new(Arc::new(MemFileSystem::new()));
+    let db = options(fs.clone()).open(HOME).unwrap();
+    for name in ["a", "b", "c"] {
+        // Too large to be flushed together.
+        fill(&db, name, 2 << 20);
+    }
+    fs.add_rule(
+        FaultRule::new(Fault::Refuse(DeviceError::Io))
+            .on(&[OperationKind::Create])
+            .path_contains(".tmp")
+            .times(1),
+    );
+    let error = db.flush().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    let stuck = ["a", "b", "c"].map(|name| {
+        db.keyspace(name)
+            .unwrap()
+            .keyspace_stats()
+            .sealed_memtables()
+    });
+    assert_eq!(stuck.iter().sum::<usize>(), 1, "{stuck:?}");
+    db.flush().unwrap();
+    db.close().unwrap();
+}
