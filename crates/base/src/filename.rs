@@ -22,8 +22,8 @@ pub enum FileKind {
     Current,
     /// `LOCK`: held by the process that has the database open.
     Lock,
-    /// `*.tmp`: a file that was never finished.
-    Temporary,
+    /// `*.tmp`: a file that is not finished, with its number if its name is one (`000012.tmp`).
+    Temporary(Option<FileNumber>),
 }
 
 impl FileKind {
@@ -49,7 +49,7 @@ impl FileKind {
             "sst" => parse_number(stem).map(Self::Table),
             "wal" => parse_number(stem).map(Self::WalSegment),
             "vlog" => parse_number(stem).map(Self::ValueLog),
-            "tmp" => Some(Self::Temporary),
+            "tmp" => Some(Self::Temporary(parse_number(stem))),
             _ => None,
         }
     }
@@ -118,7 +118,8 @@ mod tests {
             (manifest_path(directory, 1), FileKind::Manifest(1)),
             (current_path(directory), FileKind::Current),
             (lock_path(directory), FileKind::Lock),
-            (temporary_path(directory, 3), FileKind::Temporary),
+            (temporary_path(directory, 3), FileKind::Temporary(Some(3))),
+            (directory.join("reserve.tmp"), FileKind::Temporary(None)),
         ];
         for (path, kind) in cases {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap();

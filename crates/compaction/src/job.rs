@@ -103,7 +103,7 @@ pub(crate) fn write_part<I: InternalIterator>(
     let large_bytes = (context.table_options)(level).block_bytes;
     let mut records = Retention::new(source, end, rules, tombstones, older, filter)
         .with_large_values(large_bytes, keeps_large);
-    let mut until_check = 0;
+    let (mut until_check, mut has_warned) = (0, false);
     while records.advance()? {
         if until_check == 0 {
             context.check_cancelled()?;
@@ -116,11 +116,11 @@ pub(crate) fn write_part<I: InternalIterator>(
                 output.add_stored(&record, starts_key)?;
                 continue;
             }
-            // It was cached before the file was damaged: what is written now mends that.
-            Some(Err(error)) => {
-                tracing::warn!(%error, "a merge replaces a damaged block by the one in memory");
+            // It was cached before the file was damaged, or could not be read: what is written now mends that.
+            Some(Err(error)) if !std::mem::replace(&mut has_warned, true) => {
+                tracing::warn!(%error, "a merge writes what is in memory in place of blocks that it cannot read");
             }
-            Some(Ok(None)) | None => {}
+            Some(Err(_) | Ok(None)) | None => {}
         }
         output.add(
             records.user_key(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use esker_base::clock::Clock;
-use esker_base::filename::{FileNumber, table_path};
+use esker_base::filename::{FileNumber, table_path, temporary_path};
 use esker_base::{Error, ErrorKind, Result};
 use esker_sstable::{Origin, TableCache, TableOptions};
 use esker_vfs::fs::FileSystem;
@@ -73,6 +73,18 @@ impl JobContext {
         }
         Ok(())
     }
+
+    /// Gives a finished table, whose contents are durable, the name of a table. What has such a name is whole
+    /// whenever the power goes: without a manifest a table that was never finished could not be told from one
+    /// that is damaged, which hides what is older. The name is durable once the directory is synced.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn give_name(&self, number: FileNumber) -> Result<()> {
+        let path = temporary_path(&self.directory, number);
+        let named = self.fs.rename(&path, &table_path(&self.directory, number));
+        named.map_err(|error| Error::io("name a table", &path, error))
+    }
 }
 
 /// The files that a job has made. They are removed when this is dropped, unless the job has ended
@@ -107,13 +119,18 @@ impl CreatedFiles {
 impl Drop for CreatedFiles {
     fn drop(&mut self) {
         for number in self.numbers.get_mut().drain(..) {
-            let path = table_path(&self.directory, number);
-            // It may never have come into being. What cannot be removed is a stray that the next
-            // open removes.
-            if let Err(error) = self.fs.remove_file(&path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(%error, path = %path.display(), "could not remove an output");
+            let directory = &self.directory;
+            for path in [
+                temporary_path(directory, number),
+                table_path(directory, number),
+            ] {
+                // It may never have come into being. What cannot be removed is a stray that the next
+                // open removes.
+                if let Err(error) = self.fs.remove_file(&path)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    tracing::warn!(%error, path = %path.display(), "could not remove an output");
+                }
             }
         }
     }

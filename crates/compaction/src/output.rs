@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use esker_base::filename::{FileNumber, table_path};
+use esker_base::filename::{FileNumber, temporary_path};
 use esker_base::iterator::RecordView;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::table_meta::TableMeta;
@@ -175,7 +175,7 @@ impl<'a> OutputWriter<'a> {
 
     fn begin(&mut self) -> Result<&mut TableWriter> {
         let number = (self.context.new_file_number)();
-        let path = table_path(&self.context.directory, number);
+        let path = temporary_path(&self.context.directory, number);
         self.created.note(number);
         let mut writer = TableWriter::create(&*self.context.fs, &path, number, &self.options)?;
         writer.keep_blocks(self.context.tables.blocks());
@@ -206,6 +206,7 @@ impl<'a> OutputWriter<'a> {
         // Where there is no manifest a whole table must not point to what was never durable.
         self.values.settle()?;
         let (meta, blocks) = writer.finish_with_blocks(self.context.clock.now_millis())?;
+        self.context.give_name(meta.number)?;
         let written = &self.context.written_bytes;
         written.fetch_add(meta.file_bytes, Ordering::Relaxed);
         self.finished.push(Arc::new(meta));

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use esker_base::filename::table_path;
+use esker_base::filename::temporary_path;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, Result, Trailer, ValueKind};
 use esker_sstable::{FilterKind, Making, Origin, TableOptions, TableWriter};
@@ -84,7 +84,7 @@ impl<'a> ValueOutput<'a> {
 
     fn begin(&mut self) -> Result<&mut TableWriter> {
         let number = (self.context.new_file_number)();
-        let path = table_path(&self.context.directory, number);
+        let path = temporary_path(&self.context.directory, number);
         self.created.note(number);
         let writer = TableWriter::create(&*self.context.fs, &path, number, &self.options)?;
         Ok(self.current.insert(writer))
@@ -103,6 +103,7 @@ impl<'a> ValueOutput<'a> {
             });
         }
         let meta = writer.finish(self.context.clock.now_millis())?;
+        self.context.give_name(meta.number)?;
         let written = &self.context.written_bytes;
         written.fetch_add(meta.file_bytes, Ordering::Relaxed);
         self.finished.push(Arc::new(meta));

@@ -13,7 +13,7 @@ use crate::log_mark::Reasons;
 use crate::open::LAST_LEVEL;
 use crate::options::Durability;
 use crate::super_version::SuperVersion;
-use esker_base::filename::table_path;
+use esker_base::filename::temporary_path;
 use esker_base::limits::MAX_INDEX_CHANGES_BYTES;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result, Trailer, ValueKind};
@@ -73,9 +73,7 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     match loaded {
         Ok(()) => Ok(loader.entries),
         Err(error) => {
-            if let Some(writer) = loader.writer.take() {
-                writer.abandon();
-            }
+            loader.remove_files();
             Err(error)
         }
     }
@@ -145,13 +143,29 @@ impl Loader<'_> {
         Ok(())
     }
 
+    /// Removes what was made for a load that failed. Tables that an edit has named, or may have, are no longer
+    /// among these. What cannot be removed goes with the next open.
+    fn remove_files(&mut self) {
+        let engine = self.engine;
+        if let Some(writer) = self.writer.take() {
+            let path = temporary_path(&engine.directory, writer.number());
+            writer.abandon();
+            if let Err(error) = engine.fs.remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "could not remove an unfinished table");
+            }
+        }
+        let made = self.tables.drain(..).map(|meta| meta.number);
+        engine.tables.retire(made);
+        engine.remove_unneeded_files();
+    }
+
     fn begin_table(&mut self) -> Result<TableWriter> {
         let engine = self.engine;
         let number = engine.versions.new_file_number();
         if self.tables.is_empty() {
             self.origin.first = number;
         }
-        let path = table_path(&engine.directory, number);
+        let path = temporary_path(&engine.directory, number);
         let options = (self.jobs.table_options)(LAST_LEVEL);
         TableWriter::create(&*engine.fs, &path, number, &options)
     }
@@ -164,8 +178,9 @@ impl Loader<'_> {
                 is_last,
                 ..self.origin.clone()
             });
-            self.tables
-                .push(writer.finish(self.engine.clock().now_millis())?);
+            let meta = writer.finish(self.engine.clock().now_millis())?;
+            self.jobs.give_name(meta.number)?;
+            self.tables.push(meta);
         }
         Ok(())
     }

@@ -247,7 +247,7 @@ fn check_vacant(fs: &dyn FileSystem, directory: &Path, settings: &Settings) -> R
     let mut stranger = None;
     for entry in &entries {
         match FileKind::parse(&entry.name) {
-            Some(FileKind::Lock | FileKind::Temporary | FileKind::Manifest(_)) => {}
+            Some(FileKind::Lock | FileKind::Temporary(_) | FileKind::Manifest(_)) => {}
             Some(_) => {
                 let sentence = "the directory holds a database without its CURRENT file";
                 return Err(Error::corruption(sentence).with_file(&directory.join(&entry.name)));
@@ -405,7 +405,7 @@ impl Parts {
         );
         saver.saves_on(&cache);
         if let Some(shares) = settings.current().shares() {
-            blocks.share(shares.scans);
+            blocks.share(shares.blocks_and_tables, shares.scans);
             cache.set_table_bytes_limit(shares.tables);
         }
         let tables = LiveTables::new(Arc::clone(&fs), self.directory.clone(), Arc::clone(&cache));

@@ -419,7 +419,10 @@ pub(crate) fn remove_strays(engine: &Engine) -> u64 {
     for entry in entries {
         let kind = FileKind::parse(&entry.name);
         if let Some(
-            FileKind::Table(number) | FileKind::WalSegment(number) | FileKind::Manifest(number),
+            FileKind::Table(number)
+            | FileKind::WalSegment(number)
+            | FileKind::Manifest(number)
+            | FileKind::Temporary(Some(number)),
         ) = kind
         {
             engine.versions.reserve_file_number(number);
@@ -428,7 +431,7 @@ pub(crate) fn remove_strays(engine: &Engine) -> u64 {
             Some(FileKind::Table(number)) => points_are_known && !tables.contains(&number),
             Some(FileKind::WalSegment(number)) => !segments.contains(&number),
             Some(FileKind::Manifest(number)) => number != engine.versions.manifest_number(),
-            Some(FileKind::Temporary) => true,
+            Some(FileKind::Temporary(_)) => true,
             _ => false,
         };
         if entry.is_dir && entry.name.starts_with(RESTORING) {

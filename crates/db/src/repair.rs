@@ -135,6 +135,8 @@ pub(crate) struct Files {
     pub(crate) tables: BTreeSet<FileNumber>,
     pub(crate) segments: BTreeSet<FileNumber>,
     pub(crate) manifests: BTreeSet<FileNumber>,
+    /// Of files that were never finished: no new one can have these.
+    unfinished: BTreeSet<FileNumber>,
     has_current: bool,
 }
 
@@ -147,6 +149,7 @@ impl Files {
             tables: BTreeSet::new(),
             segments: BTreeSet::new(),
             manifests: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
             has_current: false,
         };
         for entry in entries.iter().filter(|entry| !entry.is_dir) {
@@ -154,6 +157,7 @@ impl Files {
                 Some(FileKind::Table(number)) => _ = files.tables.insert(number),
                 Some(FileKind::WalSegment(number)) => _ = files.segments.insert(number),
                 Some(FileKind::Manifest(number)) => _ = files.manifests.insert(number),
+                Some(FileKind::Temporary(Some(number))) => _ = files.unfinished.insert(number),
                 Some(FileKind::Current) => files.has_current = true,
                 _ => {}
             }
@@ -167,7 +171,8 @@ impl Files {
     }
 
     fn largest(&self) -> FileNumber {
-        let all = [&self.tables, &self.segments, &self.manifests];
+        let (tables, segments) = (&self.tables, &self.segments);
+        let all = [tables, segments, &self.manifests, &self.unfinished];
         all.iter()
             .filter_map(|n| n.last())
             .max()

@@ -27,7 +27,8 @@ impl std::fmt::Debug for AtFirstTable {
 
 impl Interceptor for AtFirstTable {
     fn before(&self, operation: &Operation, _len: &dyn Fn() -> io::Result<u64>) -> Verdict {
-        let is_table = operation.path.extension().is_some_and(|end| end == "sst");
+        // What it is called until it is finished.
+        let is_table = operation.path.extension().is_some_and(|end| end == "tmp");
         if operation.kind == OperationKind::Create && is_table {
             let deed = self.0.lock().unwrap().take();
             if let Some(deed) = deed {

@@ -20,7 +20,7 @@
 //! tables of a database.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwapAny, Guard};
@@ -86,8 +86,8 @@ pub struct BlockCache {
     table_bytes: AtomicUsize,
     /// Memory that iterators hold.
     scans: ScanMemory,
-    /// Whether `table_bytes` and `scans` count against the capacity.
-    is_shared: AtomicBool,
+    /// The bound on blocks, `table_bytes` and `scans` together.
+    shared_bytes: AtomicUsize,
     shards: [Mutex<Shard>; SHARDS],
     /// The shard from which the next block is evicted.
     hand: AtomicUsize,
@@ -113,7 +113,7 @@ impl BlockCache {
             wanted_bytes: AtomicUsize::new(0),
             table_bytes: AtomicUsize::new(0),
             scans: ScanMemory::new(),
-            is_shared: AtomicBool::new(false),
+            shared_bytes: AtomicUsize::new(usize::MAX),
             shards: std::array::from_fn(shard),
             hand: AtomicUsize::new(0),
             next_salt: AtomicUsize::new(0),
@@ -146,11 +146,11 @@ impl BlockCache {
         self.shrink();
     }
 
-    /// Lets the indexes and filters of open tables, and what iterators hold, count against the capacity: one
-    /// bound for all three. Iterators that together hold more than `scan_bytes` read no further ahead.
-    pub fn share(&self, scan_bytes: usize) {
+    /// Keeps blocks, the indexes and filters of open tables and what iterators hold below `bytes` together, as far
+    /// as blocks can make room. Iterators that together hold more than `scan_bytes` read no further ahead.
+    pub fn share(&self, bytes: usize, scan_bytes: usize) {
         self.scans.set_share_bytes(scan_bytes);
-        self.is_shared.store(true, Ordering::Relaxed);
+        self.shared_bytes.store(bytes, Ordering::Relaxed);
         self.shrink();
     }
 
@@ -180,12 +180,10 @@ impl BlockCache {
     }
 
     /// What blocks may take now.
-    fn room_bytes(&self) -> usize {
-        let capacity = self.capacity_bytes();
-        match self.is_shared.load(Ordering::Relaxed) {
-            true => capacity.saturating_sub(self.table_bytes() + self.scan_bytes()),
-            false => capacity,
-        }
+    pub(crate) fn room_bytes(&self) -> usize {
+        let others = self.table_bytes() + self.scan_bytes();
+        let shared = self.shared_bytes.load(Ordering::Relaxed);
+        self.capacity_bytes().min(shared.saturating_sub(others))
     }
 
     /// Drops blocks until the rest has room.

@@ -4,9 +4,9 @@
 //! A scan stands in every sorted run at once, so that all this may be more than the cache itself.
 //!
 //! Invariants: the sum is what all iterators that live have noted; a block that also hangs in the cache may be
-//! counted twice, but a large one is never left out. Small blocks that were found in the cache are not
-//! counted: they would cost each of them two additions to a number that all threads share. Noted by
-//! `table_iter`; `block_cache` makes room for the sum where the bound is shared.
+//! counted twice, but a large one is never left out. An iterator that has read nothing itself does not count
+//! the small blocks that it finds in the cache: they would cost each of them two additions to a number that
+//! all threads share. Noted by `table_iter`; `block_cache` makes room for the sum where the bound is shared.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,10 +90,28 @@ impl Drop for HeldMemory {
 mod tests {
     use super::*;
 
+    /// The story: scans took their room out of a small cache although the budget had plenty left beside it.
+    #[test]
+    fn a_small_cache_gives_way_only_where_the_shared_bound_asks_for_it() {
+        let cache = BlockCache::new(1000);
+        cache.share(10_000, usize::MAX);
+        let mut scan = HeldMemory::new(Arc::clone(&cache));
+        for (held, room) in [
+            (0, 1000),
+            (9000, 1000),
+            (9600, 400),
+            (20_000, 0),
+            (50, 1000),
+        ] {
+            scan.set(held);
+            assert_eq!(cache.room_bytes(), room, "{held}");
+        }
+    }
+
     #[test]
     fn the_sum_is_what_the_living_hold_and_bounds_what_is_read_ahead() {
         let cache = BlockCache::new(1 << 20);
-        cache.share(1000);
+        cache.share(1 << 20, 1000);
         let mut first = HeldMemory::new(Arc::clone(&cache));
         let mut second = HeldMemory::new(Arc::clone(&cache));
         first.set(700);

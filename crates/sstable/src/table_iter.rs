@@ -183,9 +183,12 @@ impl TableIter {
         }))
     }
 
-    /// Leaves the current block; the iterator is invalid then.
+    /// Leaves the current block for none other; the iterator is invalid then.
     fn leave(&mut self) {
         self.entries.leave();
+        if let Some(loading) = &mut self.loading {
+            loading.account(0);
+        }
     }
 
     /// Enters a block unless it is the current one; stands on none of its records afterwards.
@@ -193,7 +196,7 @@ impl TableIter {
         if self.entries.has_block() && (self.leaf, self.block) == (leaf, block) {
             return Ok(());
         }
-        self.leave();
+        self.entries.leave();
         let entered = self.load(leaf, block)?;
         self.account(&entered);
         self.entries.enter(entered);

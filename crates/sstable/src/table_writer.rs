@@ -364,6 +364,12 @@ impl TableWriter {
         Ok((meta, self.kept))
     }
 
+    /// The number of the table.
+    #[must_use]
+    pub fn number(&self) -> FileNumber {
+        self.number
+    }
+
     /// Closes the file unfinished; the caller removes it.
     pub fn abandon(self) {}
 

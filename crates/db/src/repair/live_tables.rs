@@ -307,8 +307,6 @@ fn read(
     partial: &Partial,
 ) -> Result<Found> {
     let path = table_path(directory, number);
-    // Not opened: what a table held that cannot be must be known too, so that nothing older counts.
-    let (own, origin) = Table::describe(fs, &path, number)?;
     let known = partial
         .state
         .iter()
@@ -318,6 +316,15 @@ fn read(
         metas.map(move |meta| (keyspace, meta))
     });
     let known = known.into_iter().find(|(_, meta)| meta.number == number);
+    // Not opened: what a table held that cannot be must be known too, so that nothing older counts. Where it
+    // cannot say so itself, a manifest may.
+    let (own, origin) = match (Table::describe(fs, &path, number), known) {
+        (Ok(described), _) => described,
+        (Err(error), Some((_, meta))) if error.kind() == ErrorKind::Corruption => {
+            (meta.as_ref().clone(), None)
+        }
+        (Err(error), _) => return Err(error),
+    };
     let origin = match (origin, known) {
         (Some(origin), _) => origin,
         (None, Some((keyspace, _))) => Origin {

@@ -155,9 +155,13 @@ fn is_unnamed(engine: &Engine, name: &str) -> bool {
         engine.given_up.holds(*number) || engine.versions.live_files().contains(number)
     };
     match FileKind::parse(name) {
-        Some(FileKind::Temporary) => !engine
-            .reserve_files()
-            .contains(&engine.directory.join(name)),
+        Some(FileKind::Temporary(number)) => {
+            // A table with a later number may be in the making.
+            number.is_none_or(|number| number < state.next_file_number)
+                && !engine
+                    .reserve_files()
+                    .contains(&engine.directory.join(name))
+        }
         Some(FileKind::Table(number)) if number < state.next_file_number => {
             !engine.tables.is_read(number) && !live(&number)
         }

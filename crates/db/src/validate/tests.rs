@@ -379,12 +379,14 @@ fn strays_are_noted_and_harmless() {
             && !engine.segments.is_kept(*number)
             && !is_there(format!("{number:06}.sst"))
             && !is_there(format!("{number:06}.wal"))
+            && !is_there(format!("{number:06}.tmp"))
     };
     let number = (1..100).find(is_free).unwrap();
     for name in [
         format!("{number:06}.sst"),
         format!("{number:06}.wal"),
-        "900009.tmp".into(),
+        format!("{number:06}.tmp"),
+        "other.tmp".into(),
     ] {
         let path = Path::new(DIRECTORY).join(&name);
         fs.create(&path).unwrap();
@@ -395,8 +397,10 @@ fn strays_are_noted_and_harmless() {
         assert_eq!(issue.file(), Some(path.as_path()));
         fs.remove_file(&path).unwrap();
     }
-    // Not ours.
-    fs.create(&Path::new(DIRECTORY).join("notes.txt")).unwrap();
+    // Not ours, and one that is in the making.
+    for name in ["notes.txt", "900009.tmp"] {
+        fs.create(&Path::new(DIRECTORY).join(name)).unwrap();
+    }
     assert!(db.validate().unwrap().issues().is_empty());
 }
 

@@ -166,14 +166,12 @@ fn what_open_tables_take_is_bounded_and_takes_room_from_blocks() {
     };
     assert!(records.iter().step_by(7).all(|(key, ..)| find(key)));
     let blocks = shelf.blocks.used_bytes();
-    shelf.blocks.share(usize::MAX);
-    shelf
-        .blocks
-        .set_capacity_bytes(shelf.blocks.table_bytes() + blocks / 2);
+    let share = shelf.blocks.table_bytes() + blocks / 2;
+    shelf.blocks.share(share, usize::MAX);
     assert!(shelf.blocks.used_bytes() <= blocks / 2);
     assert!(records.iter().step_by(7).all(|(key, ..)| find(key)));
     let kept = shelf.blocks.used_bytes() + shelf.blocks.table_bytes();
-    assert!(kept <= shelf.blocks.capacity_bytes());
+    assert!(kept <= share);
     drop(handles);
     assert_eq!(
         (shelf.blocks.used_bytes(), shelf.blocks.table_bytes()),

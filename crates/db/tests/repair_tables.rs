@@ -1,0 +1,199 @@
+//! Repair and tables whose bytes are not all there: what was acknowledged as durable comes back, and nothing
+//! older in place of what is lost.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem, Random};
+use esker::{Db, Durability, Options, WriteOptions};
+use esker_testkit::seed;
+
+const DIRECTORY: &str = "/db";
+
+fn options(fs: &(impl FileSystem + Clone)) -> Options {
+    let fs: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    Options::new()
+        .file_system(fs)
+        .write_buffer_bytes(64 << 10)
+        .target_file_bytes(4 << 10)
+        .block_bytes(256)
+        .value_separation_threshold_bytes(200)
+}
+
+fn key(random: &mut Random) -> String {
+    format!("key{:03}", random.below(120))
+}
+
+fn value(random: &mut Random, number: u64) -> Vec<u8> {
+    let repeats = if random.below(8) == 0 { 80 } else { 8 };
+    format!("{number} ").repeat(repeats).into_bytes()
+}
+
+fn without_evidence(image: &MemFileSystem) {
+    for entry in image.read_dir(Path::new(DIRECTORY)).unwrap() {
+        if entry.name == "CURRENT" || entry.name.starts_with("MANIFEST") {
+            let path = Path::new(DIRECTORY).join(entry.name);
+            image.remove_file(&path).unwrap();
+        }
+    }
+}
+
+fn contents(db: &Db) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let entries = db.iter().map(Result::unwrap);
+    entries.map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
+}
+
+/// A database that is repaired from each of several images of its disk between `begin` and now.
+fn repaired(
+    disk: &CrashFileSystem,
+    begin: usize,
+    seed: u64,
+    mut check: impl FnMut(&Db, &str),
+) -> u64 {
+    let mut replay = disk.replay();
+    let images = if cfg!(debug_assertions) { 2 } else { 6 };
+    let mut points = 0;
+    for operation in begin..=disk.operations() {
+        for number in 0..images {
+            let policy = ImagePolicy::random_subset(seed * 1000 + number);
+            let case = format!("seed {seed}, operation {operation}, {policy:?}");
+            let image = replay.image(operation, &policy);
+            without_evidence(&image);
+            let report = options(&image).repair(DIRECTORY);
+            let report = report.unwrap_or_else(|error| panic!("{error}: {case}"));
+            let case = format!("{case}\n{report}");
+            let db = options(&image).open(DIRECTORY);
+            let db = db.unwrap_or_else(|error| panic!("{error}: {case}"));
+            check(&db, &case);
+            db.close().unwrap();
+            points += 1;
+        }
+    }
+    points
+}
+
+fn rounds() -> u64 {
+    if cfg!(debug_assertions) { 6 } else { 40 }
+}
+
+/// All that the flush writes is in the log as well, and durable there.
+///
+/// The story: tables had their names from the first byte. When the power went while a flush wrote one, its end
+/// could be on the disk and its middle not. Repair took it for a damaged table of the database: nothing of its
+/// keys in the log, and nothing older in other tables, counted beside it. A table gets its name now when its
+/// contents are durable.
+#[test]
+fn what_is_synced_in_the_log_is_there() {
+    let mut points = 0;
+    for seed in seed::seeds(rounds()) {
+        let mut random = Random::of_part(seed, 1);
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let db = options(&disk).open(DIRECTORY).unwrap();
+        let mut model = BTreeMap::new();
+        for number in 0..150 {
+            let (key, value) = (key(&mut random), value(&mut random, number));
+            if random.below(6) == 0 {
+                db.delete(&key).unwrap();
+                model.remove(key.as_bytes());
+            } else {
+                db.put(&key, &value).unwrap();
+                model.insert(key.into_bytes(), value);
+            }
+            if random.below(60) == 0 {
+                db.flush().unwrap();
+            }
+        }
+        let begin = disk.operations();
+        db.flush().unwrap();
+        points += repaired(&disk, begin, seed, |db, case| {
+            assert_eq!(contents(db), model, "{case}");
+        });
+        db.close().unwrap();
+    }
+    println!("repair in the middle of a flush: points tried: {points}");
+}
+
+/// What the flush writes was never promised to survive, but what it replaces was.
+#[test]
+fn what_was_durable_before_unsynced_writes_is_there() {
+    for seed in seed::seeds(rounds()) {
+        let mut random = Random::of_part(seed, 2);
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let db = options(&disk).open(DIRECTORY).unwrap();
+        let mut values: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+        let buffered = WriteOptions::new().durability(Durability::Buffered);
+        for number in 0..100 {
+            let (key, value) = (key(&mut random), value(&mut random, number));
+            db.put(&key, &value).unwrap();
+            values.insert(key.into_bytes(), vec![value]);
+        }
+        db.flush().unwrap();
+        for number in 100..200 {
+            let (key, value) = (key(&mut random), value(&mut random, number));
+            db.put_opt(&key, &value, &buffered).unwrap();
+            if let Some(values) = values.get_mut(key.as_bytes()) {
+                values.push(value);
+            }
+        }
+        let begin = disk.operations();
+        db.flush().unwrap();
+        repaired(&disk, begin, seed, |db, case| {
+            for (key, values) in &values {
+                let found = db.get(key).unwrap().map(|value| value.to_vec());
+                let is_one = found.as_ref().is_some_and(|found| values.contains(found));
+                assert!(is_one, "{} is lost: {case}", key.escape_ascii());
+            }
+        });
+        db.close().unwrap();
+    }
+}
+
+/// The story: a table whose footer is damaged cannot say what it held, and nobody asked the part of the manifest
+/// that was left: values that it had replaced came back.
+#[test]
+fn what_a_manifest_says_of_an_unreadable_table_counts() {
+    let disk = MemFileSystem::new();
+    let db = options(&disk).open(DIRECTORY).unwrap();
+    for key in ["a", "b", "c"] {
+        db.put(key, "old").unwrap();
+    }
+    db.compact().unwrap();
+    db.put("b", "new").unwrap();
+    db.flush().unwrap();
+    let newest = |is_one: fn(&str) -> bool| {
+        let entries = disk.read_dir(Path::new(DIRECTORY)).unwrap().into_iter();
+        let names = entries.map(|entry| entry.name);
+        let name = names.filter(|name| is_one(name)).max().unwrap();
+        Path::new(DIRECTORY).join(name)
+    };
+    let table = newest(|name| name.ends_with(".sst"));
+    let manifest = newest(|name| name.starts_with("MANIFEST"));
+    // There may be zeros ahead of what is written.
+    let file = disk.open_read(&manifest).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let known = bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64;
+    // One flush more, which is too little for a merge.
+    db.put("z", "last").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let end = disk.metadata(&table).unwrap().bytes;
+    let file = disk.open_write(&table).unwrap();
+    file.write_at(end - 20, &[0xa5; 20]).unwrap();
+    let file = disk.open_write(&manifest).unwrap();
+    file.write_at(known + 10, &[0xa5; 4]).unwrap();
+    let report = options(&disk).repair(DIRECTORY);
+    let report = report.unwrap_or_else(|error| panic!("{error:?}"));
+    assert!(!report.manifest_was_whole(), "{report}");
+    assert!(
+        report.losses().iter().any(|loss| loss.file() == table),
+        "{report}"
+    );
+    let db = options(&disk).open(DIRECTORY).unwrap();
+    let left = contents(&db);
+    let keys: Vec<_> = left.keys().map(Vec::as_slice).collect();
+    assert_eq!(keys, [b"a", b"c", b"z"], "{report}");
+}
