@@ -399,7 +399,10 @@ impl BlockSlots {
         // From here on it is the block's.
         debug_assert_eq!(room.bytes, block.memory_bytes());
         room.bytes = 0;
-        self.hang(index, block)
+        let hung = self.hang(index, block);
+        // The capacity may have become smaller while the block was read.
+        self.cache.shrink();
+        hung
     }
 
     /// As [`BlockSlots::insert`], for a block that nobody waits for: only if its room is free. Whether it was.

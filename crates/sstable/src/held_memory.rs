@@ -4,9 +4,10 @@
 //! A scan stands in every sorted run at once, so that all this may be more than the cache itself.
 //!
 //! Invariants: the sum is what all iterators that live have noted; a block that also hangs in the cache may be
-//! counted twice, but a large one is never left out. An iterator that has read nothing itself does not count
-//! the small blocks that it finds in the cache: they would cost each of them two additions to a number that
-//! all threads share. Noted by `table_iter`; `block_cache` makes room for the sum where the bound is shared.
+//! counted twice. Where the bound is shared nothing is left out: the cache may let go of a block that an
+//! iterator holds. Where it is not, one that has read nothing itself does not count the small blocks that it
+//! finds in the cache: they would cost each of them two additions to a number that all threads share. Noted by
+//! `table_iter`; `block_cache` makes room for the sum where the bound is shared.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,6 +40,12 @@ impl ScanMemory {
 
     pub(crate) fn set_share_bytes(&self, share_bytes: usize) {
         self.share_bytes.store(share_bytes, Ordering::Relaxed);
+    }
+
+    /// Whether all that iterators hold counts against a bound.
+    #[inline]
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.share_bytes.load(Ordering::Relaxed) != usize::MAX
     }
 
     fn has_room(&self) -> bool {

@@ -62,7 +62,8 @@ impl Loading {
     fn account(&mut self, block_bytes: usize) {
         if let Some(held) = &mut self.held {
             let buffers = self.read_ahead.memory_bytes() + self.scratch.capacity();
-            held.set(buffers + block_bytes);
+            let itself = size_of::<TableIter>() + size_of::<Self>();
+            held.set(itself + buffers + block_bytes);
             self.read_ahead.allow(held.has_room_ahead());
         }
     }
@@ -186,9 +187,8 @@ impl TableIter {
     /// Leaves the current block for none other; the iterator is invalid then.
     fn leave(&mut self) {
         self.entries.leave();
-        if let Some(loading) = &mut self.loading {
-            loading.account(0);
-        }
+        // With it goes what it has read ahead: nobody knows where it stands next.
+        self.loading = None;
     }
 
     /// Enters a block unless it is the current one; stands on none of its records afterwards.
@@ -204,10 +204,12 @@ impl TableIter {
         Ok(())
     }
 
-    /// Counts the memory of a block that is about to be entered, unless it is a small one of the cache.
+    /// Counts the memory of a block that is about to be entered; a small one of the cache only where all counts.
     #[inline]
     fn account(&mut self, block: &Block) {
-        if self.loading.is_some() || block.bytes().len() >= LARGE_BLOCK_BYTES {
+        let is_large = || block.bytes().len() >= LARGE_BLOCK_BYTES;
+        let counts_all = || self.table.cache().scans().is_bounded();
+        if self.loading.is_some() || is_large() || counts_all() {
             self.account_for(block.memory_bytes());
         }
     }

@@ -183,3 +183,23 @@ proptest! {
         }
     }
 }
+
+/// The story: a block that was being read while the capacity became smaller was kept above it.
+#[test]
+fn a_block_on_its_way_does_not_stay_above_a_capacity_that_shrinks() {
+    let shrinks: [fn(&BlockCache); 2] = [
+        |cache| cache.set_capacity_bytes(1000),
+        |cache| cache.add_table_bytes(1 << 20),
+    ];
+    for shrink in shrinks {
+        let cache = BlockCache::new(1 << 20);
+        cache.share(1 << 20, usize::MAX);
+        let slots = BlockSlots::new(3, 0, Arc::clone(&cache));
+        let block = block(100_000);
+        let room = slots.make_room(block.room().len());
+        assert!(room.is_some());
+        shrink(&cache);
+        slots.insert_into(room, 0, block);
+        assert!(cache.used_bytes() <= cache.room_bytes());
+    }
+}

@@ -144,3 +144,92 @@ fn keys_that_share_less_than_before_stay_found() {
     );
     const { assert!(SLOTS >= 3) };
 }
+
+impl Node {
+    fn insert_at(&self, key: &str, sequence: u64) {
+        let trailer = Trailer::new(sequence, ValueKind::Value);
+        let probe = Probe::new(key.as_bytes(), trailer);
+        let record = self.arena.store(key.as_bytes(), trailer, b"");
+        let position = self.slots.position(&probe, self.slots.count());
+        // SAFETY: the arena is dropped together with the slots.
+        unsafe { self.slots.insert(position, record, &probe, || ()) };
+    }
+
+    /// Whether the bits of older versions are those of the keys that are there, as a reader of a batch sees both.
+    fn check_older(&self) {
+        let (records, older) = self.slots.read(|| {
+            let count = self.slots.count();
+            let records: Vec<_> = (0..count).filter_map(|i| self.slots.record(i)).collect();
+            (records, self.slots.older())
+        });
+        let keys: Vec<_> = records.into_iter().map(|record| self.key(record)).collect();
+        for i in 1..keys.len() {
+            assert_eq!(
+                older >> i & 1 == 1,
+                keys[i] == keys[i - 1],
+                "{keys:?} {older:b}"
+            );
+        }
+    }
+}
+
+#[test]
+fn bits_of_an_append() {
+    explore(
+        &["b"],
+        |node| {
+            node.insert_at("b", 3);
+            node.insert_at("b", 2);
+        },
+        Node::check_older,
+    );
+}
+
+#[test]
+fn bits_of_an_append_of_another_key() {
+    explore(
+        &["b"],
+        |node| {
+            node.insert_at("c", 3);
+            node.insert_at("c", 2);
+        },
+        Node::check_older,
+    );
+}
+
+#[test]
+fn bits_of_an_insert_between() {
+    explore(
+        &["b", "c"],
+        |node| {
+            node.insert_at("b", 9);
+            node.insert_at("b", 3);
+        },
+        Node::check_older,
+    );
+}
+
+#[test]
+fn bits_of_a_truncated_node() {
+    explore(
+        &["a", "a", "a"],
+        |node| {
+            node.slots.change(|| node.slots.truncate(1));
+            node.insert_at("b", 9);
+            node.insert_at("b", 8);
+        },
+        Node::check_older,
+    );
+}
+
+#[test]
+fn bits_when_the_prefix_shrinks() {
+    explore(
+        &["prefix a", "prefix a"],
+        |node| {
+            node.insert_at("pre", 5);
+            node.insert_at("pre", 4);
+        },
+        Node::check_older,
+    );
+}
