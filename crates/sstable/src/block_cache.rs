@@ -6,7 +6,8 @@
 //! since it was last looked at goes to the end once more.
 //!
 //! What open tables take beside their blocks, and what iterators hold, is counted here as well, and takes
-//! room from the blocks where that is asked for.
+//! room from the blocks where that is asked for. What tables had fetched into the system's cache (`warm_up`) is
+//! counted too, and takes no room.
 //!
 //! A block that is read takes over the memory of the one that goes for it, where that is of the same size and
 //! nobody reads it any more: to give memory back and take other costs more than to decompress into it.
@@ -84,6 +85,8 @@ pub struct BlockCache {
     wanted_bytes: AtomicUsize,
     /// Memory of open tables, their blocks not counted.
     table_bytes: AtomicUsize,
+    /// What open tables have had fetched into the system's cache.
+    fetched_bytes: AtomicUsize,
     /// Memory that iterators hold.
     scans: ScanMemory,
     /// The bound on blocks, `table_bytes` and `scans` together.
@@ -112,6 +115,7 @@ impl BlockCache {
             used_bytes: AtomicUsize::new(0),
             wanted_bytes: AtomicUsize::new(0),
             table_bytes: AtomicUsize::new(0),
+            fetched_bytes: AtomicUsize::new(0),
             scans: ScanMemory::new(),
             shared_bytes: AtomicUsize::new(usize::MAX),
             shards: std::array::from_fn(shard),
@@ -179,6 +183,23 @@ impl BlockCache {
         self.table_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Takes `bytes` of what may be fetched into the system's cache, if they are free: twice the capacity, since
+    /// the system takes that memory back whenever somebody needs it.
+    pub(crate) fn reserve_fetched(&self, bytes: usize) -> bool {
+        let room = self.capacity_bytes().saturating_mul(2);
+        reserve_of(&self.fetched_bytes, room, bytes)
+    }
+
+    /// What open tables have had fetched, bytes.
+    #[cfg(test)]
+    pub(crate) fn fetched_bytes(&self) -> usize {
+        self.fetched_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn release_fetched(&self, bytes: usize) {
+        self.fetched_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// What blocks may take now.
     pub(crate) fn room_bytes(&self) -> usize {
         let others = self.table_bytes() + self.scan_bytes();
@@ -236,21 +257,13 @@ impl BlockCache {
 
     /// Takes `bytes` of the capacity if they are free.
     fn reserve_free(&self, bytes: usize) -> bool {
-        self.reserve_of(self.room_bytes(), bytes)
+        reserve_of(&self.used_bytes, self.room_bytes(), bytes)
     }
 
     /// Takes `bytes` for a block that was written and not read, if they are free of what reads want.
     pub(crate) fn reserve_new(&self, bytes: usize) -> bool {
         let wanted = self.wanted_bytes.load(Ordering::Relaxed);
-        self.reserve_of(self.room_bytes().min(wanted), bytes)
-    }
-
-    fn reserve_of(&self, room: usize, bytes: usize) -> bool {
-        self.used_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|&sum| sum <= room)
-            })
-            .is_ok()
+        reserve_of(&self.used_bytes, self.room_bytes().min(wanted), bytes)
     }
 
     pub(crate) fn release(&self, bytes: usize) {
@@ -316,6 +329,14 @@ impl BlockCache {
             index,
         });
     }
+}
+
+/// Adds `bytes` to what is `used` of `room` if they are free.
+fn reserve_of(used: &AtomicUsize, room: usize, bytes: usize) -> bool {
+    used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+        used.checked_add(bytes).filter(|&sum| sum <= room)
+    })
+    .is_ok()
 }
 
 /// The cached blocks of one table (or of one partition of its index): a slot for each block.

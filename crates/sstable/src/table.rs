@@ -26,7 +26,7 @@ use crate::load_buffers;
 use crate::new_blocks::NewBlocks;
 use crate::properties::Properties;
 use crate::table_parts::{Parts, block_damage};
-use crate::warm_up::Misses;
+use crate::warm_up::Warmth;
 
 /// A record that a lookup found.
 #[derive(Clone, Debug)]
@@ -59,12 +59,13 @@ pub struct Table {
     block_expiries: OnceLock<BlockExpiries>,
     /// What the cache was told that the table takes.
     counted_bytes: AtomicUsize,
-    pub(crate) misses: Misses,
+    pub(crate) warmth: Warmth,
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
         self.cache.remove_table_bytes(*self.counted_bytes.get_mut());
+        self.cache.release_fetched(self.warmth.fetched_bytes());
     }
 }
 
@@ -122,7 +123,7 @@ impl Table {
             salt,
             block_expiries: OnceLock::new(),
             counted_bytes: AtomicUsize::new(0),
-            misses: Misses::default(),
+            warmth: Warmth::default(),
         };
         table.count_bytes(table.memory_bytes());
         Ok(table)
@@ -410,7 +411,7 @@ impl Table {
                 .map_err(|error| error.with_file(&self.path).with_offset(handle.offset))
         });
         let (block, room) = loaded.map_err(|error| self.with_keys(error))?;
-        self.misses.note();
+        self.warmth.note_miss();
         Ok(leaf.slots.insert_into(room, index, block))
     }
 

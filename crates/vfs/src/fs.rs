@@ -148,6 +148,10 @@ pub trait RandomAccessFile: Send + Sync + Debug {
 
     /// Tells the operating system to read the whole file ahead (`true`) or only what is asked for.
     fn sequential(&self, _on: bool) {}
+
+    /// Tells the operating system that `bytes` from `offset` on will be read, so that it begins to fetch
+    /// them into its own cache. Waits for nothing; where there is no such call, nothing happens.
+    fn will_read(&self, _offset: u64, _bytes: u64) {}
 }
 
 /// An open file that is written at positions, from any thread. Writes beyond the end extend it.

@@ -215,6 +215,10 @@ impl<I: Interceptor> RandomAccessFile for InterceptedReadable<I> {
     fn sequential(&self, on: bool) {
         self.inner.sequential(on);
     }
+
+    fn will_read(&self, offset: u64, bytes: u64) {
+        self.inner.will_read(offset, bytes);
+    }
 }
 
 #[derive(Debug)]

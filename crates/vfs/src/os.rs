@@ -226,6 +226,15 @@ impl RandomAccessFile for OsReadable {
         };
         let _ = rustix::fs::fadvise(&self.file, 0, None, advice);
     }
+
+    #[cfg(target_os = "linux")]
+    fn will_read(&self, offset: u64, bytes: u64) {
+        // Zero bytes would stand for all up to the end.
+        if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
+            let advice = rustix::fs::Advice::WillNeed;
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(bytes), advice);
+        }
+    }
 }
 
 #[derive(Debug)]
