@@ -25,12 +25,17 @@ const STANDARD_HEADER_BYTES: usize = 45;
 /// with equal ones its second hash repeats the first.
 const STANDARD_SEED: [u8; 32] = *b"esker filter one.esker filter 2.";
 
+/// Hashes are collected in pieces of so many, 64 KiB. One piece that grows would be copied each time, and both are
+/// there meanwhile: 12 MiB for a table of half a million keys.
+const PIECE_HASHES: usize = 8 << 10;
+
 /// Collects hashes and encodes the filter.
 #[derive(Debug)]
 pub(crate) struct FilterBuilder {
     kind: FilterKind,
     bits_per_key: f64,
-    hashes: Vec<u64>,
+    /// All but the last one full.
+    pieces: Vec<Vec<u64>>,
 }
 
 impl FilterBuilder {
@@ -39,43 +44,67 @@ impl FilterBuilder {
         Self {
             kind,
             bits_per_key,
-            hashes: Vec::new(),
+            pieces: Vec::new(),
         }
     }
 
     /// Adds the hash of a key that was not added before.
     #[inline]
     pub(crate) fn add(&mut self, hash: u64) {
-        if self.kind != FilterKind::None {
-            self.hashes.push(hash);
+        if self.kind == FilterKind::None {
+            return;
         }
+        match self.pieces.last_mut() {
+            Some(piece) if piece.len() < PIECE_HASHES => piece.push(hash),
+            _ => self.begin_piece(hash),
+        }
+    }
+
+    #[cold]
+    fn begin_piece(&mut self, hash: u64) {
+        // The first one grows, for small tables.
+        let mut piece = match self.pieces.is_empty() {
+            true => Vec::new(),
+            false => Vec::with_capacity(PIECE_HASHES),
+        };
+        piece.push(hash);
+        self.pieces.push(piece);
+    }
+
+    /// How many keys were added.
+    fn keys(&self) -> usize {
+        let last = self.pieces.last().map_or(0, Vec::len);
+        self.pieces.len().saturating_sub(1) * PIECE_HASHES + last
     }
 
     /// About how many bytes the filter will take.
     pub(crate) fn estimated_bytes(&self) -> u64 {
-        (self.hashes.len() as f64 * self.bits_per_key / 8.0) as u64
+        (self.keys() as f64 * self.bits_per_key / 8.0) as u64
     }
 
     /// The contents of the filter block; `None` where there is no filter or no key.
     pub(crate) fn finish(self) -> Option<Vec<u8>> {
-        if self.hashes.is_empty() {
+        let keys = self.keys();
+        if keys == 0 {
             return None;
         }
-        let bits = (self.hashes.len() as f64 * self.bits_per_key).ceil();
+        let bits = (keys as f64 * self.bits_per_key).ceil();
+        let hashes = self.pieces.iter().flatten().copied();
         match self.kind {
             FilterKind::None => None,
-            FilterKind::Blocked => Some(encode_blocked(&self.hashes, bits, self.bits_per_key)),
-            FilterKind::Standard => encode_standard(&self.hashes, bits),
+            FilterKind::Blocked => Some(encode_blocked(hashes, bits, self.bits_per_key)),
+            FilterKind::Standard => encode_standard(hashes, keys, bits),
         }
     }
 }
 
-fn encode_blocked(hashes: &[u64], bits: f64, bits_per_key: f64) -> Vec<u8> {
+fn encode_blocked(hashes: impl Iterator<Item = u64>, bits: f64, bits_per_key: f64) -> Vec<u8> {
     let lines = ((bits / 512.0).ceil() as usize).max(1);
     // Fewer probes than the ln 2 per bit of an unblocked filter: lines fill unevenly.
     let probes = ((bits_per_key * 0.6).round() as u8).clamp(1, MAX_PROBES);
-    let mut out = vec![0; lines * LINE_BYTES];
-    for &hash in hashes {
+    let mut out = Vec::with_capacity(lines * LINE_BYTES + 2);
+    out.resize(lines * LINE_BYTES, 0);
+    for hash in hashes {
         let start = line_of(hash, lines) * LINE_BYTES;
         let line = &mut out[start..start + LINE_BYTES];
         for bit in probes_of(hash, probes) {
@@ -87,11 +116,11 @@ fn encode_blocked(hashes: &[u64], bits: f64, bits_per_key: f64) -> Vec<u8> {
     out
 }
 
-fn encode_standard(hashes: &[u64], bits: f64) -> Option<Vec<u8>> {
+fn encode_standard(hashes: impl Iterator<Item = u64>, keys: usize, bits: f64) -> Option<Vec<u8>> {
     let bytes = ((bits / 8.0).ceil() as usize).max(1);
-    let mut bloom = Bloom::<u64>::new_with_seed(bytes, hashes.len(), &STANDARD_SEED).ok()?;
+    let mut bloom = Bloom::<u64>::new_with_seed(bytes, keys, &STANDARD_SEED).ok()?;
     for hash in hashes {
-        bloom.set(hash);
+        bloom.set(&hash);
     }
     let mut out = bloom.into_bytes();
     out.push(FilterKind::Standard as u8);
