@@ -8,6 +8,10 @@
 use crate::error::Result;
 use crate::internal_key::Trailer;
 
+/// So many records of a key are passed one by one before the end of the key is searched for: a search costs
+/// about as much.
+const PASSED_BEFORE_SEEK: usize = 16;
+
 /// A cursor over point records in internal-key order.
 pub trait InternalIterator: Send {
     /// Whether the iterator stands on a record.
@@ -85,6 +89,24 @@ pub trait InternalIterator: Send {
         } else {
             Step::End
         })
+    }
+    /// Moves from a record of `user_key` to the first record of a larger key. Says whether that one had to be
+    /// searched for, since there were so many to pass. Call only while the iterator stands on a record of that key.
+    ///
+    /// # Errors
+    /// As [`InternalIterator::seek_to_first`].
+    fn pass_key(&mut self, user_key: &[u8]) -> Result<bool> {
+        for _ in 0..PASSED_BEFORE_SEEK {
+            if self.step(Direction::Forward)? != Step::Stayed {
+                return Ok(false);
+            }
+            self.next()?;
+            if !self.valid() || self.user_key() != user_key {
+                return Ok(false);
+            }
+        }
+        self.seek(user_key, Trailer::OLDEST)?;
+        Ok(true)
     }
     /// Moves each of `iterators` to the first record at or after (`user_key`, `trailer`). For kinds of
     /// iterators that wait for memory together.
@@ -181,5 +203,8 @@ impl<I: InternalIterator + ?Sized> InternalIterator for Box<I> {
     #[inline]
     fn step(&mut self, direction: Direction) -> Result<Step> {
         (**self).step(direction)
+    }
+    fn pass_key(&mut self, user_key: &[u8]) -> Result<bool> {
+        (**self).pass_key(user_key)
     }
 }

@@ -433,6 +433,25 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         }
         step
     }
+
+    fn pass_key(&mut self, user_key: &[u8]) -> Result<bool> {
+        debug_assert!(self.valid());
+        if self.direction != Direction::Forward {
+            // Children may stand on either side of the key, however few records it has.
+            self.seek(user_key, Trailer::OLDEST)?;
+            return Ok(false);
+        }
+        // Each child passes what it has of the key on its own, so that no record is compared with others'.
+        let mut has_searched = false;
+        while self.live > 0 && self.user_key() == user_key {
+            let child = &mut self.children[self.winner.child];
+            let passed = child.pass_key(user_key);
+            let is_valid = child.valid();
+            has_searched |= *passed.as_ref().unwrap_or(&false);
+            self.settle(passed.map(|_| ()), is_valid)?;
+        }
+        Ok(has_searched)
+    }
 }
 
 #[cfg(test)]

@@ -261,8 +261,10 @@ impl Cursor {
     #[inline(never)]
     fn next_of_another_key(&mut self) -> Result<()> {
         self.buffer_key();
-        self.merge.next()?;
-        self.settle_forwards(true)
+        if self.merge.pass_key(&self.key)? {
+            self.view.note_search();
+        }
+        self.settle_forwards(false)
     }
 
     /// Moves to the previous entry.
@@ -287,9 +289,8 @@ impl Cursor {
                 // Newer versions that the cursor may not see can stand before the current one.
                 self.buffer_key();
                 self.position = Position::Nowhere;
-                while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
-                    self.merge.prev()?;
-                }
+                let before = Trailer::seek(MAX_SEQUENCE);
+                self.merge.seek_for_prev(&self.key, before)?;
             }
         }
         self.settle_backwards()?;

@@ -32,6 +32,9 @@ const GETS_COUNTED_BY: u64 = 64;
 const GET_BYTES: u64 = 512;
 const SEEK_BYTES: u64 = 4 * GET_BYTES;
 
+/// What a scan loses to a key of which a memtable has so many records that their end has to be searched for.
+const SEARCH_BYTES: u64 = GET_BYTES;
+
 /// Below this part of a memtable nothing is worth a job: its syncs and edits cost about as much.
 const LEAST_PART: u64 = 16;
 
@@ -39,6 +42,8 @@ const LEAST_PART: u64 = 16;
 #[derive(Debug, Default)]
 pub(crate) struct ReadToll {
     lost_bytes: AtomicU64,
+    /// The part of it that scans have lost to older records of keys in the memtable.
+    searched_bytes: AtomicU64,
     /// When the next decision is due; [`DECIDING`] while one is being made or carried out.
     due_bytes: AtomicU64,
     /// The sequence number that was visible to the last read that was counted.
@@ -53,6 +58,7 @@ impl ReadToll {
     /// There are other sources now.
     pub(crate) fn begin_anew(&self) {
         self.lost_bytes.store(0, Relaxed);
+        self.searched_bytes.store(0, Relaxed);
         self.due_bytes.store(0, Relaxed);
     }
 
@@ -102,6 +108,12 @@ impl Keyspace {
         self.note_read(view, view.runs.len(), SEEK_BYTES);
     }
 
+    /// Counts that a scan had to search a memtable for the end of a key that has many records there.
+    pub(crate) fn note_search(&self) {
+        let engine = self.engine();
+        engine.note_loss(self.state(), SEARCH_BYTES, SEARCH_BYTES);
+    }
+
     #[inline]
     fn note_read(&self, view: &SuperVersion, runs: usize, bytes_each: u64) {
         if self.state().read_toll.has_leftovers.load(Relaxed) {
@@ -111,13 +123,14 @@ impl Keyspace {
         let needless = (runs + memtables.count()).saturating_sub(1);
         if needless > 0 {
             let engine = self.engine();
-            engine.note_loss(self.state(), needless as u64 * bytes_each);
+            engine.note_loss(self.state(), needless as u64 * bytes_each, 0);
         }
     }
 }
 
 impl Engine {
-    fn note_loss(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, bytes: u64) {
+    /// Adds what a read has lost, and which part of that to searches, if nobody writes.
+    fn note_loss(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, bytes: u64, searched_bytes: u64) {
         if self.mode != Mode::Disk {
             return;
         }
@@ -127,6 +140,7 @@ impl Engine {
             toll.quiet_since.store(visible, Relaxed);
             return;
         }
+        toll.searched_bytes.fetch_add(searched_bytes, Relaxed);
         if toll.add(bytes, self.least_loss(keyspace)) {
             self.schedule_relief(keyspace);
         }
@@ -216,6 +230,7 @@ impl Engine {
         let memtable = MemtableSize {
             bytes,
             full_bytes: keyspace.write_buffer_bytes(&self.settings) as u64,
+            searched_bytes: keyspace.read_toll.searched_bytes.load(Relaxed),
         };
         let lost = keyspace.read_toll.lost_bytes.load(Relaxed);
         let mut state = self.background.state.lock();

@@ -121,6 +121,42 @@ fn reads_between_writes_have_nothing_merged() {
     assert_eq!(written[0], written[1]);
 }
 
+/// The story: a memtable that held thousands of records of few keys, but was too small to be worth a run, was never
+/// flushed for scans, each of which searched it once for every key: 49,000 scans of ten entries a second, for ever,
+/// where one run gave a million.
+#[test]
+fn scans_past_many_records_of_few_keys_have_them_flushed() {
+    for (records, is_flushed) in [(300, true), (3, false)] {
+        let executor = Arc::new(ManualExecutor::new(3));
+        let db = Options::new()
+            .file_system(Arc::new(MemFileSystem::new()))
+            .executor(executor.clone())
+            .write_buffer_bytes(4 << 20)
+            .open("/db")
+            .unwrap();
+        for record in 0..records {
+            db.put("one", value(record)).unwrap();
+            db.put("two", value(record + 1)).unwrap();
+        }
+        let scans = || {
+            for _ in 0..200 {
+                let entries: Vec<_> = db.range("a"..).map(Result::unwrap).collect();
+                let found: Vec<_> = entries.iter().map(|(_, value)| &**value).collect();
+                assert_eq!(found, [&value(records - 1)[..], &value(records)[..]]);
+            }
+            while executor.step() {}
+        };
+        let memtable = u64::from(2 * records);
+        scans();
+        assert_eq!(sources(&db), (0, memtable), "they have not paid for it yet");
+        for _ in 0..10 {
+            scans();
+        }
+        let expected = if is_flushed { (1, 0) } else { (0, memtable) };
+        assert_eq!(sources(&db), expected);
+    }
+}
+
 /// Their files once stayed until the next write had something flushed.
 #[test]
 fn tables_that_a_reader_kept_go_with_a_later_read() {

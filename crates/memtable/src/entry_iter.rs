@@ -295,6 +295,24 @@ impl<S: EntrySource> EntryIter<S> {
         Step::To(self.record().trailer)
     }
 
+    /// As [`pass_key`](esker_base::iterator::InternalIterator::pass_key).
+    pub(crate) fn pass_key(&mut self, key: &[u8]) -> bool {
+        if self.step(Direction::Forward) != Step::Stayed {
+            return false;
+        }
+        // All that is left of the batch has this key.
+        self.position = self.batch.end;
+        self.enter_next();
+        if !self.valid() || self.record().key != key {
+            return false;
+        }
+        if self.step(Direction::Forward) != Step::Stayed {
+            return false;
+        }
+        self.seek(&Probe::new(key, Trailer::OLDEST));
+        true
+    }
+
     #[inline]
     pub(crate) fn previous(&mut self) {
         if self.position == self.batch.start && self.batch.is_cut {

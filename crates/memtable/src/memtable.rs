@@ -391,4 +391,8 @@ impl InternalIterator for MemtableIter {
     fn step(&mut self, direction: Direction) -> Result<Step> {
         Ok(dispatch!(&mut self.0, iter => iter.step(direction)))
     }
+
+    fn pass_key(&mut self, user_key: &[u8]) -> Result<bool> {
+        Ok(dispatch!(&mut self.0, iter => iter.pass_key(user_key)))
+    }
 }

@@ -378,6 +378,14 @@ impl Run {
             self.apply(&start);
             while self.readers[0].step(&self.model, forwards) {}
         }
+        // From key to key, whatever stands between them.
+        self.apply(&Operation::First { slot: 0 });
+        while let Some((key, _)) = self.readers[0].position() {
+            let reader = &mut self.readers[0];
+            reader.iter.pass_key(&key).unwrap();
+            let passed = (key, Reverse(Trailer::OLDEST.raw()));
+            reader.check(reader.after(&self.model, Bound::Excluded(&passed)));
+        }
         for (position, value) in &self.model {
             let (key, trailer) = (&position.0, Trailer::from_raw(position.1.0));
             let reader = &mut self.readers[0];

@@ -111,6 +111,8 @@ enum Movement {
     SeekForPrev(Vec<u8>, Trailer),
     Next,
     Prev,
+    /// To the next key.
+    PassKey,
     /// Steps that way, at most so often, as long as that leads anywhere.
     Steps(Direction, u32),
 }
@@ -123,7 +125,11 @@ fn apply(iterator: &mut impl InternalIterator, movement: &Movement) -> Result<()
         Movement::SeekForPrev(key, trailer) => iterator.seek_for_prev(key, *trailer),
         Movement::Next if iterator.valid() => iterator.next(),
         Movement::Prev if iterator.valid() => iterator.prev(),
-        Movement::Next | Movement::Prev => Ok(()),
+        Movement::PassKey if iterator.valid() => {
+            let key = iterator.user_key().to_vec();
+            iterator.pass_key(&key).map(|_| ())
+        }
+        Movement::Next | Movement::Prev | Movement::PassKey => Ok(()),
         Movement::Steps(direction, most) => steps(iterator, *direction, *most),
     }
 }
@@ -190,6 +196,7 @@ fn movement() -> impl Strategy<Value = Movement> {
         2 => (key(), trailer()).prop_map(|(key, trailer)| Movement::SeekForPrev(key, trailer)),
         8 => Just(Movement::Next),
         8 => Just(Movement::Prev),
+        4 => Just(Movement::PassKey),
         4 => (direction(), 1u32..6).prop_map(|(way, most)| Movement::Steps(way, most)),
     ]
 }

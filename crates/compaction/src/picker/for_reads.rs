@@ -20,6 +20,9 @@ pub struct MemtableSize {
     pub bytes: u64,
     /// The size at which it would be sealed anyhow, bytes.
     pub full_bytes: u64,
+    /// What scans have lost to it beside that it is one more source: to keys with many records, of which a flush
+    /// keeps one.
+    pub searched_bytes: u64,
 }
 
 /// What is to be done for reads.
@@ -40,7 +43,7 @@ pub enum Relief {
 pub fn pick_for_reads(input: &PickInput<'_>, memtable: MemtableSize, lost_bytes: u64) -> Relief {
     let options = input.shape.sanitized();
     let picker = Picker::new(input, &options);
-    let flush_cost = picker.flush_for_reads(memtable);
+    let flush_cost = picker.flush_for_reads(memtable, lost_bytes);
     if flush_cost.is_some_and(|cost| cost <= lost_bytes) {
         return Relief::Flush;
     }
@@ -62,14 +65,25 @@ pub fn pick_for_reads(input: &PickInput<'_>, memtable: MemtableSize, lost_bytes:
 }
 
 impl Picker<'_> {
-    /// What flushing the memtable costs, where it is worth a run. Small ones are cheap to ask, and small
-    /// runs would have level 0 merged before it holds much: they stay, and so does what would fill level 0
-    /// although it is less than a usual flush.
-    fn flush_for_reads(&self, memtable: MemtableSize) -> Option<u64> {
+    /// At which loss the memtable is to be flushed, if at any: that of what a flush costs, where it is worth a
+    /// run. Small ones are cheap to ask, and small runs would have level 0 merged before it holds much: they stay,
+    /// and so does what would fill level 0 although it is less than a usual flush. But one that has many records of
+    /// few keys is not cheap to ask, however small it is: scans of it pay for the least that is worth a run.
+    fn flush_for_reads(&self, memtable: MemtableSize, lost_bytes: u64) -> Option<u64> {
         let fills_level0 = self.runs(0).len() + 1 >= self.options.level0_runs;
         let least = memtable.full_bytes / if fills_level0 { 4 } else { 16 };
         // Tables are about half as large: they are compressed, and their indexes are smaller.
-        (memtable.bytes > 0 && memtable.bytes >= least).then_some(memtable.bytes / 2)
+        let cost = memtable.bytes / 2;
+        if memtable.bytes == 0 {
+            None
+        } else if memtable.bytes >= least {
+            Some(cost)
+        } else if memtable.searched_bytes > 0 {
+            let missing = cost.max(least).saturating_sub(memtable.searched_bytes);
+            Some(lost_bytes + missing)
+        } else {
+            None
+        }
     }
 
     /// What lessens the runs at and below `level`: the level with what it meets in the next one, or else

@@ -4,35 +4,34 @@
 //! Called by the movements of `cursor`, which have moved the merge.
 
 use super::covers::Covers;
-use super::{Cursor, Position};
+use super::{Cursor, Position, Source};
 use crate::merged::{self, OldestFirst};
 use crate::read::{Visibility, judge};
-use esker_base::internal_key::Trailer;
+use esker_base::internal_key::{MAX_SEQUENCE, Trailer};
 use esker_base::iterator::{Direction as Way, InternalIterator, Step};
 use esker_base::key_bounds::end_is_above;
 use esker_base::operand_chain::OperandChain;
 use esker_base::{Result, ValueKind};
 
-/// So many records of a key are passed one by one before the end of the key is searched for: a search costs
-/// about as much.
-const SKIPPED_BEFORE_SEEK: usize = 16;
+/// So many records that are too new to be seen are passed one by one before what is seen of their key is searched
+/// for.
+const UNSEEN_BEFORE_SEEK: usize = 16;
+/// So many records of a key are gone past backwards before the one that counts is searched for.
+const GATHERED_BEFORE_SEEK: usize = 32;
 
 impl Cursor {
-    /// From where the merge stands, forwards to the first visible entry. With `skip_key`, versions of
-    /// the key in the buffer are passed over.
+    /// From where the merge stands, forwards to the first visible entry. With `skip_key`, records of
+    /// the key in the buffer are passed first.
     #[inline]
-    pub(super) fn settle_forwards(&mut self, mut skip_key: bool) -> Result<()> {
-        let mut skipped = 0;
+    pub(super) fn settle_forwards(&mut self, skip_key: bool) -> Result<()> {
+        if skip_key && self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+            self.leave_key()?;
+        }
+        let mut unseen = 0;
         while self.merge.valid() {
             let trailer = self.merge.trailer();
-            let is_skipped = skip_key && self.merge.user_key() == self.key.as_slice();
-            if is_skipped {
-                skipped += 1;
-                skip_key = !self.leave_key(&mut skipped)?;
-                continue;
-            }
             if !self.view.sees(trailer.sequence()) {
-                self.merge.next()?;
+                self.pass_unseen(&mut unseen)?;
                 continue;
             }
             let end = self.range.end();
@@ -58,24 +57,35 @@ impl Cursor {
             }
             // The key's newest visible record hides it: none of its older ones counts.
             self.buffer_key();
-            skip_key = !self.leave_key(&mut skipped)?;
+            self.leave_key()?;
         }
         Ok(())
     }
 
-    /// From a record of a key that is done with to the next record, past further ones of the key where that
-    /// many are known, or after so many that were `skipped` by a search for their end. Says whether all of the key,
-    /// which is in the buffer, are passed.
+    /// From a record of a key that is done with, and in the buffer, to the next record of another key.
     #[inline]
-    fn leave_key(&mut self, skipped: &mut usize) -> Result<bool> {
-        if *skipped >= SKIPPED_BEFORE_SEEK {
-            self.merge.seek(&self.key, Trailer::OLDEST)?;
-        } else if self.merge.step(Way::Forward)? == Step::Stayed {
-            self.merge.next()?;
-            return Ok(false);
+    fn leave_key(&mut self) -> Result<()> {
+        if self.merge.step(Way::Forward)? == Step::Stayed && self.merge.pass_key(&self.key)? {
+            self.view.note_search();
         }
-        *skipped = 0;
-        Ok(true)
+        Ok(())
+    }
+
+    /// Goes past a record that is too new to be seen, and after many of one key to the first of the key that is
+    /// seen, or the next key. `unseen` counts those of the key that were passed.
+    fn pass_unseen(&mut self, unseen: &mut usize) -> Result<()> {
+        *unseen = match self.merge.neighbour_differs(Way::Forward) {
+            true => 0,
+            false => *unseen + 1,
+        };
+        // What a transaction sees of its own writes has sequence numbers above all others.
+        if *unseen < UNSEEN_BEFORE_SEEK || self.view.overlay.is_some() {
+            return self.merge.next();
+        }
+        *unseen = 0;
+        self.buffer_key();
+        self.merge
+            .seek(&self.key, Trailer::seek(self.view.sequence))
     }
 
     /// Whether the record with this trailer that the merge stands on, of whose key none was passed over, is
@@ -172,13 +182,18 @@ impl Cursor {
     }
 
     /// Goes backwards past all records of the key that the merge stands on. They are met oldest
-    /// first, so that the last visible one met is the one that counts. Says whether that leaves a
-    /// value, which is in the buffer then.
+    /// first, so that the last visible one met is the one that counts; of many it is searched for. Says whether that
+    /// leaves a value, which is in the buffer then.
     fn gather_backwards(&mut self) -> Result<bool> {
         self.buffer_key();
         let mut met = OldestFirst::default();
         let mut apart = None;
+        let mut count = 0;
         while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+            count += 1;
+            if count > GATHERED_BEFORE_SEEK {
+                return self.search_newest();
+            }
             let trailer = self.merge.trailer();
             if self.view.sees(trailer.sequence()) {
                 self.meet(&mut met, &mut apart, trailer)?;
@@ -192,6 +207,46 @@ impl Cursor {
         }
         let operator = self.view.keyspace.state().operator();
         met.settle(&mut self.value, operator, &self.key)
+    }
+
+    /// As [`Cursor::gather_backwards`], for the key in the buffer: by a search for its newest visible record, and
+    /// one for the record before all of its own.
+    #[cold]
+    fn search_newest(&mut self) -> Result<bool> {
+        if matches!(self.merge.current_child(), Source::Memtable(_)) {
+            self.view.note_search();
+        }
+        // What a transaction sees of its own writes has sequence numbers above all others.
+        let newest = match self.view.overlay {
+            Some(_) => MAX_SEQUENCE,
+            None => self.view.sequence,
+        };
+        self.merge.seek(&self.key, Trailer::seek(newest))?;
+        let mut has_value = false;
+        while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+            if !self.view.sees(self.merge.trailer().sequence()) {
+                self.merge.next()?;
+                continue;
+            }
+            has_value = match self.judge()? {
+                Visibility::Hidden => false,
+                Visibility::Visible { skip, .. } => {
+                    self.value.clear();
+                    self.value.extend_from_slice(&self.merge.value()[skip..]);
+                    true
+                }
+                Visibility::Apart { .. } => self.fetch_forwards()?,
+                Visibility::Operand => {
+                    self.merge_forwards()?;
+                    true
+                }
+            };
+            break;
+        }
+        self.position = Position::Nowhere;
+        let before = Trailer::seek(MAX_SEQUENCE);
+        self.merge.seek_for_prev(&self.key, before)?;
+        Ok(has_value)
     }
 
     /// Takes the record that the merge stands on into account; those of its key are met oldest first.

@@ -76,6 +76,13 @@ impl InternalIterator for Source {
     fn step(&mut self, direction: Direction) -> Result<Step> {
         dispatch!(self, source => source.step(direction))
     }
+    /// Says so only where a memtable was searched: a flush leaves the older records of its keys behind.
+    fn pass_key(&mut self, user_key: &[u8]) -> Result<bool> {
+        match self {
+            Source::Memtable(memtable) => memtable.pass_key(user_key),
+            Source::Run(run) => run.pass_key(user_key).map(|_| false),
+        }
+    }
     fn seek_all(sources: &mut [Self], user_key: &[u8], trailer: Trailer) -> Result<()> {
         match sources {
             [one] => one.seek(user_key, trailer),

@@ -114,6 +114,15 @@ impl View {
         }
     }
 
+    /// Counts a search for the end of a key that has many records in a memtable.
+    #[cold]
+    pub(super) fn note_search(&self) {
+        // It may be the transaction's own.
+        if self.overlay.is_none() {
+            self.keyspace.note_search();
+        }
+    }
+
     /// Whether a record of this sequence is to be seen.
     #[inline]
     pub(super) fn sees(&self, sequence: SequenceNumber) -> bool {

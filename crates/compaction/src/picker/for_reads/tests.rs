@@ -40,6 +40,7 @@ fn decide(runs: &[(usize, u64)], busy: &[u64], memtable_mib: u64, lost_mib: u64)
     let memtable = MemtableSize {
         bytes: memtable_mib * MIB,
         full_bytes: 64 * MIB,
+        searched_bytes: 0,
     };
     let input = PickInput {
         version: &version(runs),
@@ -100,6 +101,34 @@ fn what_reads_have_earned() {
         let case = format!("{runs:?}, {memtable} MiB, {lost} MiB lost");
         assert_eq!(said(&relief), expected, "{case}");
     }
+}
+
+#[test]
+fn a_small_memtable_goes_when_scans_have_searched_it_for_long() {
+    let decide = |runs: usize, mib: u64, searched: u64| {
+        let version = version(&vec![(0, 30); runs]);
+        let memtable = MemtableSize {
+            bytes: mib * MIB,
+            full_bytes: 64 * MIB,
+            searched_bytes: searched * MIB,
+        };
+        let input = PickInput {
+            version: &version,
+            shape: &ShapeOptions::default(),
+            busy: &HashSet::new(),
+            now_millis: 0,
+            oldest_snapshot: MAX_SEQUENCE,
+            tombstones: None,
+        };
+        said(&pick_for_reads(&input, memtable, searched * MIB + 10))
+    };
+    assert_eq!(decide(0, 0, 1000), "nothing");
+    assert_eq!(decide(1, 2, 0), "nothing");
+    assert_eq!(decide(1, 2, 3), "at 4");
+    assert_eq!(decide(1, 2, 4), "flush");
+    // It would fill level 0.
+    assert_eq!(decide(3, 2, 15), "at 16");
+    assert_eq!(decide(3, 2, 16), "flush");
 }
 
 #[test]
