@@ -1,7 +1,8 @@
 //! db_bench over esker and its peers, by the same workloads and the same checks.
 //!
 //! Invariant: a peer is called as its own documentation recommends for the settings asked for; what
-//! was set is stated in its facts. A package of its own, so that a build of esker needs no C++.
+//! was set is stated in its facts. All have the same allocator, the system's unless the feature `mimalloc` is on
+//! (C and C++ have the system's then as well). A package of its own, so that a build of esker needs no C++.
 
 #[cfg(feature = "fjall")]
 mod fjall_engine;
@@ -16,6 +17,7 @@ use esker_benches::cli::{Entry, main as run};
 use esker_benches::engine::esker::EskerEngine;
 use std::process::ExitCode;
 
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
