@@ -44,6 +44,8 @@ struct Unwritten {
     error: Error,
     /// Whether more of the keyspace were sealed than were tried.
     has_more: bool,
+    /// Whether others were flushed before it.
+    has_flushed: bool,
 }
 
 /// Flushes of less say little of how many bytes are flushed a second.
@@ -122,7 +124,9 @@ impl Engine {
         let mut result = self.flush_what_is_sealed(&mut left_out);
         if result.is_ok() {
             let still_there = |state: &KeyspaceState| !state.is_dropped();
-            let failed = left_out.into_values().find(|(state, _)| still_there(state));
+            let failed = left_out.into_values().filter(|it| still_there(&it.0));
+            // Of several the one that others ask for: a full disk.
+            let failed = failed.min_by_key(|(_, error)| error.kind() != ErrorKind::NoSpace);
             result = failed.map_or(Ok(()), |(_, error)| Err(error));
         }
         let mut state = self.background.state.lock();
@@ -160,6 +164,12 @@ impl Engine {
             let result = guarded(|| self.flush_group(&group, all_sealed));
             if matches!(result, Ok(None)) {
                 self.background.state.lock().flush_error = None;
+            }
+            let has_flushed = match &result {
+                Ok(unwritten) => unwritten.as_ref().is_none_or(|it| it.has_flushed),
+                Err(_) => false,
+            };
+            if has_flushed {
                 self.background.notify();
                 self.release_segments();
             }
@@ -228,6 +238,7 @@ impl Engine {
                         state,
                         error,
                         has_more,
+                        has_flushed: !written.is_empty(),
                     });
                     break;
                 }

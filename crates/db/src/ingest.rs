@@ -13,7 +13,7 @@ use crate::log_mark::Reasons;
 use crate::open::LAST_LEVEL;
 use crate::options::Durability;
 use crate::super_version::SuperVersion;
-use esker_base::filename::temporary_path;
+use esker_base::filename::{FileNumber, table_path, temporary_path};
 use esker_base::limits::MAX_INDEX_CHANGES_BYTES;
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result, Trailer, ValueKind};
@@ -148,11 +148,9 @@ impl Loader<'_> {
     fn remove_files(&mut self) {
         let engine = self.engine;
         if let Some(writer) = self.writer.take() {
-            let path = temporary_path(&engine.directory, writer.number());
+            let number = writer.number();
             writer.abandon();
-            if let Err(error) = engine.fs.remove_file(&path) {
-                tracing::warn!(%error, path = %path.display(), "could not remove an unfinished table");
-            }
+            self.remove_unfinished(number);
         }
         let made = self.tables.drain(..).map(|meta| meta.number);
         engine.tables.retire(made);
@@ -167,7 +165,27 @@ impl Loader<'_> {
         }
         let path = temporary_path(&engine.directory, number);
         let options = (self.jobs.table_options)(LAST_LEVEL);
-        TableWriter::create(&*engine.fs, &path, number, &options)
+        let created = TableWriter::create(&*engine.fs, &path, number, &options);
+        if created.is_err() {
+            // It may be there all the same.
+            self.remove_unfinished(number);
+        }
+        created
+    }
+
+    /// Removes a table that failed before it was noted, by whichever name it has.
+    fn remove_unfinished(&self, number: FileNumber) {
+        let directory = &self.engine.directory;
+        for path in [
+            temporary_path(directory, number),
+            table_path(directory, number),
+        ] {
+            if let Err(error) = self.engine.fs.remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, path = %path.display(), "could not remove an unfinished table");
+            }
+        }
     }
 
     fn finish_table(&mut self, is_last: bool) -> Result<()> {
@@ -178,9 +196,13 @@ impl Loader<'_> {
                 is_last,
                 ..self.origin.clone()
             });
-            let meta = writer.finish(self.engine.clock().now_millis())?;
-            self.jobs.give_name(meta.number)?;
-            self.tables.push(meta);
+            let number = writer.number();
+            let finished = writer.finish(self.engine.clock().now_millis());
+            let named = finished.and_then(|meta| self.jobs.give_name(number).map(|()| meta));
+            if named.is_err() {
+                self.remove_unfinished(number);
+            }
+            self.tables.push(named?);
         }
         Ok(())
     }

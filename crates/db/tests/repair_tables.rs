@@ -197,3 +197,86 @@ fn what_a_manifest_says_of_an_unreadable_table_counts() {
     let keys: Vec<_> = left.keys().map(Vec::as_slice).collect();
     assert_eq!(keys, [b"a", b"c", b"z"], "{report}");
 }
+
+/// The story: a table of values that could not say what it was counted as one of records, and hid all that was
+/// older between the first and the last of its keys.
+#[test]
+fn a_damaged_table_of_values_takes_no_value_with_it_that_it_does_not_hold() {
+    let disk = MemFileSystem::new();
+    let db = options(&disk).open(DIRECTORY).unwrap();
+    // Small values, older than all that is large.
+    for key in ["b", "c", "d"] {
+        db.put(key, "small").unwrap();
+    }
+    db.flush().unwrap();
+    let tables = || {
+        let entries = disk.read_dir(Path::new(DIRECTORY)).unwrap().into_iter();
+        let names = entries.map(|entry| entry.name);
+        let mut names: Vec<_> = names.filter(|name| name.ends_with(".sst")).collect();
+        names.sort();
+        names
+    };
+    db.wait_for_background_work().unwrap();
+    let before = tables();
+    // Two large ones around them, which are kept apart.
+    for key in [b'a', b'e'] {
+        let mut state = u64::from(key);
+        let value = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        });
+        let value: Vec<u8> = value.take(3000).collect();
+        db.put([key], value).unwrap();
+    }
+    db.flush().unwrap();
+    db.wait_for_background_work().unwrap();
+    let mut new = tables();
+    new.retain(|name| !before.contains(name));
+    let path = |name: &str| Path::new(DIRECTORY).join(name);
+    let is_large = |name: &String| disk.metadata(&path(name)).unwrap().bytes > 5000;
+    let new: Vec<_> = new.into_iter().filter(is_large).collect();
+    assert_eq!(new.len(), 1, "one table of values: {new:?}");
+    let mut by_case = Vec::new();
+    let entries = disk.read_dir(Path::new(DIRECTORY)).unwrap();
+    let manifest = entries
+        .iter()
+        .filter(|entry| entry.name.starts_with("MANIFEST"))
+        .map(|entry| entry.name.clone())
+        .max()
+        .unwrap();
+    let file = disk.open_read(&path(&manifest)).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let known = bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64;
+    db.put("z", "last").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let file = disk.open_write(&path(&manifest)).unwrap();
+    file.write_at(known + 10, &[0xa5; 4]).unwrap();
+    for name in &new {
+        let image = disk.fork();
+        let end = image.metadata(&path(name)).unwrap().bytes;
+        let file = image.open_write(&path(name)).unwrap();
+        file.write_at(end - 20, &[0xa5; 20]).unwrap();
+        let report = options(&image).repair(DIRECTORY).unwrap();
+        assert!(!report.manifest_was_whole(), "{report}");
+        let db = options(&image).open(DIRECTORY).unwrap();
+        let found: BTreeMap<&str, String> = ["a", "b", "c", "d", "e", "z"]
+            .into_iter()
+            .map(|key| {
+                let value = match db.get(key) {
+                    Ok(Some(value)) => format!("{} bytes", value.len()),
+                    Ok(None) => "none".to_owned(),
+                    Err(error) => format!("error: {error}"),
+                };
+                (key, value)
+            })
+            .collect();
+        by_case.push(found);
+    }
+    let whole =
+        |found: &BTreeMap<&str, String>| ["b", "c", "d"].iter().all(|&key| found[key] == "5 bytes");
+    assert!(by_case.iter().all(whole), "{by_case:#?}");
+}

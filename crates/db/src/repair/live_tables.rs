@@ -21,6 +21,7 @@ use super::{Contents, Files, Part, RepairReport, loss_of};
 use crate::salvage::Loss;
 use crate::table_files;
 use esker_base::filename::{FileNumber, table_path};
+use esker_base::limits::VALUE_LEVEL;
 use esker_base::table_meta::TableMeta;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{ErrorKind, Result, SequenceNumber};
@@ -312,15 +313,18 @@ fn read(
         .iter()
         .flat_map(|state| state.keyspaces.iter());
     let known = known.flat_map(|keyspace| {
-        let metas = keyspace.version.tables().map(|(_, _, meta)| meta);
-        metas.map(move |meta| (keyspace, meta))
+        let metas = keyspace.version.tables();
+        metas.map(move |(level, _, meta)| (level, keyspace, meta))
     });
-    let known = known.into_iter().find(|(_, meta)| meta.number == number);
+    let known = known.into_iter().find(|(_, _, meta)| meta.number == number);
+    let is_of_values = known.is_some_and(|(level, ..)| level == VALUE_LEVEL);
+    let known = known.map(|(_, keyspace, meta)| (keyspace, meta));
     // Not opened: what a table held that cannot be must be known too, so that nothing older counts. Where it
-    // cannot say so itself, a manifest may.
+    // cannot say so itself, a manifest may. (A table of values hides nothing: what points into it says what is
+    // lost.)
     let (own, origin) = match (Table::describe(fs, &path, number), known) {
         (Ok(described), _) => described,
-        (Err(error), Some((_, meta))) if error.kind() == ErrorKind::Corruption => {
+        (Err(error), Some((_, meta))) if error.kind() == ErrorKind::Corruption && !is_of_values => {
             (meta.as_ref().clone(), None)
         }
         (Err(error), _) => return Err(error),
