@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem, Random};
@@ -39,6 +39,30 @@ fn without_evidence(image: &MemFileSystem) {
             image.remove_file(&path).unwrap();
         }
     }
+}
+
+/// The tables that are there, the newest last.
+fn tables(disk: &MemFileSystem) -> Vec<PathBuf> {
+    let entries = disk.read_dir(Path::new(DIRECTORY)).unwrap().into_iter();
+    let paths = entries.map(|entry| Path::new(DIRECTORY).join(entry.name));
+    let mut paths: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|end| end == "sst"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// The newest manifest, and its last byte that is written: there may be zeros behind it.
+fn manifest_end(disk: &MemFileSystem) -> (PathBuf, u64) {
+    let entries = disk.read_dir(Path::new(DIRECTORY)).unwrap().into_iter();
+    let names = entries.map(|entry| entry.name);
+    let name = names.filter(|name| name.starts_with("MANIFEST")).max();
+    let path = Path::new(DIRECTORY).join(name.unwrap());
+    let file = disk.open_read(&path).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    (path, last as u64)
 }
 
 fn contents(db: &Db) -> BTreeMap<Vec<u8>, Vec<u8>> {
@@ -163,19 +187,8 @@ fn what_a_manifest_says_of_an_unreadable_table_counts() {
     db.compact().unwrap();
     db.put("b", "new").unwrap();
     db.flush().unwrap();
-    let newest = |is_one: fn(&str) -> bool| {
-        let entries = disk.read_dir(Path::new(DIRECTORY)).unwrap().into_iter();
-        let names = entries.map(|entry| entry.name);
-        let name = names.filter(|name| is_one(name)).max().unwrap();
-        Path::new(DIRECTORY).join(name)
-    };
-    let table = newest(|name| name.ends_with(".sst"));
-    let manifest = newest(|name| name.starts_with("MANIFEST"));
-    // There may be zeros ahead of what is written.
-    let file = disk.open_read(&manifest).unwrap();
-    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    let known = bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64;
+    let table = tables(&disk).pop().unwrap();
+    let (manifest, known) = manifest_end(&disk);
     // One flush more, which is too little for a merge.
     db.put("z", "last").unwrap();
     db.flush().unwrap();
@@ -209,15 +222,8 @@ fn a_damaged_table_of_values_takes_no_value_with_it_that_it_does_not_hold() {
         db.put(key, "small").unwrap();
     }
     db.flush().unwrap();
-    let tables = || {
-        let entries = disk.read_dir(Path::new(DIRECTORY)).unwrap().into_iter();
-        let names = entries.map(|entry| entry.name);
-        let mut names: Vec<_> = names.filter(|name| name.ends_with(".sst")).collect();
-        names.sort();
-        names
-    };
     db.wait_for_background_work().unwrap();
-    let before = tables();
+    let before = tables(&disk);
     // Two large ones around them, which are kept apart.
     for key in [b'a', b'e'] {
         let mut state = u64::from(key);
@@ -232,33 +238,22 @@ fn a_damaged_table_of_values_takes_no_value_with_it_that_it_does_not_hold() {
     }
     db.flush().unwrap();
     db.wait_for_background_work().unwrap();
-    let mut new = tables();
-    new.retain(|name| !before.contains(name));
-    let path = |name: &str| Path::new(DIRECTORY).join(name);
-    let is_large = |name: &String| disk.metadata(&path(name)).unwrap().bytes > 5000;
+    let mut new = tables(&disk);
+    new.retain(|path| !before.contains(path));
+    let is_large = |path: &PathBuf| disk.metadata(path).unwrap().bytes > 5000;
     let new: Vec<_> = new.into_iter().filter(is_large).collect();
     assert_eq!(new.len(), 1, "one table of values: {new:?}");
     let mut by_case = Vec::new();
-    let entries = disk.read_dir(Path::new(DIRECTORY)).unwrap();
-    let manifest = entries
-        .iter()
-        .filter(|entry| entry.name.starts_with("MANIFEST"))
-        .map(|entry| entry.name.clone())
-        .max()
-        .unwrap();
-    let file = disk.open_read(&path(&manifest)).unwrap();
-    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    let known = bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64;
+    let (manifest, known) = manifest_end(&disk);
     db.put("z", "last").unwrap();
     db.flush().unwrap();
     db.close().unwrap();
-    let file = disk.open_write(&path(&manifest)).unwrap();
+    let file = disk.open_write(&manifest).unwrap();
     file.write_at(known + 10, &[0xa5; 4]).unwrap();
-    for name in &new {
+    for path in &new {
         let image = disk.fork();
-        let end = image.metadata(&path(name)).unwrap().bytes;
-        let file = image.open_write(&path(name)).unwrap();
+        let end = image.metadata(path).unwrap().bytes;
+        let file = image.open_write(path).unwrap();
         file.write_at(end - 20, &[0xa5; 20]).unwrap();
         let report = options(&image).repair(DIRECTORY).unwrap();
         assert!(!report.manifest_was_whole(), "{report}");
