@@ -249,42 +249,54 @@ pub(crate) fn find_expiry(
 /// A record of a table, judged where it lies.
 enum Judged {
     Hidden,
-    Visible(Value),
+    /// The value was copied, or is shared.
+    Visible,
     Operand,
-    /// Kept apart: what is stored in its place.
-    Apart(ValueKind, Value),
+    /// Kept apart: what is stored in its place was copied.
+    Apart(ValueKind),
 }
 
-/// Short values are copied: that saves a write to memory which other readers of the block write as well. Long
-/// ones are shares of their block.
-fn judge_in_place(record: &FoundRecord<'_>, clock: &dyn Clock) -> Result<Judged> {
+/// What a record means; its value goes into `place`. Short values are copied: that saves a write to memory which
+/// other readers of the block write as well. Long ones are shares of their block.
+#[inline]
+fn judge_in_place(
+    record: &FoundRecord<'_>,
+    clock: &dyn Clock,
+    place: &mut Option<Value>,
+) -> Result<Judged> {
     let stored = record.stored();
     Ok(match judge(record.trailer(), stored, clock)? {
         Visibility::Hidden => Judged::Hidden,
         Visibility::Operand => Judged::Operand,
         Visibility::Apart { .. } => {
-            let kind = record.trailer().kind().unwrap_or(ValueKind::ValuePointer);
-            Judged::Apart(kind, Value::copy_of(stored))
+            *place = Some(Value::copy_of(stored));
+            Judged::Apart(record.trailer().kind().unwrap_or(ValueKind::ValuePointer))
         }
-        Visibility::Visible { skip, .. } => Judged::Visible(
-            Value::inline_copy_of(&stored[skip..])
-                .unwrap_or_else(|| Value::from_block(&record.pin(skip), 0)),
-        ),
+        Visibility::Visible { skip, .. } => {
+            let from = &record.from_stored()[skip..];
+            if !Value::copy_inline(place, from, stored.len() - skip) {
+                *place = Some(Value::from_block(&record.pin(skip), 0));
+            }
+            Judged::Visible
+        }
     })
 }
 
-/// As [`get`] for what no memtable holds.
+/// As [`get`] for what no memtable holds. The value comes into its place at once: each time that it is moved, two
+/// lines are copied.
+#[inline]
 fn get_from_tables(
     search: &Search<'_, impl KnownRuns>,
     covering: SequenceNumber,
     clock: &dyn Clock,
     operator: Operator<'_>,
-) -> Result<Option<Value>> {
+    place: &mut Option<Value>,
+) -> Result<()> {
     let (view, key, visible) = (search.view, search.key, search.visible);
     let judged = search.tables(covering, |table, begun| {
         let judge = |record: FoundRecord<'_>| {
             let sequence = record.trailer().sequence();
-            judge_in_place(&record, clock).map(|judged| (sequence, judged))
+            judge_in_place(&record, clock, place).map(|judged| (sequence, judged))
         };
         let judged = match begun {
             Some(lookup) => table.finish(lookup, key, visible, judge)?,
@@ -293,11 +305,17 @@ fn get_from_tables(
         judged.transpose()
     })?;
     match judged {
-        None | Some(Judged::Hidden) => Ok(None),
-        Some(Judged::Visible(value)) => Ok(Some(value)),
-        Some(Judged::Apart(kind, stored)) => view.values.value(key, kind, &stored),
-        Some(Judged::Operand) => merged::get(view, key, visible, operator),
+        Some(Judged::Visible) => {}
+        None | Some(Judged::Hidden) => *place = None,
+        Some(Judged::Apart(kind)) => {
+            let stored = place.take();
+            *place = view
+                .values
+                .value(key, kind, stored.as_deref().unwrap_or_default())?;
+        }
+        Some(Judged::Operand) => *place = merged::get(view, key, visible, operator)?,
     }
+    Ok(())
 }
 
 /// The value of the key searched for, as it is to be seen now.
@@ -307,33 +325,49 @@ pub(crate) fn get(
     clock: &dyn Clock,
     operator: Operator<'_>,
 ) -> Result<Option<Value>> {
+    let mut value = None;
     let in_memtables = find_in_memtables(search.view, search.key, search.hash, search.visible);
-    get_after_memtables(search, in_memtables, clock, operator, |covering| {
-        get_from_tables(&search.ask_runs(), covering, clock, operator)
-    })
+    let place = &mut value;
+    match get_from_memtables(search, in_memtables, clock, operator, place)? {
+        None => {}
+        // Of one run nobody else waits for what its filter says.
+        Some(covering) if search.view.runs.len() < 2 => {
+            get_from_tables(search, covering, clock, operator, place)?;
+        }
+        Some(covering) => {
+            get_from_tables(&search.ask_runs(), covering, clock, operator, place)?;
+        }
+    }
+    Ok(value)
 }
 
-/// As [`get`], for whoever has searched the memtables; `from_tables` goes on where they hold no record, given
-/// the newest range tombstone over the key.
+/// The value that memtables have told. Where they hold no record: the newest range tombstone over the key, or 0.
 #[inline]
-fn get_after_memtables<K>(
+fn get_from_memtables<K>(
     search: &Search<'_, K>,
     in_memtables: InMemtables<'_>,
     clock: &dyn Clock,
     operator: Operator<'_>,
-    from_tables: impl FnOnce(SequenceNumber) -> Result<Option<Value>>,
-) -> Result<Option<Value>> {
+    place: &mut Option<Value>,
+) -> Result<Option<SequenceNumber>> {
     let (view, key, visible) = (search.view, search.key, search.visible);
     match in_memtables {
         InMemtables::Found(trailer, stored) => {
-            let found = Found::InMemtable(trailer, stored);
-            if found.is_operand() {
-                return merged::get(view, key, visible, operator);
+            match judge(trailer, stored, clock)? {
+                Visibility::Hidden => {}
+                Visibility::Operand => *place = merged::get(view, key, visible, operator)?,
+                Visibility::Apart { .. } => return Err(unreadable(trailer.kind())),
+                Visibility::Visible { skip, .. } => {
+                    let value = &stored[skip..];
+                    if !Value::copy_inline(place, value, value.len()) {
+                        *place = Some(Value::copy_of(value));
+                    }
+                }
             }
-            found.value(clock)
+            Ok(None)
         }
         InMemtables::Hidden => Ok(None),
-        InMemtables::Absent { covering } => from_tables(covering),
+        InMemtables::Absent { covering } => Ok(Some(covering)),
     }
 }
 

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Bytes that are copied instead of shared: two cache lines with the length and the tag.
 const INLINE_BYTES: usize = 118;
 
+/// So many bytes, about a line, are copied at once of what is not longer.
+const SHORT_BYTES: usize = 64;
+
 /// Bytes read from a database: a key or a value. Derefs to `[u8]`.
 ///
 /// ```
@@ -46,10 +49,28 @@ impl Value {
         }
     }
 
-    /// A copy of `bytes` that takes no allocation; `None` for more than fit.
+    /// Puts into `place` a copy, which takes no allocation, of the first `len` of `bytes`; says whether so many fit.
+    /// What lies behind them may be copied along, since that takes no loop and no call.
     #[inline]
-    pub(crate) fn inline_copy_of(bytes: &[u8]) -> Option<Self> {
-        Self::inline(bytes).map(|repr| Self { repr })
+    pub(crate) fn copy_inline(place: &mut Option<Self>, bytes: &[u8], len: usize) -> bool {
+        if len > INLINE_BYTES {
+            return false;
+        }
+        let repr = Repr::Inline(len as u8, [0; INLINE_BYTES]);
+        let Repr::Inline(_, buffer) = &mut place.insert(Self { repr }).repr else {
+            return false;
+        };
+        match (
+            bytes.first_chunk::<INLINE_BYTES>(),
+            buffer.first_chunk_mut(),
+        ) {
+            (Some(from), Some(to)) if len > SHORT_BYTES => *to = *from,
+            _ => match (bytes.first_chunk::<SHORT_BYTES>(), buffer.first_chunk_mut()) {
+                (Some(from), Some(to)) if len <= SHORT_BYTES => *to = *from,
+                _ => buffer[..len].copy_from_slice(&bytes[..len]),
+            },
+        }
+        true
     }
 
     /// A share of a block, from byte `skip` of the stored value on.
@@ -153,6 +174,16 @@ mod tests {
             let value = Value::copy_of(&bytes);
             assert_eq!(&*value, bytes);
             assert_eq!(value.clone(), value);
+        }
+        let block: Vec<u8> = (0..200).collect();
+        for len in 0..=INLINE_BYTES + 1 {
+            for behind in [0, 1, SHORT_BYTES, INLINE_BYTES] {
+                let stored = &block[..(len + behind).min(block.len())];
+                let mut value = None;
+                let fits = Value::copy_inline(&mut value, stored, len);
+                assert_eq!(fits, len <= INLINE_BYTES);
+                assert_eq!(value.as_deref(), fits.then_some(&block[..len]));
+            }
         }
         assert!(std::mem::size_of::<Value>() <= 128);
     }

@@ -50,6 +50,13 @@ impl FoundRecord<'_> {
         &self.block.bytes()[self.value.clone()]
     }
 
+    /// The stored value, and what lies behind it in its block.
+    #[must_use]
+    #[inline]
+    pub fn from_stored(&self) -> &[u8] {
+        &self.block.bytes()[self.value.start..]
+    }
+
     /// The stored value from byte `skip` on, for longer than the lookup takes: a share of the block, which
     /// is a write to memory that other readers of it write as well.
     ///

@@ -15,6 +15,14 @@ pub(crate) trait KnownRuns {
     fn on(&self, index: usize) -> Verdict<'_>;
 }
 
+/// Nothing.
+impl KnownRuns for () {
+    #[inline]
+    fn on(&self, _index: usize) -> Verdict<'_> {
+        Verdict::Unknown
+    }
+}
+
 /// A search for a key in a view.
 pub(crate) struct Search<'a, K> {
     pub(super) view: &'a SuperVersion,
@@ -71,7 +79,7 @@ impl<K: KnownRuns> Search<'_, K> {
     pub(super) fn tables<T>(
         &self,
         mut covering: SequenceNumber,
-        look: impl Fn(&Table, Option<&Lookup>) -> Result<Option<(SequenceNumber, T)>>,
+        mut look: impl FnMut(&Table, Option<&Lookup>) -> Result<Option<(SequenceNumber, T)>>,
     ) -> Result<Option<T>> {
         for (index, run) in self.view.runs.iter().enumerate() {
             if covering > run.largest_sequence {

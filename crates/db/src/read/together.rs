@@ -6,7 +6,7 @@
 
 use super::search::{KnownRuns, Search};
 use super::verdicts::{ASKED_RUNS, Verdict};
-use super::{InMemtables, find_in_memtables, get_after_memtables, get_from_tables};
+use super::{InMemtables, find_in_memtables, get_from_memtables, get_from_tables};
 use crate::merged::Operator;
 use crate::super_version::SuperVersion;
 use crate::value::Value;
@@ -93,11 +93,14 @@ impl<'a> Together<'a> {
                         begun: asked.begun,
                     },
                 };
+                let mut value = None;
                 let in_memtables = asked.in_memtables;
-                let from_tables = |covering| get_from_tables(&search, covering, clock, operator);
-                let value =
-                    get_after_memtables(&search, in_memtables, clock, operator, from_tables);
-                values.push(value?);
+                let absent =
+                    get_from_memtables(&search, in_memtables, clock, operator, &mut value)?;
+                if let Some(covering) = absent {
+                    get_from_tables(&search, covering, clock, operator, &mut value)?;
+                }
+                values.push(value);
             }
         }
         Ok(values)
