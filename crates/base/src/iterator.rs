@@ -106,6 +106,10 @@ pub trait InternalIterator: Send {
             }
         }
         self.seek(user_key, Trailer::OLDEST)?;
+        // Damaged input may have records of the key in the last place that there is.
+        while self.valid() && self.user_key() == user_key {
+            self.next()?;
+        }
         Ok(true)
     }
     /// Moves each of `iterators` to the first record at or after (`user_key`, `trailer`). For kinds of

@@ -439,7 +439,6 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         if self.direction != Direction::Forward {
             // Children may stand on either side of the key, however few records it has.
             self.seek(user_key, Trailer::OLDEST)?;
-            return Ok(false);
         }
         // Each child passes what it has of the key on its own, so that no record is compared with others'.
         let mut has_searched = false;

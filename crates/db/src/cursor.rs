@@ -23,6 +23,9 @@ mod settle;
 mod sources;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use covers::Covers;
 pub(crate) use sources::{Source, sources};
 pub(crate) use view::{Overlay, View};

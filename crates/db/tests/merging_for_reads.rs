@@ -180,3 +180,34 @@ fn tables_that_a_reader_kept_go_with_a_later_read() {
     while executor.step() {}
     assert_eq!(tables(), 1);
 }
+
+/// The story: a cursor on a state that was flushed long ago went on counting what it searched there, and had each
+/// write behind it flushed into a run of its own.
+#[test]
+fn scans_of_what_was_flushed_have_nothing_flushed() {
+    let executor = Arc::new(ManualExecutor::new(3));
+    let options = Options::new().file_system(Arc::new(MemFileSystem::new()));
+    let options = options
+        .executor(executor.clone())
+        .write_buffer_bytes(4 << 20);
+    let db = options.open("/db").unwrap();
+    for record in 0..300 {
+        db.put("one", value(record)).unwrap();
+        db.put("two", value(record)).unwrap();
+    }
+    let mut old = db.cursor();
+    db.flush().unwrap();
+    while executor.step() {}
+    assert_eq!(sources(&db), (1, 0));
+    for write in 1..=3 {
+        db.put(key(write), value(write)).unwrap();
+        for _ in 0..3000 {
+            old.seek("a").unwrap();
+            while old.valid() {
+                old.next().unwrap();
+            }
+        }
+        while executor.step() {}
+        assert_eq!(sources(&db), (1, u64::from(write)));
+    }
+}

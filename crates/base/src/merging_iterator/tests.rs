@@ -318,6 +318,24 @@ proptest! {
     }
 }
 
+/// The story: to pass a key its end was searched for, and found at the first of the records that stood in that very
+/// place; these were passed one by one, and the end was searched for again, for ever.
+#[test]
+fn a_key_with_records_in_the_last_place_that_there_is_is_passed() {
+    let last = |key: &str, count| vec![(key.as_bytes().to_vec(), Trailer::OLDEST); count];
+    let children = [[last("a", 40), last("b", 1)].concat(), last("a", 20)];
+    for from_behind in [false, true] {
+        let mut merged = merge(&children);
+        if from_behind {
+            merged.seek_for_prev(b"a", Trailer::OLDEST).unwrap();
+        } else {
+            merged.seek_to_first().unwrap();
+        }
+        merged.pass_key(b"a").unwrap();
+        assert!(merged.valid() && merged.user_key() == b"b");
+    }
+}
+
 #[test]
 fn no_child_no_record() {
     let mut merged: MergingIterator<VectorIterator> = MergingIterator::new(Vec::new());

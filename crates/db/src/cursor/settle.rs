@@ -188,14 +188,16 @@ impl Cursor {
         self.buffer_key();
         let mut met = OldestFirst::default();
         let mut apart = None;
-        let mut count = 0;
+        let (mut count, mut has_seen) = (0, false);
         while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
             count += 1;
-            if count > GATHERED_BEFORE_SEEK {
-                return self.search_newest();
+            // Of a transaction the last ones may be its own.
+            if count > GATHERED_BEFORE_SEEK && (has_seen || self.view.overlay.is_none()) {
+                return self.search_newest(has_seen);
             }
             let trailer = self.merge.trailer();
             if self.view.sees(trailer.sequence()) {
+                has_seen = true;
                 self.meet(&mut met, &mut apart, trailer)?;
             }
             self.merge.prev()?;
@@ -209,26 +211,42 @@ impl Cursor {
         met.settle(&mut self.value, operator, &self.key)
     }
 
-    /// As [`Cursor::gather_backwards`], for the key in the buffer: by a search for its newest visible record, and
-    /// one for the record before all of its own.
+    /// As [`Cursor::gather_backwards`], for the key in the buffer: by a search for its newest visible record, if any
+    /// that was met `has_seen` to be visible, and one for the record before all of its own.
+    ///
+    /// Where none was, those to come are newer still. They may have been written while the merge was on its way
+    /// from a key that it is done with, or that lies behind its bound: what is seen of that must not be found.
     #[cold]
-    fn search_newest(&mut self) -> Result<bool> {
+    fn search_newest(&mut self, has_seen: bool) -> Result<bool> {
         if matches!(self.merge.current_child(), Source::Memtable(_)) {
             self.view.note_search();
         }
+        let has_value = has_seen && self.fetch_newest()?;
+        self.position = Position::Nowhere;
+        let before = Trailer::seek(MAX_SEQUENCE);
+        self.merge.seek_for_prev(&self.key, before)?;
+        // Damaged tables may have records of the key in the first place that there is.
+        while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
+            self.merge.prev()?;
+        }
+        Ok(has_value)
+    }
+
+    /// Searches the newest visible record of the key in the buffer. Says whether that leaves a value, which is in the
+    /// buffer then.
+    fn fetch_newest(&mut self) -> Result<bool> {
         // What a transaction sees of its own writes has sequence numbers above all others.
         let newest = match self.view.overlay {
             Some(_) => MAX_SEQUENCE,
             None => self.view.sequence,
         };
         self.merge.seek(&self.key, Trailer::seek(newest))?;
-        let mut has_value = false;
         while self.merge.valid() && self.merge.user_key() == self.key.as_slice() {
             if !self.view.sees(self.merge.trailer().sequence()) {
                 self.merge.next()?;
                 continue;
             }
-            has_value = match self.judge()? {
+            return Ok(match self.judge()? {
                 Visibility::Hidden => false,
                 Visibility::Visible { skip, .. } => {
                     self.value.clear();
@@ -240,13 +258,9 @@ impl Cursor {
                     self.merge_forwards()?;
                     true
                 }
-            };
-            break;
+            });
         }
-        self.position = Position::Nowhere;
-        let before = Trailer::seek(MAX_SEQUENCE);
-        self.merge.seek_for_prev(&self.key, before)?;
-        Ok(has_value)
+        Ok(false)
     }
 
     /// Takes the record that the merge stands on into account; those of its key are met oldest first.

@@ -117,8 +117,13 @@ impl View {
     /// Counts a search for the end of a key that has many records in a memtable.
     #[cold]
     pub(super) fn note_search(&self) {
-        // It may be the transaction's own.
-        if self.overlay.is_none() {
+        // It may be the transaction's own, or one that was flushed since: a flush of what there is now would be
+        // for nothing.
+        let is_current = || {
+            let now = self.keyspace.state().load();
+            Arc::ptr_eq(&now.active, &self.super_version.active)
+        };
+        if self.overlay.is_none() && is_current() {
             self.keyspace.note_search();
         }
     }

@@ -1,0 +1,38 @@
+//! What readers do not see of writes that come between two steps of a movement.
+
+use super::*;
+use crate::{MemtableKind, Options};
+use esker_vfs::MemFileSystem;
+use std::sync::Arc;
+
+/// The story: a walk backwards stood on a key behind its bound, stepped off it, and met the records that had been
+/// written for that key meanwhile. It saw none of them, but after thirty-two it searched what it saw of that key, and
+/// showed that.
+#[test]
+fn writes_behind_the_end_of_a_range_bring_nothing_into_it() {
+    for kind in [MemtableKind::BTree, MemtableKind::SkipList] {
+        let options = Options::new()
+            .file_system(Arc::new(MemFileSystem::new()))
+            .memtable(kind);
+        let db = options.open("/db").unwrap();
+        for key in ["a", "b", "c"] {
+            db.put(key, "seen").unwrap();
+        }
+        let range = KeyRange::new(&(.."c"));
+        let mut cursor = Cursor::new(&db, range, None);
+        cursor.begin().unwrap();
+        // The two steps of `seek_merge_before_end`.
+        let end = Trailer::seek(MAX_SEQUENCE);
+        cursor.merge.seek(b"c", end).unwrap();
+        for number in 0..100 {
+            db.put("c", number.to_string()).unwrap();
+        }
+        cursor.merge.prev().unwrap();
+        cursor.settle_backwards().unwrap();
+        assert!(cursor.valid());
+        assert_eq!(cursor.key(), b"b");
+        cursor.prev().unwrap();
+        assert_eq!(cursor.key(), b"a");
+        db.close().unwrap();
+    }
+}
