@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) compactions: usize,
     /// Jobs that prepare what the log will need, or remove files.
     pub(crate) log_jobs: usize,
+    /// Bulk loads, which are the work of their callers.
+    pub(crate) loads: usize,
     /// A clean-up of expired keys is waiting for its turn or running.
     pub(crate) cleaning: bool,
     /// Tables that running compactions consume.
@@ -100,10 +102,11 @@ impl Background {
         self.changed.notify_all();
     }
 
-    /// Whether no job runs, so that every file is either named or a stray.
+    /// Whether no job runs, nor any bulk load, so that every file is either named or a stray.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        !state.flushing && state.compactions == 0 && state.log_jobs == 0 && !state.cleaning
+        let jobs = state.compactions + state.log_jobs + state.loads;
+        !state.flushing && jobs == 0 && !state.cleaning
     }
 
     /// The last failures of a flush and of a compaction that have not been followed by a success.

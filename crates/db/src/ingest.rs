@@ -54,6 +54,7 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     };
     let (writer, tables, last_key) = (None, Vec::new(), Vec::new());
     let ttl = keyspace.state().default_ttl_millis(&engine.settings);
+    engine.background.state.lock().loads += 1;
     let mut loader = Loader {
         engine,
         jobs: engine.jobs_of(keyspace.state()),
@@ -65,18 +66,12 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         entries: 0,
         origin: engine.origin_of(keyspace.state(), making, []),
     };
-    let loaded = entries
+    entries
         .into_iter()
-        .try_for_each(|(key, value)| loader.add(key.as_ref(), value.as_ref()))
-        .and_then(|()| loader.finish_table(true))
-        .and_then(|()| loader.install(keyspace));
-    match loaded {
-        Ok(()) => Ok(loader.entries),
-        Err(error) => {
-            loader.remove_files();
-            Err(error)
-        }
-    }
+        .try_for_each(|(key, value)| loader.add(key.as_ref(), value.as_ref()))?;
+    loader.finish_table(true)?;
+    loader.install(keyspace)?;
+    Ok(loader.entries)
 }
 
 /// As [`ingest`], where indexes are to be changed with the records: one batch, by way of the log.
@@ -111,6 +106,14 @@ fn check_order(last_key: &[u8], key: &[u8]) -> Result<()> {
     let shown = key.get(..64).unwrap_or(key).escape_ascii();
     let sentence = format!("keys to ingest must ascend; \"{shown}\" comes too late");
     Err(Error::invalid_argument(sentence))
+}
+
+/// Also where the owner's iterator panics.
+impl Drop for Loader<'_> {
+    fn drop(&mut self) {
+        self.remove_files();
+        self.engine.background.state.lock().loads -= 1;
+    }
 }
 
 impl Loader<'_> {
@@ -152,9 +155,17 @@ impl Loader<'_> {
             writer.abandon();
             self.remove_unfinished(number);
         }
+        if self.tables.is_empty() {
+            return;
+        }
         let made = self.tables.drain(..).map(|meta| meta.number);
         engine.tables.retire(made);
         engine.remove_unneeded_files();
+        // A complete load that comes back with a loss of power, and of the manifest, would be taken for one that is
+        // newer than what is written from now on.
+        if let Err(error) = engine.fs.sync_dir(&engine.directory) {
+            tracing::warn!(%error, "the tables of a load that failed may come back");
+        }
     }
 
     fn begin_table(&mut self) -> Result<TableWriter> {

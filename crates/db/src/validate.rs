@@ -319,7 +319,7 @@ pub(crate) fn validate(
         .iter()
         .map(|state| state.load_full())
         .collect();
-    // Every write that a table of these may hold is visible by now.
+    // Every write that a table of these may hold is visible by now, but for a bulk load's.
     let visible = engine.visible_sequence();
     let tables: Vec<Arc<TableMeta>> = views
         .iter()

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -88,4 +89,27 @@ fn load_that_fails_leaves_no_files() {
         all.extend(load_failing(fault, kind, 1));
     }
     assert!(all.is_empty(), "{all:?}");
+}
+
+/// The story: only an error of the load's own had its tables removed.
+#[test]
+fn a_load_whose_entries_panic_leaves_no_files() {
+    let disk = MemFileSystem::new();
+    let db = options(disk.clone())
+        .target_file_bytes(64 << 10)
+        .open(HOME)
+        .unwrap();
+    db.put("a", "b").unwrap();
+    db.flush().unwrap();
+    db.wait_for_background_work().unwrap();
+    let files = || (names(&disk, ".tmp"), names(&disk, ".sst"));
+    let before = files();
+    let entries = (0..200u64).map(|n| {
+        assert!(n < 190, "the owner's panic");
+        (n.to_be_bytes(), noise(n, 1000))
+    });
+    let load = AssertUnwindSafe(|| db.ingest(entries));
+    assert!(catch_unwind(load).is_err());
+    db.wait_for_background_work().unwrap();
+    assert_eq!(files(), before);
 }
