@@ -60,6 +60,10 @@ fn parse_number(digits: &str) -> Option<FileNumber> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
+/// No file of a database has a larger number, since they go up by one: what is called so is a stranger's, and no
+/// reason to give out only what is larger, until the numbers begin anew with those of live files.
+pub const LARGEST_NUMBER: FileNumber = FileNumber::MAX >> 1;
+
 /// The path of table `number` in `directory`.
 #[must_use]
 pub fn table_path(directory: &Path, number: FileNumber) -> PathBuf {

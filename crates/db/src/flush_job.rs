@@ -162,7 +162,8 @@ impl Engine {
             }
             self.background.releasing.store(true, Ordering::Release);
             let result = guarded(|| self.flush_group(&group, all_sealed));
-            if matches!(result, Ok(None)) {
+            // What is left out has failed, and is what waits for the end of the job.
+            if matches!(result, Ok(None)) && left_out.is_empty() {
                 self.background.state.lock().flush_error = None;
             }
             let has_flushed = match &result {

@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::salvage::{Loss, put_aside};
 use crate::super_version::WriteBuffer;
 use esker_base::filename::{
-    FileKind, FileNumber, current_path, manifest_path, table_path, wal_path,
+    FileKind, FileNumber, LARGEST_NUMBER, current_path, manifest_path, table_path, wal_path,
 };
 use esker_base::table_meta::TableMeta;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
@@ -174,7 +174,7 @@ impl Files {
         let (tables, segments) = (&self.tables, &self.segments);
         let all = [tables, segments, &self.manifests, &self.unfinished];
         all.iter()
-            .filter_map(|n| n.last())
+            .filter_map(|numbers| numbers.range(..=LARGEST_NUMBER).next_back())
             .max()
             .copied()
             .unwrap_or(0)

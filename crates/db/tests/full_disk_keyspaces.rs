@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use esker::vfs::{
     DeviceError, Fault, FaultFileSystem, FaultRule, FileSystem, MemFileSystem, OperationKind,
@@ -156,4 +156,44 @@ fn has_room(slack: u64) -> bool {
     });
     disk.set_capacity(u64::MAX);
     done
+}
+
+/// The story: what was left out of a flush job had failed, but the flush of another keyspace in the same job said
+/// that all was well.
+#[test]
+fn the_failure_of_one_keyspace_is_not_forgotten_for_the_flush_of_another() {
+    let fs = FaultFileSystem::new(Arc::new(MemFileSystem::new()));
+    let db = options(fs.clone()).open(HOME).unwrap();
+    db.put("reserve", "made").unwrap();
+    db.flush().unwrap();
+    db.wait_for_background_work().unwrap();
+    // What is known at the first table of each keyspace, of which the first cannot be made.
+    let known = Arc::new(Mutex::new(Vec::new()));
+    let flush_three = || {
+        for name in ["a", "b", "c"] {
+            // Too large to be flushed together, and one table each.
+            fill(&db, name, 600 << 10);
+        }
+        let (looks, looker) = (Arc::clone(&known), db.clone());
+        let mut is_first = true;
+        fs.set_plan(move |_, operation| {
+            let is_table = operation.path.extension().is_some_and(|end| end == "tmp");
+            if operation.kind != OperationKind::Create || !is_table {
+                return None;
+            }
+            looks.lock().unwrap().push(looker.background_errors().len());
+            std::mem::take(&mut is_first).then_some(Fault::Refuse(DeviceError::Io))
+        });
+        db.flush().unwrap_err();
+        fs.clear();
+        std::mem::take(&mut *known.lock().unwrap())
+    };
+    assert!(flush_three().iter().all(|&failures| failures == 0));
+    // The first fails again, since it is the oldest.
+    let known = flush_three();
+    assert!(
+        known.len() >= 3 && known.iter().all(|&it| it == 1),
+        "{known:?}"
+    );
+    db.close().unwrap();
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -420,4 +421,33 @@ fn no_thread_sees_half_a_batch() {
         db.compact().unwrap();
         done.store(true, Ordering::Relaxed);
     });
+}
+
+/// The story: behind a file with the largest number that there is the numbers began anew, with those of live
+/// files; and a repair of its directory added one to it.
+#[test]
+fn a_stranger_with_the_largest_number_takes_no_number_away() {
+    for end in ["tmp", "sst", "wal"] {
+        let disk = MemFileSystem::new();
+        let options = || Options::new().file_system(Arc::new(disk.clone()));
+        let write = |round: u8| {
+            let db = options().open("/db").unwrap();
+            for number in 0..3 {
+                db.put([round, number], "value").unwrap();
+                db.flush().unwrap();
+            }
+            db.wait_for_background_work().unwrap();
+            assert_valid(&db);
+            assert_eq!(db.count().unwrap(), 3 * (u64::from(round) + 1));
+            db.close().unwrap();
+        };
+        write(0);
+        let stranger = Path::new("/db").join(format!("{}.{end}", u64::MAX));
+        disk.create(&stranger).unwrap();
+        write(1);
+        disk.create(&stranger).unwrap();
+        disk.remove_file(Path::new("/db/CURRENT")).unwrap();
+        options().repair("/db").unwrap();
+        write(2);
+    }
 }

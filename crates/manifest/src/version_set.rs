@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use esker_base::filename::{FileNumber, current_path};
+use esker_base::filename::{FileNumber, LARGEST_NUMBER, current_path};
 use esker_base::sync::Mutex;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
@@ -374,10 +374,13 @@ impl VersionSet {
         self.next_file_number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Notes that a file of this number exists, whatever it is: the number is not given out again.
+    /// Notes that a file of this number exists, whatever it is: the number is not given out again. (None above
+    /// [`LARGEST_NUMBER`] ever is.)
     pub fn reserve_file_number(&self, number: FileNumber) {
-        self.next_file_number
-            .fetch_max(number.saturating_add(1), Ordering::Relaxed);
+        if number <= LARGEST_NUMBER {
+            self.next_file_number
+                .fetch_max(number + 1, Ordering::Relaxed);
+        }
     }
 
     /// Sets the sequence number to be logged with the next edit; a smaller one changes nothing.

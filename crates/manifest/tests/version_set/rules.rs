@@ -121,6 +121,8 @@ fn file_numbers_and_sequences_survive_with_the_next_edit() {
     let set = create(&fs).unwrap();
     set.reserve_file_number(40);
     set.reserve_file_number(20);
+    // What has such a number is a stranger's file. (The numbers once began with 0 again.)
+    set.reserve_file_number(u64::MAX);
     assert_eq!((set.new_file_number(), set.new_file_number()), (41, 42));
     set.set_last_sequence(1000);
     set.set_last_sequence(900);
