@@ -411,9 +411,7 @@ impl Log {
         bytes: u64,
         only_deletes: bool,
     ) -> Result<SegmentWriter> {
-        if !only_deletes {
-            engine.restock_before_writes()?;
-        }
+        engine.spare_reserve(bytes, only_deletes)?;
         let used = engine.segments.take_recyclable(false);
         if let Some(used) = used {
             // Everything in it is durable in tables. A writer that was left to be synced would

@@ -106,8 +106,10 @@ impl Engine {
         let Ahead::Requested(current) = *state else {
             return;
         };
-        if self.is_closed() || self.segments.current() != Some(current) {
-            // Too late: the next half-full segment asks again.
+        // Too late: the next half-full segment asks again. And what was given back on a full disk is for flushes
+        // and merges: one that is made ahead gives no room, and would have them wait for ever.
+        let is_late = self.is_closed() || self.segments.current() != Some(current);
+        if is_late || self.reserve.is_short() {
             *state = Ahead::Nothing;
             return;
         }

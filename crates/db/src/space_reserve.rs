@@ -6,8 +6,9 @@
 //!
 //! Invariants: neither is ever named by the manifest under its own name, so that what a crash leaves
 //! of them are strays; the segment made of one becomes ready as any other does (I1). While a part is
-//! missing, no segment is made for other writes than deletes before it has been set aside again: what
-//! deletes free is not lost to them at once. A reserve that never could be made holds nobody up.
+//! missing, no segment is made for other writes than deletes before it has been set aside again, none ahead, and
+//! none for deletes but of the reserve while that is there: what deletes free is not lost to them at once, nor what was
+//! given back to flushes. A reserve that never could be made holds nobody up.
 
 use crate::engine::Engine;
 use crate::next_segment::segment_options;
@@ -81,19 +82,33 @@ impl Engine {
         self.executor.spawn(Lane::Log, Box::new(job));
     }
 
-    /// Sees to it that what was used of the reserve is there again, before anything but deletes takes
-    /// space.
+    /// Called before a log segment is made for `bytes`. Sees to it that what was used of the reserve is there again,
+    /// before anything but deletes takes space. And fails where deletes have a part of it to themselves: what was
+    /// given back is for flushes and merges, and a segment that took it would have them wait for ever.
     ///
     /// # Errors
-    /// `NoSpace` where there is none. Whatever else stands in the way does not hold writes up.
-    pub(crate) fn restock_before_writes(&self) -> Result<()> {
+    /// `NoSpace`. Whatever else stands in the way does not hold writes up.
+    pub(crate) fn spare_reserve(&self, bytes: u64, only_deletes: bool) -> Result<()> {
         if !self.reserve.is_short() {
             return Ok(());
         }
-        match self.restock() {
-            Err(error) if error.kind() == ErrorKind::NoSpace => Err(error),
-            _ => Ok(()),
+        if !only_deletes {
+            return match self.restock() {
+                Err(error) if error.kind() == ErrorKind::NoSpace => Err(error),
+                _ => Ok(()),
+            };
         }
+        if self.is_enough_for(bytes) && self.reserve.files.lock().log.is_some() {
+            let sentence = "what was given back of the space that is kept is not for the log";
+            return Err(Error::new(ErrorKind::NoSpace, sentence));
+        }
+        Ok(())
+    }
+
+    /// Whether a segment that is made of the reserve has room for `bytes`.
+    fn is_enough_for(&self, bytes: u64) -> bool {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        SegmentOptions::segment_bytes_for(bytes) <= self.reserve_bytes()
     }
 
     /// Sets aside what is missing.
@@ -131,9 +146,7 @@ impl Engine {
         bytes: u64,
     ) -> Result<SegmentWriter> {
         let segment_bytes = self.reserve_bytes();
-        let needed =
-            SegmentOptions::segment_bytes_for(usize::try_from(bytes).unwrap_or(usize::MAX));
-        let kept = match needed <= segment_bytes {
+        let kept = match self.is_enough_for(bytes) {
             true => self.reserve.files.lock().log.take(),
             false => None,
         };
@@ -168,15 +181,20 @@ impl Engine {
         // The space of a removed file is free once nobody has it open.
         self.segments.spent.close();
         self.remove_unneeded_files();
-        let ballast = self.reserve.files.lock().ballast.take();
-        if let Some(number) = ballast {
-            self.reserve.is_short.store(true, Ordering::Release);
-            if let Err(error) = self
+        let ballast = {
+            let mut files = self.reserve.files.lock();
+            // Before there is room that a log segment could take.
+            if files.ballast.is_some() {
+                self.reserve.is_short.store(true, Ordering::Release);
+            }
+            files.ballast.take()
+        };
+        if let Some(number) = ballast
+            && let Err(error) = self
                 .fs
                 .remove_file(&temporary_path(&self.directory, number))
-            {
-                tracing::warn!(number, %error, "could not give space back");
-            }
+        {
+            tracing::warn!(number, %error, "could not give space back");
         }
         recycled || ballast.is_some()
     }
