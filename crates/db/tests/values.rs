@@ -451,3 +451,47 @@ fn a_keyspace_has_its_own_threshold_and_keeps_it() -> Result<()> {
     assert!(db.disk_usage()?.value_bytes() > 6000);
     db.close()
 }
+
+/// Takes nothing but what it made, and values of 3000 bytes.
+#[derive(Debug)]
+struct Strict;
+
+impl MergeOperator for Strict {
+    fn name(&self) -> &str {
+        "strict"
+    }
+    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operands: &[&[u8]]) -> Result<Vec<u8>> {
+        match existing {
+            Some(value) if value.len() == 3000 => {
+                Ok([value, operands.concat().as_slice()].concat())
+            }
+            _ => Err(esker::Error::invalid_argument("a strange value")),
+        }
+    }
+}
+
+/// The story: a walk backwards for keys alone gave an operator the place of a value instead of the value, and
+/// ended where that was refused.
+#[test]
+fn keys_with_operands_over_values_are_met_either_way() {
+    let options = options(&MemFileSystem::new()).merge_operator("default", Strict);
+    let db = options.open(DIRECTORY).unwrap();
+    for number in 0..3 {
+        db.put(key(number), value(number, 0)).unwrap();
+    }
+    db.flush().unwrap();
+    db.merge(key(1), "more").unwrap();
+    let mut cursor = db.cursor().keys_only();
+    let mut found = Vec::new();
+    cursor.seek_to_first().unwrap();
+    while cursor.valid() {
+        found.push(cursor.key().to_vec());
+        cursor.next().unwrap();
+    }
+    cursor.seek_to_last().unwrap();
+    while cursor.valid() {
+        assert_eq!(found.pop().as_deref(), Some(cursor.key()));
+        cursor.prev().unwrap();
+    }
+    assert!(found.is_empty());
+}

@@ -56,10 +56,18 @@ impl Cursor {
     /// brought here; `false` where it was given up.
     #[cold]
     pub(super) fn fetch_backwards(&mut self, kind: ValueKind) -> Result<bool> {
-        let values = &self.view.super_version.values;
         if self.keys_only {
+            let values = &self.view.super_version.values;
             return Ok(!values.is_lost(kind, &self.value)?);
         }
+        self.fetch_base(kind)
+    }
+
+    /// As [`Cursor::fetch_backwards`], for operands: what they make of it is asked of their operator, which may
+    /// refuse other bytes than those of the value.
+    #[cold]
+    pub(super) fn fetch_base(&mut self, kind: ValueKind) -> Result<bool> {
+        let values = &self.view.super_version.values;
         match values.value(&self.key, kind, &self.value)? {
             Some(value) => {
                 self.value.clear();

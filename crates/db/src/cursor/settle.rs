@@ -285,7 +285,7 @@ impl Cursor {
             }
             Visibility::Operand => {
                 if let Some(kind) = apart.take()
-                    && !self.fetch_backwards(kind)?
+                    && !self.fetch_base(kind)?
                 {
                     met.hidden();
                 }
