@@ -67,9 +67,17 @@ pub struct MergingIterator<I> {
     turning_key: Vec<u8>,
 }
 
+impl<I: InternalIterator> Default for MergingIterator<I> {
+    /// Merges nothing.
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
 impl<I: InternalIterator> MergingIterator<I> {
     /// Merges `children`; invalid until the first seek. The lower child wins ties.
     #[must_use]
+    #[inline]
     pub fn new(children: Vec<I>) -> Self {
         let losers = match children.len() {
             0 | 1 => Vec::new(),
@@ -107,6 +115,20 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[inline]
     pub fn current_child_mut(&mut self) -> &mut I {
         &mut self.children[self.winner.child]
+    }
+
+    /// Gives up where it stands, and lets `let_go` take from each child what it need not keep until the next
+    /// seek.
+    pub fn rest(&mut self, let_go: impl FnMut(&mut I)) {
+        self.live = 0;
+        self.children.iter_mut().for_each(let_go);
+    }
+
+    /// How many children it has.
+    #[must_use]
+    #[inline]
+    pub fn child_count(&self) -> usize {
+        self.children.len()
     }
 
     /// Whether the next record in the direction of travel is known to have another user key, or not

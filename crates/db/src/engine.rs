@@ -10,6 +10,7 @@ use crate::background_error::Health;
 use crate::backup::BackupPlace;
 use crate::cleanup::Cleanup;
 use crate::commit::CommitQueue;
+use crate::cursor::IdleCursors;
 use crate::given_up::GivenUp;
 use crate::hooks::RegisteredHooks;
 use crate::index::definition::IndexDefinitions;
@@ -169,6 +170,8 @@ pub(crate) struct Engine {
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
     /// What is registered for keyspaces, those to come included.
     pub(crate) hooks: RegisteredHooks,
+    /// What dropped cursors have left for the next ones.
+    pub(crate) idle_cursors: Arc<IdleCursors>,
 }
 
 impl Engine {
@@ -277,6 +280,7 @@ impl Engine {
             let _ = writer.log.sync(self);
         }
         drop(writer);
+        self.idle_cursors.close();
         self.remove_unneeded_files();
         // A handle of the closed database may live on, and should not keep files open.
         while self.jobs.tables.close_one() {}

@@ -3,6 +3,7 @@
 //!
 //! Invariant: whatever is not about too many open files is passed on as it is, to and fro.
 
+use crate::cursor::IdleCursors;
 use esker_sstable::TableCache;
 use esker_vfs::fs::has_no_handles_left;
 use esker_vfs::{DirEntry, FileLock, FileSystem, RandomAccessFile, WritableFile};
@@ -14,7 +15,7 @@ use std::sync::{Arc, OnceLock, Weak};
 #[derive(Debug)]
 pub(crate) struct HandleSaver {
     inner: Arc<dyn FileSystem>,
-    tables: OnceLock<Weak<TableCache>>,
+    tables: OnceLock<(Weak<TableCache>, Weak<IdleCursors>)>,
 }
 
 impl HandleSaver {
@@ -23,9 +24,10 @@ impl HandleSaver {
         Arc::new(Self { inner, tables })
     }
 
-    /// From now on tables of `cache` are closed where handles are needed.
-    pub(crate) fn saves_on(&self, cache: &Arc<TableCache>) {
-        let _ = self.tables.set(Arc::downgrade(cache));
+    /// From now on tables of `cache` are closed where handles are needed, also those that dropped cursors keep.
+    pub(crate) fn saves_on(&self, cache: &Arc<TableCache>, idle_cursors: &Arc<IdleCursors>) {
+        let tables = (Arc::downgrade(cache), Arc::downgrade(idle_cursors));
+        let _ = self.tables.set(tables);
     }
 
     fn retry<T>(&self, call: impl Fn() -> io::Result<T>) -> io::Result<T> {
@@ -38,8 +40,13 @@ impl HandleSaver {
     }
 
     fn close_one(&self) -> bool {
-        let tables = self.tables.get().and_then(Weak::upgrade);
-        tables.is_some_and(|tables| tables.close_one())
+        let Some((tables, idle_cursors)) = self.tables.get() else {
+            return false;
+        };
+        if let Some(idle_cursors) = idle_cursors.upgrade() {
+            idle_cursors.forget_all();
+        }
+        tables.upgrade().is_some_and(|tables| tables.close_one())
     }
 }
 

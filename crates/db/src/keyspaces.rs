@@ -140,7 +140,14 @@ impl Engine {
         engine.archive.note_change(edit);
         let version = engine.versions.current(id).unwrap_or_default();
         let first = engine.first_super_version(version);
-        let state = KeyspaceState::new(id, name.to_string(), options.clone(), first, &engine.hooks);
+        let state = KeyspaceState::new(
+            id,
+            name.to_string(),
+            options.clone(),
+            first,
+            &engine.hooks,
+            &engine.idle_cursors,
+        );
         keyspaces.insert(&state);
         Ok(state)
     }

@@ -11,6 +11,7 @@ use crate::background_error::Health;
 use crate::backup::BackupPlace;
 use crate::cleanup::Cleanup;
 use crate::commit::CommitQueue;
+use crate::cursor::IdleCursors;
 use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
 use crate::file_handles::HandleSaver;
 use crate::given_up::GivenUp;
@@ -403,7 +404,8 @@ impl Parts {
             Arc::clone(&blocks),
             settings.max_open_files().min(most_handles),
         );
-        saver.saves_on(&cache);
+        let idle_cursors = Arc::<IdleCursors>::default();
+        saver.saves_on(&cache, &idle_cursors);
         if let Some(shares) = settings.current().shares() {
             blocks.share(shares.blocks_and_tables, shares.scans);
             cache.set_table_bytes_limit(shares.tables);
@@ -427,6 +429,7 @@ impl Parts {
                 options,
                 first,
                 &self.hooks,
+                &idle_cursors,
             ));
         }
         let default_keyspace = keyspaces.by_id.get(&0).cloned().ok_or_else(|| {
@@ -506,6 +509,7 @@ impl Parts {
             memory: MemoryUse::new(self.memory),
             lock: Mutex::new(lock),
             hooks: self.hooks,
+            idle_cursors,
         })
     }
 }

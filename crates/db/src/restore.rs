@@ -329,7 +329,14 @@ fn replace_states(
         if !keyspaces.by_id.contains_key(&id) {
             let empty = engine.first_super_version(Arc::default());
             let options = KeyspaceOptions::decode(&keyspace.meta.options).unwrap_or_default();
-            let state = KeyspaceState::new(id, name.clone(), options, empty, &engine.hooks);
+            let state = KeyspaceState::new(
+                id,
+                name.clone(),
+                options,
+                empty,
+                &engine.hooks,
+                &engine.idle_cursors,
+            );
             replace(engine, &state, id, since);
             keyspaces.insert(&state);
         }

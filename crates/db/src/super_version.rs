@@ -139,6 +139,8 @@ pub(crate) struct SuperVersion {
     pub(crate) since: SequenceNumber,
     /// What makes values of its keyspace's operands.
     pub(crate) operator: Arc<OperatorSlot>,
+    /// Whether another one has taken its place.
+    is_replaced: AtomicBool,
 }
 
 /// The tables of a super-version, for those who work on them for long.
@@ -167,6 +169,7 @@ impl SuperVersion {
             values,
             since: 0,
             operator: Arc::default(),
+            is_replaced: AtomicBool::new(false),
         }
     }
 
@@ -186,7 +189,20 @@ impl SuperVersion {
             values,
             since: self.since,
             operator: Arc::clone(&self.operator),
+            is_replaced: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that another one has taken its place, before anything is written that only that one shows.
+    pub(crate) fn note_replaced(&self) {
+        self.is_replaced.store(true, Release);
+    }
+
+    /// Whether another one has taken its place. Not so means that whatever was written before the call is shown
+    /// by this one.
+    #[inline]
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Acquire)
     }
 
     /// Holds on to the tables and lets the memtables go.

@@ -263,10 +263,19 @@ impl Memtable {
         self.counts.entries.load(Ordering::Relaxed)
     }
 
+    /// Whether there is a point record: what [`Memtable::entries`] says, without a look at what every insert
+    /// writes.
+    #[must_use]
+    #[inline]
+    pub fn has_points(&self) -> bool {
+        self.has_points.load(Ordering::Acquire)
+    }
+
     /// Whether there are neither point records nor range tombstones.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        !self.has_points.load(Ordering::Acquire) && !self.has_range_tombstones()
+        !self.has_points() && !self.has_range_tombstones()
     }
 
     /// The oldest sequence number of all records and range tombstones.

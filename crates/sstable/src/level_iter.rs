@@ -48,6 +48,13 @@ impl LevelIter {
         self
     }
 
+    /// For who stands nowhere from now on and may seek again, or not, some time: keeps the table open and the
+    /// last block at hand, unless they count against a bound on memory.
+    pub fn rest(&mut self) {
+        self.current
+            .take_if(|current| current.holds_counted_memory());
+    }
+
     /// The value of the current record without copying it.
     ///
     /// # Panics
@@ -78,7 +85,10 @@ impl LevelIter {
         }
         self.position = position;
         match &mut self.current {
-            Some(current) => Ok(current),
+            Some(current) => {
+                self.tables[position].mark_referenced();
+                Ok(current)
+            }
             none => {
                 let iter = TableIter::new(&self.tables[position], self.fill)?;
                 Ok(none.insert(iter.skipping(self.skip.clone())))

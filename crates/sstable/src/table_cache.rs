@@ -219,7 +219,7 @@ impl TableHandle {
 
     /// Written only where it changes, so that readers share the line.
     #[inline]
-    fn mark_referenced(&self) {
+    pub(crate) fn mark_referenced(&self) {
         if !self.referenced.load(Ordering::Relaxed) {
             self.referenced.store(true, Ordering::Relaxed);
         }

@@ -127,6 +127,11 @@ impl TableIter {
         self
     }
 
+    /// Whether what it holds is counted: what it has read itself, or a large block.
+    pub(crate) fn holds_counted_memory(&self) -> bool {
+        self.loading.is_some()
+    }
+
     fn skips(&self, leaf: usize, block: usize) -> Result<bool> {
         if matches!(self.skip, SkipBlocks::None) {
             return Ok(false);

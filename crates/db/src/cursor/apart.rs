@@ -3,30 +3,11 @@
 //! Invariant: a value is read when its entry is the one that the cursor comes to stand on, and not
 //! before; never where only keys are wanted. One that a salvage gave up is no entry.
 
-use super::{Cursor, Position};
+use super::body::{Body, Position};
 use esker_base::iterator::InternalIterator;
 use esker_base::{Result, ValueKind};
 
-impl Cursor {
-    /// Promises that nobody asks for values: those that are kept apart
-    /// ([`Options::value_separation_threshold_bytes`](crate::Options::value_separation_threshold_bytes))
-    /// are not read, and [`Cursor::value`] may be anything.
-    ///
-    /// ```
-    /// # fn main() -> esker::Result<()> {
-    /// let db = esker::Options::new().open_in_memory()?;
-    /// db.put("a", "1")?;
-    /// let mut cursor = db.cursor().keys_only();
-    /// cursor.seek_to_first()?;
-    /// assert_eq!(cursor.key(), b"a");
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn keys_only(mut self) -> Self {
-        self.keys_only = true;
-        self
-    }
-
+impl Body {
     /// Stands on the record of the merge, whose value is kept apart; `false` where it was given up.
     #[cold]
     pub(super) fn fetch_forwards(&mut self) -> Result<bool> {
@@ -35,7 +16,7 @@ impl Cursor {
             self.merge.trailer(),
             self.merge.value(),
         );
-        let values = &self.view.super_version.values;
+        let values = &self.view.super_version().values;
         let kind = trailer.kind().unwrap_or(ValueKind::ValuePointer);
         self.value.clear();
         if self.keys_only {
@@ -57,17 +38,17 @@ impl Cursor {
     #[cold]
     pub(super) fn fetch_backwards(&mut self, kind: ValueKind) -> Result<bool> {
         if self.keys_only {
-            let values = &self.view.super_version.values;
+            let values = &self.view.super_version().values;
             return Ok(!values.is_lost(kind, &self.value)?);
         }
         self.fetch_base(kind)
     }
 
-    /// As [`Cursor::fetch_backwards`], for operands: what they make of it is asked of their operator, which may
+    /// As [`Body::fetch_backwards`], for operands: what they make of it is asked of their operator, which may
     /// refuse other bytes than those of the value.
     #[cold]
     pub(super) fn fetch_base(&mut self, kind: ValueKind) -> Result<bool> {
-        let values = &self.view.super_version.values;
+        let values = &self.view.super_version().values;
         match values.value(&self.key, kind, &self.value)? {
             Some(value) => {
                 self.value.clear();

@@ -3,8 +3,9 @@
 //! Invariant: of the records of a key the newest one that is seen counts, and all others are passed over.
 //! Called by the movements of `cursor`, which have moved the merge.
 
+use super::Source;
+use super::body::{Body, Position};
 use super::covers::Covers;
-use super::{Cursor, Position, Source};
 use crate::merged::{self, OldestFirst};
 use crate::read::{Visibility, judge};
 use esker_base::internal_key::{MAX_SEQUENCE, Trailer};
@@ -19,7 +20,7 @@ const UNSEEN_BEFORE_SEEK: usize = 16;
 /// So many records of a key are gone past backwards before the one that counts is searched for.
 const GATHERED_BEFORE_SEEK: usize = 32;
 
-impl Cursor {
+impl Body {
     /// From where the merge stands, forwards to the first visible entry. With `skip_key`, records of
     /// the key in the buffer are passed first.
     #[inline]
@@ -124,7 +125,7 @@ impl Cursor {
                 if covers.hide(&self.view, &self.key, trailer.sequence())
                     || !merged::add_older(
                         &mut chain,
-                        &self.view.super_version.values,
+                        &self.view.super_version().values,
                         &self.key,
                         trailer,
                         self.merge.value(),
@@ -135,7 +136,7 @@ impl Cursor {
             }
             self.merge.next()?;
         }
-        self.value = merged::fold(&chain, self.view.keyspace.state().operator(), &self.key)?;
+        self.value = merged::fold(&chain, self.view.keyspace().state().operator(), &self.key)?;
         self.position = Position::Merged;
         Ok(())
     }
@@ -207,11 +208,11 @@ impl Cursor {
         {
             return Ok(false);
         }
-        let operator = self.view.keyspace.state().operator();
+        let operator = self.view.keyspace().state().operator();
         met.settle(&mut self.value, operator, &self.key)
     }
 
-    /// As [`Cursor::gather_backwards`], for the key in the buffer: by a search for its newest visible record, if any
+    /// As [`Body::gather_backwards`], for the key in the buffer: by a search for its newest visible record, if any
     /// that was met `has_seen` to be visible, and one for the record before all of its own.
     ///
     /// Where none was, those to come are newer still. They may have been written while the merge was on its way
@@ -277,7 +278,7 @@ impl Cursor {
             *apart = None;
             return Ok(());
         }
-        let clock = self.view.keyspace.engine().clock();
+        let clock = self.view.keyspace().engine().clock();
         match judge(trailer, self.merge.value(), clock)? {
             Visibility::Hidden => {
                 met.hidden();

@@ -93,6 +93,16 @@ impl InternalIterator for Source {
     }
 }
 
+impl Source {
+    /// Keeps what a later seek can use, and lets go of what counts against a bound on memory.
+    pub(crate) fn rest(&mut self) {
+        match self {
+            Source::Memtable(_) => {}
+            Source::Run(run) => run.rest(),
+        }
+    }
+}
+
 /// So many sources are sought together: a thread can hold about as many blocks as cheaply as one.
 const SOUGHT_TOGETHER: usize = 8;
 
@@ -132,6 +142,13 @@ fn seek_together(sources: &mut [Source], user_key: &[u8], trailer: Trailer) -> R
     Ok(())
 }
 
+/// How many sources [`add_sources`] adds for sequence 0.
+#[inline]
+pub(crate) fn count_sources(view: &SuperVersion) -> usize {
+    let memtables = view.memtables().filter(|memtable| memtable.has_points());
+    memtables.count() + view.runs.len()
+}
+
 /// The sources of a super-version that may hold a point record of `sequence` or newer, newest first.
 pub(crate) fn sources(view: &SuperVersion, sequence: SequenceNumber) -> Vec<Source> {
     let mut sources = Vec::new();
@@ -145,8 +162,10 @@ pub(crate) fn add_sources(
     view: &SuperVersion,
     sequence: SequenceNumber,
 ) {
-    let newer = |memtable: &&Arc<Memtable>| memtable.largest_sequence() >= Some(sequence);
-    let memtables = view.memtables().filter(|memtable| memtable.entries() > 0);
+    // How large it is changes with every insert: not looked at where all are wanted.
+    let newer =
+        |memtable: &&Arc<Memtable>| sequence == 0 || memtable.largest_sequence() >= Some(sequence);
+    let memtables = view.memtables().filter(|memtable| memtable.has_points());
     let runs = view
         .runs
         .iter()

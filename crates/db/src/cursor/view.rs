@@ -5,7 +5,7 @@
 //! their merge from it, and ask it what a record means.
 
 use super::covers::{Cover, Covers};
-use super::sources::{Source, add_sources};
+use super::sources::{Source, add_sources, count_sources};
 use crate::keyspace::Keyspace;
 use crate::read::{Visibility, judge};
 use crate::scan_reads::ScanReads;
@@ -20,15 +20,18 @@ use esker_memtable::Memtable;
 use esker_sstable::SkipBlocks;
 use std::sync::Arc;
 
-/// All range tombstones of a super-version.
-fn all_range_tombstones(view: &SuperVersion) -> Result<FragmentedTombstones> {
+/// Whether there is a range tombstone in a super-version.
+#[inline]
+fn has_range_tombstones(view: &SuperVersion) -> bool {
     let mut memtables = view.memtables();
     let mut runs = view.runs.iter();
-    if !memtables.any(|memtable| memtable.has_range_tombstones())
-        && !runs.any(|run| run.has_range_tombstones)
-    {
-        return Ok(FragmentedTombstones::default());
-    }
+    memtables.any(|memtable| memtable.has_range_tombstones())
+        || runs.any(|run| run.has_range_tombstones)
+}
+
+/// All range tombstones of a super-version.
+#[cold]
+fn all_range_tombstones(view: &SuperVersion) -> Result<FragmentedTombstones> {
     let mut lists = Vec::new();
     for memtable in view
         .memtables()
@@ -59,8 +62,9 @@ pub(crate) struct Overlay {
 /// What a cursor or iterator looks at: a super-version and the sequence to see it at.
 #[derive(Clone)]
 pub(crate) struct View {
-    pub(super) keyspace: Keyspace,
-    pub(super) super_version: Arc<SuperVersion>,
+    /// `None` at rest.
+    keyspace: Option<Keyspace>,
+    super_version: Arc<SuperVersion>,
     pub(super) sequence: SequenceNumber,
     pub(super) overlay: Option<Overlay>,
     /// Where a transaction remembers what its cursors read.
@@ -77,15 +81,53 @@ impl View {
             Some(sequence) => (load(), sequence),
             None => keyspace.engine().visible.after(load),
         };
-        let (keyspace, overlay) = (keyspace.clone(), None);
         Self {
-            keyspace,
+            keyspace: Some(keyspace.clone()),
             super_version,
             sequence,
-            overlay,
+            overlay: None,
             reads: None,
             snapshot,
         }
+    }
+
+    /// Gives back the keyspace, and keeps the super-version alone; `None`, and no change, where a transaction sees
+    /// more than that.
+    #[inline]
+    pub(super) fn rest(&mut self) -> Option<Keyspace> {
+        if self.overlay.is_some() || self.reads.is_some() {
+            return None;
+        }
+        self.snapshot = None;
+        self.keyspace.take()
+    }
+
+    /// From rest to what a reader sees that has found the super-version to be the state to read, before this call.
+    #[inline]
+    pub(super) fn wake(&mut self, keyspace: &Keyspace, snapshot: Option<Snapshot>) {
+        let ((), visible) = keyspace.engine().visible.after(|| ());
+        self.sequence = snapshot.as_ref().map_or(visible, Snapshot::sequence);
+        self.keyspace = Some(keyspace.clone());
+        self.snapshot = snapshot;
+    }
+
+    #[inline]
+    pub(super) fn keyspace(&self) -> &Keyspace {
+        match &self.keyspace {
+            Some(keyspace) => keyspace,
+            None => unreachable!("nothing is read at rest"),
+        }
+    }
+
+    #[inline]
+    pub(super) fn super_version(&self) -> &SuperVersion {
+        &self.super_version
+    }
+
+    /// Whether `merge`, one of the super-version's sources, is of all that it has by now.
+    #[inline]
+    pub(super) fn is_merged_by(&self, merge: &MergingIterator<Source>) -> bool {
+        merge.child_count() == count_sources(&self.super_version)
     }
 
     pub(crate) fn of_transaction(
@@ -103,7 +145,7 @@ impl View {
 
     /// Fails where nothing can be read: the database is closed, or the snapshot is of another one.
     pub(super) fn check(&self) -> Result<()> {
-        let engine = self.keyspace.engine();
+        let engine = self.keyspace().engine();
         engine.check_open()?;
         match &self.snapshot {
             Some(snapshot) if !snapshot.is_of(engine) => {
@@ -120,11 +162,11 @@ impl View {
         // It may be the transaction's own, or one that was flushed since: a flush of what there is now would be
         // for nothing.
         let is_current = || {
-            let now = self.keyspace.state().load();
+            let now = self.keyspace().state().load();
             Arc::ptr_eq(&now.active, &self.super_version.active)
         };
         if self.overlay.is_none() && is_current() {
-            self.keyspace.note_search();
+            self.keyspace().note_search();
         }
     }
 
@@ -147,7 +189,11 @@ impl View {
         if covers.hide(self, record.user_key, record.trailer.sequence()) {
             return Ok(Visibility::Hidden);
         }
-        judge(record.trailer, record.value, self.keyspace.engine().clock())
+        judge(
+            record.trailer,
+            record.value,
+            self.keyspace().engine().clock(),
+        )
     }
 
     pub(super) fn merge(&self) -> MergingIterator<Source> {
@@ -155,15 +201,15 @@ impl View {
         if let Some(overlay) = &self.overlay {
             sources.push(Source::Memtable(overlay.memtable.iter()));
         }
-        add_sources(&mut sources, &self.super_version, 0);
+        add_sources(&mut sources, self.super_version(), 0);
         // Below the oldest run nothing is hidden by what has expired.
-        let runs = &self.super_version.runs;
+        let runs = &self.super_version().runs;
         if runs
             .last()
             .is_some_and(|oldest| oldest.has_expiring_entries)
             && let Some(Source::Run(oldest)) = sources.pop_if(|last| matches!(last, Source::Run(_)))
         {
-            let clock = Arc::clone(&self.keyspace.engine().clock);
+            let clock = Arc::clone(&self.keyspace().engine().clock);
             let oldest = oldest.skipping(SkipBlocks::Expired(clock));
             sources.push(Source::Run(oldest));
         }
@@ -172,13 +218,22 @@ impl View {
 
     /// The range tombstones of the super-version and those of the overlay, which are seen at sequence
     /// numbers of their own.
+    #[inline]
     pub(super) fn covers(&self) -> Result<Covers> {
+        if self.overlay.is_none() && !has_range_tombstones(self.super_version()) {
+            return Ok(Covers::default());
+        }
+        self.some_covers()
+    }
+
+    #[cold]
+    fn some_covers(&self) -> Result<Covers> {
         let overlay = self
             .overlay
             .as_ref()
             .map(|overlay| overlay.memtable.range_tombstones());
         Ok(Covers {
-            base: Cover::new(all_range_tombstones(&self.super_version)?),
+            base: Cover::new(all_range_tombstones(self.super_version())?),
             overlay: overlay.and_then(Cover::new),
         })
     }

@@ -4,6 +4,7 @@
 //! Invariant: the readable state is one super-version, replaced only by what changes the one before, with
 //! the edit lock held. Handles ([`Keyspace`](super::Keyspace)) share it.
 
+use crate::cursor::{CursorBody, IdleCursors};
 use crate::hooks::{KeyspaceHooks, RegisteredHooks};
 use crate::index::catalog::KeyspaceIndexes;
 use crate::interleaved::Loaded;
@@ -50,6 +51,7 @@ pub(crate) struct KeyspaceState {
     /// What reads have lost since the super-version was last replaced.
     pub(crate) read_toll: ReadToll,
     pub(crate) indexes: KeyspaceIndexes,
+    idle_cursors: Arc<IdleCursors>,
 }
 
 /// No time to live, whatever the database says.
@@ -64,6 +66,7 @@ impl KeyspaceState {
         options: KeyspaceOptions,
         mut first: SuperVersion,
         hooks: &RegisteredHooks,
+        idle_cursors: &Arc<IdleCursors>,
     ) -> Arc<Self> {
         let hooks = hooks.of(&name);
         let operator = OperatorSlot::new(&name, hooks.operator.clone(), &options);
@@ -84,6 +87,7 @@ impl KeyspaceState {
             is_behind: AtomicBool::new(false),
             read_toll: ReadToll::default(),
             indexes: KeyspaceIndexes::default(),
+            idle_cursors: Arc::clone(idle_cursors),
         };
         state.set_own_options(options);
         Arc::new(state)
@@ -182,11 +186,12 @@ impl KeyspaceState {
     pub(crate) fn replace(&self, mut next: SuperVersion, since: SequenceNumber) {
         next.since = since;
         next.operator = Arc::clone(&self.operator);
-        self.super_version.replace(|current| {
+        let old = self.super_version.replace(|current| {
             // Listed before it is replaced, so that whoever finds the new state finds the old one too.
             self.replaced.lock().push((since, Arc::clone(current)));
             next
         });
+        self.let_go_of(&old);
         self.read_toll.begin_anew();
     }
 
@@ -219,8 +224,32 @@ impl KeyspaceState {
             next.operator = Arc::clone(&self.operator);
             next
         });
+        self.let_go_of(&old);
         self.read_toll.begin_anew();
         old
+    }
+
+    /// No cursor is made over `old` from here on, and none that was dropped keeps it.
+    fn let_go_of(&self, old: &SuperVersion) {
+        old.note_replaced();
+        self.idle_cursors.forget_replaced();
+    }
+
+    /// What the last cursor of this thread has left, if that was one over the state for a reader at `sequence`, or
+    /// for one that reads what is newest.
+    #[inline]
+    pub(crate) fn take_idle_cursor(
+        &self,
+        sequence: Option<SequenceNumber>,
+    ) -> Option<Box<CursorBody>> {
+        self.idle_cursors.take(self.id, sequence)
+    }
+
+    /// Keeps what is left of a cursor for the next one of this thread, unless its state was replaced.
+    #[inline]
+    pub(crate) fn keep_idle_cursor(&self, cursor: Box<CursorBody>) {
+        self.idle_cursors
+            .keep(self.id, cursor, || self.is_dropped());
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What readers do not see of writes that come between two steps of a movement.
 
 use super::*;
-use crate::{MemtableKind, Options};
+use crate::{Cursor, MemtableKind, Options};
 use esker_vfs::MemFileSystem;
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ fn writes_behind_the_end_of_a_range_bring_nothing_into_it() {
         }
         let range = KeyRange::new(&(.."c"));
         let mut cursor = Cursor::new(&db, range, None);
+        let cursor = cursor.body_mut();
         cursor.begin().unwrap();
         // The two steps of `seek_merge_before_end`.
         let end = Trailer::seek(MAX_SEQUENCE);
