@@ -15,6 +15,7 @@ use std::fmt;
 mod apart;
 mod body;
 mod covers;
+mod held;
 mod idle;
 mod settle;
 mod sources;
@@ -108,8 +109,9 @@ impl Cursor {
     /// Moves to the first entry.
     ///
     /// # Errors
-    /// `Corruption` and `Io` from the tables, `Closed` after the database was closed; the cursor then
-    /// stands nowhere. Likewise for all movements below.
+    /// `Corruption` and `Io` from the tables, `Closed` after the database was closed, `LimitExceeded` where open
+    /// scans have taken all that `memory_budget_bytes` has for them; the cursor then stands nowhere. Likewise
+    /// for all movements below.
     #[inline]
     pub fn seek_to_first(&mut self) -> Result<()> {
         self.body_mut().seek_to_first()

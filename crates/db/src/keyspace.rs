@@ -156,7 +156,8 @@ impl Keyspace {
         let (view, visible) = self.moment(sequence);
         let search = Search::begin(&view, key, visible);
         self.note_get(&view, key, search.hash());
-        read::get(&search, engine.clock(), self.state.operator())
+        let value = read::get(&search, engine.clock(), self.state.operator())?;
+        Ok(value.map(|value| value.handed_out(&engine.blocks)))
     }
 
     pub(crate) fn multi_get_at<K: AsRef<[u8]>>(
@@ -171,7 +172,13 @@ impl Keyspace {
         let now = Moment::now(engine.clock());
         let keys: Vec<K> = keys.into_iter().collect();
         let note = |key: &[u8], hash| self.note_get(&view, key, hash);
-        Together::new(&view, visible).get(&keys, &now, self.state.operator(), note)
+        let mut together = Together::new(&view, visible);
+        let values = together.get(&keys, &now, self.state.operator(), note)?;
+        let hand_out = |value: Value| value.handed_out(&engine.blocks);
+        Ok(values
+            .into_iter()
+            .map(|value| value.map(hand_out))
+            .collect())
     }
 
     pub(crate) fn ttl_at(

@@ -268,7 +268,9 @@ settings! {
         /// open reads it into them), as much for blocks and open tables; no batch is larger than a
         /// sixteenth, no value than a hundred and twenty-eighth, and no key than a quarter of that. What a
         /// snapshot or an iterator keeps of memtables that have been flushed counts as memtables until it
-        /// is dropped, and each scan under way holds a block of each sorted run beside that. Refused in
+        /// is dropped. A scan holds a block of each sorted run: what is placed when blocks that are held and open
+        /// tables have all of their share fails with [`LimitExceeded`](crate::ErrorKind::LimitExceeded), and values
+        /// that are read come as copies before that. Refused in
         /// memory, where [`Options::memory_limit_bytes`] is the bound.
         memory_budget_bytes: u64 = 0;
         /// The structure of memtables. Default: a B+tree.

@@ -3,7 +3,7 @@
 //! Invariant: a [`Value`] never changes and outlives the database it came from. Reading one costs
 //! no allocation unless it is long and lies in a memtable.
 
-use esker_sstable::PinnedValue;
+use esker_sstable::{BlockCache, PinnedValue};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -78,6 +78,18 @@ impl Value {
     pub(crate) fn from_block(value: &PinnedValue, skip: usize) -> Self {
         let repr = Self::inline(&value[skip..]).unwrap_or_else(|| Repr::Block(value.slice(skip)));
         Self { repr }
+    }
+
+    /// The same as the caller may keep it: a copy of its own where blocks that are lent leave little of a shared
+    /// bound for scans. A value keeps all of its block in memory.
+    #[inline]
+    pub(crate) fn handed_out(self, blocks: &BlockCache) -> Self {
+        match &self.repr {
+            Repr::Block(bytes) if blocks.is_shared() && !blocks.has_room_ahead() => {
+                Self::copy_of(bytes)
+            }
+            _ => self,
+        }
     }
 
     #[inline]

@@ -131,16 +131,23 @@ fn read_everything(db: &Db) {
     });
 }
 
-/// Each stands in every run, and holds on to where it is while the others walk.
+/// Each stands in every run, and holds on to where it is while the others walk. Some runs have the largest values
+/// that there may be: not all that begin find memory for theirs.
 fn scan_at_once(db: &Db) {
-    let mut scans: Vec<_> = (0..SCANS)
-        .map(|first| db.range(key(first)..).map(|entry| entry.unwrap().1.len()))
-        .collect();
-    for _ in 0..TIMES * 300 {
-        for scan in &mut scans {
-            let _ = scan.next();
-        }
+    let mut scans: Vec<_> = (0..SCANS).map(|first| db.range(key(first)..)).collect();
+    let mut refused = 0;
+    for round in 0..TIMES * 300 {
+        scans.retain_mut(|scan| match scan.next() {
+            Some(Err(error)) => {
+                assert_eq!((error.kind(), round), (ErrorKind::LimitExceeded, 0));
+                refused += 1;
+                false
+            }
+            _ => true,
+        });
     }
+    println!("{refused} of {SCANS} scans were refused");
+    assert!(refused < SCANS / 2);
 }
 
 /// Each stands on a block that it found in the cache, and the cache lets go of them for others. The story: what
@@ -151,9 +158,13 @@ fn hold_cached_blocks(db: &Db) {
     for number in 0..HELD {
         assert!(db.get(key(number)).unwrap().is_some());
         let mut scan = db.cursor();
-        scan.seek(key(number)).unwrap();
-        scans.push(scan);
+        match scan.seek(key(number)) {
+            Ok(()) => scans.push(scan),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::LimitExceeded),
+        }
     }
+    println!("{} of {HELD} scans were let in", scans.len());
+    assert!(scans.len() > HELD / 2);
     for round in 0..2 {
         for number in HELD..TIMES * BUDGET / WHOLE_BLOCK_BYTES {
             assert!(db.get(key(number)).unwrap().is_some());
@@ -162,6 +173,46 @@ fn hold_cached_blocks(db: &Db) {
             write_random(db, 400);
         }
     }
+}
+
+/// More scans than there is memory for, each on a value of its own. The story: four thousand took 71 to 134 MiB of
+/// 48.
+fn scan_too_many(db: &Db) {
+    let mut scans = Vec::new();
+    let mut refused = 0;
+    for number in 0..4000 {
+        let mut scan = db.cursor();
+        match scan.seek(key(number)) {
+            Ok(()) => scans.push(scan),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+                assert!(!scan.valid());
+                refused += 1;
+            }
+        }
+    }
+    println!("{} of 4,000 scans were let in", scans.len());
+    assert!(refused > 0 && scans.len() > 200);
+    // Those that were go on, and lookups find room.
+    for scan in &mut scans {
+        scan.next().unwrap();
+    }
+    assert!(db.get(key(7)).unwrap().is_some());
+    // Where some end others may begin.
+    scans.truncate(scans.len() / 2);
+    db.cursor().seek(key(1)).unwrap();
+}
+
+/// Values that are kept, beside scans: they are the caller's own where the budget gets short.
+fn keep_values(db: &Db) -> usize {
+    let count = TIMES * BUDGET / WHOLE_BLOCK_BYTES;
+    let kept: Vec<_> = (0..count.min(3000))
+        .map(|number| db.get(key(number)).unwrap().unwrap())
+        .collect();
+    let mut scan = db.cursor();
+    scan.seek_to_first().unwrap();
+    assert!(scan.valid());
+    kept.iter().map(|value| value.len()).sum()
 }
 
 fn compact(db: &Db) {
@@ -178,7 +229,7 @@ fn no_load_takes_more_than_the_budget() {
     };
     let mut db = open();
     type Load = (&'static str, fn(&Db));
-    let loads: [Load; 13] = [
+    let loads: [Load; 14] = [
         ("random writes of 400 bytes", |db| write_random(db, 400)),
         ("the same again", |db| write_random(db, 400)),
         ("keys without values", write_tiny),
@@ -190,6 +241,7 @@ fn no_load_takes_more_than_the_budget() {
         ("sixty-four scans at once", scan_at_once),
         ("compaction", compact),
         ("scans of one run", read_everything),
+        ("scans beyond the budget", scan_too_many),
         ("scans on cached blocks", hold_cached_blocks),
         ("validation", |db| {
             assert!(db.validate().unwrap().issues().is_empty());
@@ -205,6 +257,13 @@ fn no_load_takes_more_than_the_budget() {
         db = open();
         report("closing and opening");
     }
+    ALLOCATOR.reset_peak_usage();
+    let kept = keep_values(&db);
+    let beside = ALLOCATOR.peak_usage().saturating_sub(kept);
+    assert!(
+        beside <= BUDGET,
+        "{beside} beside {kept} that the caller has"
+    );
     let refused = Options::new()
         .memory_budget_bytes(1 << 20)
         .open(home.path());

@@ -11,6 +11,7 @@ use esker_base::{Error, Result, Trailer};
 use esker_prefetch::{LINE_BYTES, prefetch_lines, prefetch_read};
 use triomphe::{Arc, ThinArc};
 
+use crate::block_memory::BlockMemory;
 use crate::restart_block::RestartShape;
 use crate::slot_block::SlotShape;
 
@@ -51,6 +52,16 @@ pub(crate) struct BlockHead {
     /// Whether it was used since the cache last looked. Written only when it changes, so that
     /// readers of a hot block share its cache line.
     referenced: AtomicBool,
+    /// Where its memory counts, if that has a bound.
+    memory: Option<std::sync::Arc<BlockMemory>>,
+}
+
+impl Drop for BlockHead {
+    fn drop(&mut self) {
+        if let Some(memory) = &self.memory {
+            memory.remove(memory_bytes_of(self.content_bytes as usize));
+        }
+    }
 }
 
 /// A data block in memory, shared: count, head and bytes in one piece of memory, so that a lookup
@@ -199,12 +210,21 @@ impl BlockParts for Block {
     }
 }
 
-/// Makes a block of `bytes`, the verified contents of a data block.
+/// Makes a block of `bytes`, the verified contents of a data block, which counts in `memory`, if there is one.
 ///
 /// # Errors
 /// Corruption.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Block> {
-    let head = head_of(bytes)?;
+pub(crate) fn parse(bytes: &[u8], memory: Option<&std::sync::Arc<BlockMemory>>) -> Result<Block> {
+    let head = BlockHead {
+        shape: shape_of(bytes)?,
+        // Its validation refuses what 32 bits do not count.
+        content_bytes: bytes.len() as u32,
+        referenced: AtomicBool::new(false),
+        memory: memory.cloned(),
+    };
+    if let Some(memory) = memory {
+        memory.add(memory_bytes_of(bytes.len()));
+    }
     Ok(ThinArc::from_header_and_slice(head, bytes))
 }
 
@@ -225,29 +245,27 @@ pub(crate) fn make_in(
     let filled = spare.with_arc_mut(|shared| {
         let piece = Arc::get_mut(shared)?;
         let bytes = &mut piece.slice_mut()[..content_bytes];
-        let head = fill(bytes).and_then(|()| head_of(bytes));
-        Some(head.map(|head| *piece.header_mut() = head))
+        let shape = fill(bytes).and_then(|()| shape_of(bytes));
+        Some(shape.map(|shape| {
+            // Its memory stays what it was, and counts as before: both lengths take the same.
+            let head = piece.header_mut();
+            head.shape = shape;
+            head.content_bytes = content_bytes as u32;
+            head.referenced = AtomicBool::new(false);
+        }))
     })?;
     Some(filled.map(|()| spare))
 }
 
-/// The head of the block that `bytes` are.
-fn head_of(bytes: &[u8]) -> Result<BlockHead> {
-    let shape = match bytes.first() {
-        Some(&LAYOUT_SLOT) => Shape::Slot(SlotShape::parse(bytes)?),
-        Some(&LAYOUT_RESTART) => Shape::Restart(RestartShape::parse(bytes)?),
-        _ => {
-            return Err(Error::corruption(
-                "a data block has a layout of no known kind",
-            ));
-        }
-    };
-    Ok(BlockHead {
-        shape,
-        // Its validation refuses what 32 bits do not count.
-        content_bytes: bytes.len() as u32,
-        referenced: AtomicBool::new(false),
-    })
+/// How the block that `bytes` are is laid out.
+fn shape_of(bytes: &[u8]) -> Result<Shape> {
+    match bytes.first() {
+        Some(&LAYOUT_SLOT) => Ok(Shape::Slot(SlotShape::parse(bytes)?)),
+        Some(&LAYOUT_RESTART) => Ok(Shape::Restart(RestartShape::parse(bytes)?)),
+        _ => Err(Error::corruption(
+            "a data block has a layout of no known kind",
+        )),
+    }
 }
 
 /// A value where it lies in its block, kept alive without copying it.

@@ -5,8 +5,8 @@
 //! is decided by second chance (Corbató's clock): blocks wait in queues, and one that was used
 //! since it was last looked at goes to the end once more.
 //!
-//! What open tables take beside their blocks, and what iterators hold, is counted here as well, and takes
-//! room from the blocks where that is asked for. What tables had fetched into the system's cache (`warm_up`) is
+//! What open tables take beside their blocks, blocks that somebody holds and no slot has (lent ones), and the buffers
+//! of iterators are counted here as well, and take room from the blocks where that is asked for. What tables had fetched into the system's cache (`warm_up`) is
 //! counted too, and takes no room.
 //!
 //! A block that is read takes over the memory of the one that goes for it, where that is of the same size and
@@ -29,6 +29,7 @@ use esker_prefetch::prefetch_read;
 use parking_lot::Mutex;
 
 use crate::block::{self, Block, BlockParts};
+use crate::block_memory::BlockMemory;
 use crate::block_reads;
 use crate::held_memory::ScanMemory;
 use crate::index::SAMPLE_STEP;
@@ -87,10 +88,14 @@ pub struct BlockCache {
     table_bytes: AtomicUsize,
     /// What open tables have had fetched into the system's cache.
     fetched_bytes: AtomicUsize,
-    /// Memory that iterators hold.
+    /// The memory of all blocks that exist, where a bound is set.
+    memory: Arc<BlockMemory>,
+    /// The memory that iterators hold beside blocks.
     scans: ScanMemory,
-    /// The bound on blocks, `table_bytes` and `scans` together.
+    /// The bound on blocks, lent ones included, `table_bytes` and `scans` together; `usize::MAX`: there is none.
     shared_bytes: AtomicUsize,
+    /// Where lent blocks and `scans` are above this, iterators read no further ahead.
+    scan_share_bytes: AtomicUsize,
     shards: [Mutex<Shard>; SHARDS],
     /// The shard from which the next block is evicted.
     hand: AtomicUsize,
@@ -116,7 +121,9 @@ impl BlockCache {
             wanted_bytes: AtomicUsize::new(0),
             table_bytes: AtomicUsize::new(0),
             fetched_bytes: AtomicUsize::new(0),
-            scans: ScanMemory::new(),
+            memory: Arc::default(),
+            scans: ScanMemory::default(),
+            scan_share_bytes: AtomicUsize::new(usize::MAX),
             shared_bytes: AtomicUsize::new(usize::MAX),
             shards: std::array::from_fn(shard),
             hand: AtomicUsize::new(0),
@@ -150,39 +157,6 @@ impl BlockCache {
         self.shrink();
     }
 
-    /// Keeps blocks, the indexes and filters of open tables and what iterators hold below `bytes` together, as far
-    /// as blocks can make room. Iterators that together hold more than `scan_bytes` read no further ahead.
-    pub fn share(&self, bytes: usize, scan_bytes: usize) {
-        self.scans.set_share_bytes(scan_bytes);
-        self.shared_bytes.store(bytes, Ordering::Relaxed);
-        self.shrink();
-    }
-
-    /// The memory that iterators of users hold: what they read ahead, and blocks that are large or were not cached.
-    #[must_use]
-    pub fn scan_bytes(&self) -> usize {
-        self.scans.bytes()
-    }
-
-    pub(crate) fn scans(&self) -> &ScanMemory {
-        &self.scans
-    }
-
-    /// The memory that open tables take beside their cached blocks: indexes, filters, range tombstones.
-    #[must_use]
-    pub fn table_bytes(&self) -> usize {
-        self.table_bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn add_table_bytes(&self, bytes: usize) {
-        self.table_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.shrink();
-    }
-
-    pub(crate) fn remove_table_bytes(&self, bytes: usize) {
-        self.table_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     /// Takes `bytes` of what may be fetched into the system's cache, if they are free: twice the capacity, since
     /// the system takes that memory back whenever somebody needs it.
     pub(crate) fn reserve_fetched(&self, bytes: usize) -> bool {
@@ -198,13 +172,6 @@ impl BlockCache {
 
     pub(crate) fn release_fetched(&self, bytes: usize) {
         self.fetched_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// What blocks may take now.
-    pub(crate) fn room_bytes(&self) -> usize {
-        let others = self.table_bytes() + self.scan_bytes();
-        let shared = self.shared_bytes.load(Ordering::Relaxed);
-        self.capacity_bytes().min(shared.saturating_sub(others))
     }
 
     /// Drops blocks until the rest has room.
@@ -226,11 +193,18 @@ impl BlockCache {
     }
 
     /// Takes `bytes` of the capacity, dropping other blocks if it must; `None` where there is no
-    /// room even so.
-    fn make_room(&self, bytes: usize) -> Option<Room<'_>> {
-        let mut spare = None;
-        while bytes <= self.room_bytes() {
-            if self.reserve_free(bytes) {
+    /// room even so. The block exists already, and counts as lent so far, if `is_there`.
+    fn make_room(&self, bytes: usize, is_there: bool) -> Option<Room<'_>> {
+        let own_bytes = if is_there { bytes } else { 0 };
+        let mut spare: Option<Block> = None;
+        loop {
+            // It is neither cached any more nor lent: the new one takes its place.
+            let spare_bytes = spare.as_ref().map_or(0, BlockParts::memory_bytes);
+            let room = self.room_bytes_with(own_bytes + spare_bytes);
+            if bytes > room {
+                return None;
+            }
+            if reserve_of(&self.used_bytes, room, bytes) {
                 return Some(Room {
                     cache: self,
                     bytes,
@@ -239,7 +213,6 @@ impl BlockCache {
             }
             spare = Some(self.evict_one()?);
         }
-        None
     }
 
     /// Says that reads have use for `bytes` more of the capacity.
@@ -395,13 +368,15 @@ impl BlockSlots {
 
     /// Room for a block of `content_bytes`, unless there is none; other blocks may have to go for it.
     pub(crate) fn make_room(&self, content_bytes: usize) -> Option<Room<'_>> {
-        self.cache.make_room(block::memory_bytes_of(content_bytes))
+        let bytes = block::memory_bytes_of(content_bytes);
+        self.cache.make_room(bytes, false)
     }
 
     /// Keeps `block` in slot `index` if there is room for it. Gives back the block to use: another
     /// thread's, if that was faster.
     pub(crate) fn insert(self: &Arc<Self>, index: usize, block: Block) -> Block {
-        self.insert_into(self.make_room(block.room().len()), index, block)
+        let room = self.cache.make_room(block.memory_bytes(), true);
+        self.insert_into(room, index, block)
     }
 
     /// As [`BlockSlots::insert`], where room was made before.
@@ -420,6 +395,8 @@ impl BlockSlots {
         // From here on it is the block's.
         debug_assert_eq!(room.bytes, block.memory_bytes());
         room.bytes = 0;
+        // With what it has left of another block, which is lent as long as it is there.
+        drop(room);
         let hung = self.hang(index, block);
         // The capacity may have become smaller while the block was read.
         self.cache.shrink();
@@ -472,6 +449,8 @@ impl Drop for BlockSlots {
         self.cache.release(held.sum());
     }
 }
+
+mod shared_bound;
 
 #[cfg(test)]
 mod tests;

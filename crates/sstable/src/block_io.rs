@@ -216,11 +216,24 @@ impl BlockFile<'_> {
         handle: BlockHandle,
         stored: &'b mut Vec<u8>,
     ) -> Result<Verified<'b>> {
+        let stored = self.read_stored(handle, stored)?;
+        Verified::check(stored, self.number, handle.offset)
+            .map_err(|error| error.with_file(self.path))
+    }
+
+    /// Reads the block at `handle` into `stored`, memory that is used again, as the file has it.
+    ///
+    /// # Errors
+    /// I/O; Corruption.
+    pub(crate) fn read_stored<'b>(
+        &self,
+        handle: BlockHandle,
+        stored: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8]> {
         let bytes = self.stored_bytes(handle)?;
         stored.resize(bytes, 0);
         self.read_exact(stored, handle.offset)?;
-        Verified::check(stored, self.number, handle.offset)
-            .map_err(|error| error.with_file(self.path))
+        Ok(stored)
     }
 
     /// The length of the block at `handle`, if one can have it.

@@ -34,7 +34,9 @@ impl NewBlocks {
     /// Keeps the next data block, whose contents are `payload`, if the cache has room for it that reads want.
     pub(crate) fn push(&mut self, payload: &[u8]) {
         // A builder's block is well formed; one that were not is found where it is read.
-        self.keep(payload.len(), || block::parse(payload).ok());
+        let cache = Arc::clone(&self.cache);
+        let make = || block::parse(payload, cache.block_memory()).ok();
+        self.keep(payload.len(), make);
     }
 
     /// The same for a data block that is in memory already.

@@ -20,8 +20,6 @@ pub(crate) struct ReadAhead {
     buffer: Vec<u8>,
     start: u64,
     piece_bytes: u64,
-    /// Pieces do not grow beyond this, and no memory beyond it is kept.
-    most_bytes: u64,
     eager: bool,
     last: BlockHandle,
 }
@@ -33,7 +31,6 @@ impl ReadAhead {
             buffer: Vec::new(),
             start: 0,
             piece_bytes: 0,
-            most_bytes: LARGEST_PIECE,
             eager,
             last: BlockHandle::default(),
         }
@@ -59,24 +56,17 @@ impl ReadAhead {
         Ok(&self.buffer[at..at + handle.bytes as usize])
     }
 
-    /// Whether there is memory for larger pieces than the blocks that are asked for.
-    pub(crate) fn allow(&mut self, has_room: bool) {
-        self.most_bytes = if has_room {
-            LARGEST_PIECE
-        } else {
-            SMALLEST_PIECE
-        };
+    /// Gives back what a block took here that is larger than a piece may be: a scan stands in many tables at once, and
+    /// must not hold the largest block of each twice. Whoever reads each block once, ahead, keeps it.
+    pub(crate) fn let_go_of_large(&mut self) {
+        if !self.eager && self.buffer.capacity() as u64 > LARGEST_PIECE {
+            self.let_go();
+        }
     }
 
-    /// Gives back what a block took here, and where it was decompressed, that is larger than a piece may be: a
-    /// scan stands in many tables at once, and must not hold the largest block of each twice. Whoever reads
-    /// each block once, ahead, keeps it.
-    pub(crate) fn let_go_of_large(&mut self, scratch: &mut Vec<u8>) {
-        for buffer in [&mut self.buffer, scratch] {
-            if !self.eager && buffer.capacity() as u64 > self.most_bytes {
-                *buffer = Vec::new();
-            }
-        }
+    /// Gives back the piece.
+    pub(crate) fn let_go(&mut self) {
+        self.buffer = Vec::new();
     }
 
     /// The memory of the piece.
@@ -90,7 +80,7 @@ impl ReadAhead {
         let goes_on = handle.offset == self.last.offset + self.last.bytes;
         self.piece_bytes = match (self.eager, goes_back || goes_on) {
             (true, _) => LARGEST_PIECE,
-            (false, true) => (self.piece_bytes * 2).clamp(SMALLEST_PIECE, self.most_bytes),
+            (false, true) => (self.piece_bytes * 2).clamp(SMALLEST_PIECE, LARGEST_PIECE),
             (false, false) => 0,
         };
         let bytes = handle.bytes.max(self.piece_bytes);
@@ -152,23 +142,22 @@ mod tests {
             bytes: 500_000,
         };
         for (eager, kept) in [(true, 500_000), (false, 0)] {
-            let (mut ahead, mut scratch) = (ReadAhead::new(eager), vec![0; 500_000]);
+            let mut ahead = ReadAhead::new(eager);
             for _ in 0..2 {
                 let stored = ahead.stored(file, large, limit).unwrap();
                 assert!(stored == &contents[5..500_005]);
-                ahead.let_go_of_large(&mut scratch);
-                assert_eq!((ahead.buffer.len(), scratch.len()), (kept, kept));
+                ahead.let_go_of_large();
+                assert_eq!(ahead.buffer.len(), kept);
             }
         }
-        // Where there is no room, a walk in order reads no more than the smallest piece.
+        // A piece that was let go is read again.
         let mut ahead = ReadAhead::new(false);
-        for (has_room, largest) in [(true, LARGEST_PIECE), (false, SMALLEST_PIECE)] {
-            ahead.allow(has_room);
-            for &handle in &blocks {
-                ahead.stored(file, handle, limit).unwrap();
-                ahead.let_go_of_large(&mut Vec::new());
-            }
-            assert!(ahead.piece_bytes == largest && ahead.memory_bytes() as u64 <= largest);
+        for &handle in &blocks {
+            let at = handle.offset as usize;
+            let stored = ahead.stored(file, handle, limit).unwrap();
+            assert_eq!(stored, &contents[at..at + 6000]);
+            ahead.let_go();
+            assert_eq!(ahead.memory_bytes(), 0);
         }
         let beyond = BlockHandle {
             offset: limit - 1,

@@ -406,7 +406,10 @@ impl Table {
             let fill = |bytes: &mut [u8]| verified.unpack_into(bytes);
             let made = spare
                 .and_then(|spare| block::make_in(spare, verified.content_bytes(), fill))
-                .unwrap_or_else(|| verified.unpack(scratch).and_then(block::parse));
+                .unwrap_or_else(|| {
+                    let contents = verified.unpack(scratch)?;
+                    block::parse(contents, self.cache.block_memory())
+                });
             made.map(|block| (block, room))
                 .map_err(|error| error.with_file(&self.path).with_offset(handle.offset))
         });
@@ -444,7 +447,7 @@ impl Table {
 
     /// Makes a block of its contents.
     pub(crate) fn parse_block(&self, contents: &[u8], handle: BlockHandle) -> Result<Block> {
-        block::parse(contents)
+        block::parse(contents, self.cache.block_memory())
             .map_err(|error| error.with_file(&self.path).with_offset(handle.offset))
     }
 }

@@ -15,8 +15,9 @@ use crate::block::{Block, BlockParts, PinnedValue};
 use crate::block_expiries::SkipBlocks;
 use crate::block_io;
 use crate::block_iter::BlockIter;
-use crate::held_memory::{HeldMemory, LARGE_BLOCK_BYTES};
+use crate::held_memory::HeldMemory;
 use crate::index::Leaf;
+use crate::load_buffers;
 use crate::read_ahead::ReadAhead;
 use crate::run_seek::RunSeek;
 use crate::stored_record::StoredRecord;
@@ -37,49 +38,72 @@ const BLOCK_AHEAD: usize = 8;
 /// The same for the last entries of the block before.
 const BLOCK_END_AHEAD: usize = 4;
 
-/// What it takes to read blocks that are not cached, and to hold large ones.
+/// What it takes to read blocks that are not cached.
 #[derive(Debug)]
 struct Loading {
     read_ahead: ReadAhead,
-    /// Where blocks are decompressed.
-    scratch: Vec<u8>,
-    /// Merges have a share of a memory budget to themselves, and count nothing here.
-    held: Option<HeldMemory>,
+    who: Loader,
+}
+
+/// Who reads blocks, and what that means for memory.
+#[derive(Debug)]
+enum Loader {
+    /// Merges have a share of a memory budget to themselves, and a buffer in which blocks are decompressed.
+    Merge { scratch: Vec<u8> },
+    /// Of scans there may be many at once: each counts what it reads ahead, and has no more than that.
+    Scan { held: HeldMemory },
 }
 
 impl Loading {
     fn new(fill: FillCache, table: &Table) -> Box<Self> {
-        let is_scan = fill == FillCache::Yes;
+        let who = match fill {
+            FillCache::Yes => Loader::Scan {
+                held: HeldMemory::new(Arc::clone(table.cache())),
+            },
+            FillCache::No => Loader::Merge {
+                scratch: Vec::new(),
+            },
+        };
         Box::new(Self {
-            read_ahead: ReadAhead::new(!is_scan),
-            scratch: Vec::new(),
-            held: is_scan.then(|| HeldMemory::new(Arc::clone(table.cache()))),
+            read_ahead: ReadAhead::new(fill == FillCache::No),
+            who,
         })
     }
 
-    /// Notes what is held beside the cache, with the current block, and reads no further ahead if all
-    /// iterators together hold too much.
-    fn account(&mut self, block_bytes: usize) {
-        if let Some(held) = &mut self.held {
-            let buffers = self.read_ahead.memory_bytes() + self.scratch.capacity();
-            let itself = size_of::<TableIter>() + size_of::<Self>();
-            held.set(itself + buffers + block_bytes);
-            self.read_ahead.allow(held.has_room_ahead());
-        }
-    }
-
     /// Reads and checks block `index` of `leaf`.
+    ///
+    /// # Errors
+    /// I/O and damage; [`LimitExceeded`](esker_base::ErrorKind::LimitExceeded) for a scan that may have no more memory.
     #[cold]
     fn read(&mut self, table: &Table, leaf: &Leaf, index: usize) -> Result<Block> {
         let handle = leaf.index.handle(index);
         let (file, limit) = (table.block_file(), leaf.index.end_offset());
-        let stored = self.read_ahead.stored(file, handle, limit);
-        let block = stored
-            .and_then(|stored| file.unpack(stored, handle.offset, &mut self.scratch))
-            .and_then(|contents| table.parse_block(contents, handle))
-            .map_err(|error| table.with_keys(error));
-        self.read_ahead.let_go_of_large(&mut self.scratch);
-        block
+        let ahead = &mut self.read_ahead;
+        let block = match &mut self.who {
+            Loader::Merge { scratch } => ahead
+                .stored(file, handle, limit)
+                .and_then(|stored| file.unpack(stored, handle.offset, scratch))
+                .and_then(|contents| table.parse_block(contents, handle)),
+            Loader::Scan { held } => {
+                table.cache().admit_block()?;
+                let has_room = table.cache().has_room_ahead();
+                let block = load_buffers::with(|stored, scratch| {
+                    let stored = match has_room {
+                        true => ahead.stored(file, handle, limit)?,
+                        false => file.read_stored(handle, stored)?,
+                    };
+                    let contents = file.unpack(stored, handle.offset, scratch)?;
+                    table.parse_block(contents, handle)
+                });
+                if !has_room {
+                    ahead.let_go();
+                }
+                ahead.let_go_of_large();
+                held.set(size_of::<Self>() + ahead.memory_bytes());
+                block
+            }
+        };
+        block.map_err(|error| table.with_keys(error))
     }
 }
 
@@ -203,29 +227,9 @@ impl TableIter {
         }
         self.entries.leave();
         let entered = self.load(leaf, block)?;
-        self.account(&entered);
         self.entries.enter(entered);
         (self.leaf, self.block) = (leaf, block);
         Ok(())
-    }
-
-    /// Counts the memory of a block that is about to be entered; a small one of the cache only where all counts.
-    #[inline]
-    fn account(&mut self, block: &Block) {
-        let is_large = || block.bytes().len() >= LARGE_BLOCK_BYTES;
-        let counts_all = || self.table.cache().scans().is_bounded();
-        if self.loading.is_some() || is_large() || counts_all() {
-            self.account_for(block.memory_bytes());
-        }
-    }
-
-    #[cold]
-    fn account_for(&mut self, block_bytes: usize) {
-        let (fill, table) = (self.fill, &self.table);
-        let loading = self
-            .loading
-            .get_or_insert_with(|| Loading::new(fill, table));
-        loading.account(block_bytes);
     }
 
     fn load(&mut self, leaf: usize, index: usize) -> Result<Block> {
@@ -418,7 +422,6 @@ impl TableIter {
     #[inline]
     pub(crate) fn search_slots(&mut self, seek: &mut RunSeek, key: &[u8]) {
         if let Some(block) = seek.held.take().and_then(Guard::into_inner) {
-            self.account(&block);
             self.entries.enter(block);
             (self.leaf, self.block) = (seek.leaf, seek.block);
             seek.slot = Some(self.entries.begin_seek(key));

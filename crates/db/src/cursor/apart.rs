@@ -18,14 +18,14 @@ impl Body {
         );
         let values = &self.view.super_version().values;
         let kind = trailer.kind().unwrap_or(ValueKind::ValuePointer);
-        self.value.clear();
         if self.keys_only {
+            self.value.clear();
             if values.is_lost(kind, stored)? {
                 return Ok(false);
             }
         } else {
             match values.value(key, kind, stored)? {
-                Some(value) => self.value.extend_from_slice(&value),
+                Some(value) => self.buffer_value(&value)?,
                 None => return Ok(false),
             }
         }
@@ -51,8 +51,7 @@ impl Body {
         let values = &self.view.super_version().values;
         match values.value(&self.key, kind, &self.value)? {
             Some(value) => {
-                self.value.clear();
-                self.value.extend_from_slice(&value);
+                self.buffer_value(&value)?;
                 Ok(true)
             }
             None => Ok(false),

@@ -15,6 +15,7 @@ use esker_base::iterator::{Direction as Way, InternalIterator, Step};
 use esker_base::key_bounds::end_is_above;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::{Result, SequenceNumber};
+use esker_sstable::HeldMemory;
 
 /// Buffers of more bytes are given back where a body comes to rest.
 const KEPT_BYTES: usize = 4 << 10;
@@ -54,6 +55,8 @@ pub(crate) struct Body {
     /// The key of the entry stood on (backwards), or the key whose older versions are skipped.
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
+    /// What the cursor itself counts for, where memory has a bound.
+    pub(super) held: Option<HeldMemory>,
 }
 
 impl Body {
@@ -72,6 +75,7 @@ impl Body {
             position: Position::Nowhere,
             key: Vec::new(),
             value: Vec::new(),
+            held: None,
         })
     }
 
@@ -97,6 +101,7 @@ impl Body {
         let keyspace = self.view.rest()?;
         self.merge.rest(Source::rest);
         (self.covers, self.plain_end) = (None, 0);
+        self.held = None;
         (self.position, self.keys_only) = (Position::Nowhere, false);
         for buffer in [&mut self.key, &mut self.value] {
             if buffer.capacity() > KEPT_BYTES {
@@ -298,6 +303,7 @@ impl Body {
     fn begin(&mut self) -> Result<()> {
         self.position = Position::Nowhere;
         self.view.check()?;
+        self.hold()?;
         self.view.keyspace().note_seek(self.view.super_version());
         if self.covers.is_none() {
             let covers = self.view.covers()?;

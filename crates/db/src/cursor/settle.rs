@@ -209,7 +209,9 @@ impl Body {
             return Ok(false);
         }
         let operator = self.view.keyspace().state().operator();
-        met.settle(&mut self.value, operator, &self.key)
+        let has_value = met.settle(&mut self.value, operator, &self.key);
+        self.note_buffers();
+        has_value
     }
 
     /// As [`Body::gather_backwards`], for the key in the buffer: by a search for its newest visible record, if any

@@ -171,7 +171,8 @@ impl Transaction {
         let view = keyspace.state().load_at(Some(sequence));
         let search = Search::begin(&view, key, sequence);
         keyspace.note_get(&view, key, search.hash());
-        read::get(&search, engine.clock(), keyspace.state().operator())
+        let value = read::get(&search, engine.clock(), keyspace.state().operator())?;
+        Ok(value.map(|value| value.handed_out(&engine.blocks)))
     }
 
     /// The value of `key`, whose newest record is an operand of this transaction's own.

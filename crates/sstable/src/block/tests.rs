@@ -78,7 +78,7 @@ proptest! {
     #[test]
     fn a_block_is_its_sorted_list(records in records(), probes in proptest::collection::vec((keys(), 0u64..6), 20)) {
         for layout in layouts() {
-            let block = parse(&build(&records, layout)).unwrap();
+            let block = parse(&build(&records, layout), None).unwrap();
             prop_assert_eq!(block.entries(), records.len());
             let mut iter = BlockIter::new();
             iter.enter(block.clone());
@@ -146,7 +146,7 @@ proptest! {
 
 /// Calls everything on a block of untrusted bytes.
 fn exercise(bytes: Vec<u8>, probe: &[u8]) {
-    let Ok(block) = parse(&bytes) else {
+    let Ok(block) = parse(&bytes, None) else {
         return;
     };
     let _ = block.find(probe, Trailer::seek(3));
@@ -194,7 +194,7 @@ fn large_blocks_have_wide_offsets_and_large_keys_fit() {
     for layout in layouts() {
         let bytes = build(&records, layout);
         assert_eq!(bytes[1] & FLAG_WIDE_OFFSETS, FLAG_WIDE_OFFSETS);
-        let block = parse(&bytes).unwrap();
+        let block = parse(&bytes, None).unwrap();
         let (_, range) = block.find(&big_key, Trailer::seek(9)).unwrap();
         assert_eq!(block.bytes()[range], [3]);
         let (_, range) = block.find(&[1, 0], Trailer::seek(9)).unwrap();
@@ -209,7 +209,7 @@ fn a_pinned_value_is_cut_without_copying() {
         &[(vec![1], trailer(1), b"12345678value".to_vec())],
         BlockLayoutChoice::Auto,
     );
-    let block = parse(&bytes).unwrap();
+    let block = parse(&bytes, None).unwrap();
     let (_, range) = block.find(&[1], Trailer::seek(9)).unwrap();
     let value = PinnedValue::new(block, range);
     assert_eq!(&*value.slice(8), b"value");

@@ -7,6 +7,11 @@ use esker_base::{Trailer, ValueKind};
 use proptest::prelude::*;
 
 fn block(value_bytes: usize) -> Block {
+    block_in(None, value_bytes)
+}
+
+/// A block of one value, which counts in `memory`, if there is one.
+pub(super) fn block_in(memory: Option<&Arc<BlockMemory>>, value_bytes: usize) -> Block {
     let mut builder = BlockBuilder::new(BlockLayoutChoice::Slot);
     builder.add(
         b"k",
@@ -15,7 +20,7 @@ fn block(value_bytes: usize) -> Block {
     );
     let mut bytes = Vec::new();
     builder.finish(&mut bytes);
-    crate::block::parse(&bytes).unwrap()
+    crate::block::parse(&bytes, memory).unwrap()
 }
 
 fn held_bytes(tables: &[Arc<BlockSlots>]) -> usize {
