@@ -6,7 +6,8 @@
 //! database never shows a deleted or an older value in place of a newer one that a table held: tables
 //! that others replaced stay out ([`live_tables`]), all that overlap are merged by their sequence
 //! numbers, and below a table that is lost nothing older than it counts ([`rewrite`]). What is left
-//! out is said. What the log holds from before a bulk load that nothing named goes into tables with it
+//! out is said. Tables of a flush that was cut short stay out where the log has what they hold
+//! ([`unfinished_flushes`]). What the log holds from before a bulk load that nothing named goes into tables with it
 //! ([`unnamed_loads`]), so that no memtable holds what is older than a table. The log is named by the
 //! new manifest as far as it is a chain to its end; what to do about damage in it is the choice of
 //! whoever opens the database.
@@ -15,6 +16,7 @@ mod evidence;
 mod live_tables;
 mod log_chain;
 mod rewrite;
+mod unfinished_flushes;
 mod unnamed_loads;
 
 use crate::index::definition::is_reserved_name;
@@ -196,6 +198,8 @@ pub(crate) struct Part {
     pub(crate) damaged_values: Vec<FileNumber>,
     /// What is lost and may have held newer records.
     pub(crate) doubts: Vec<Doubt>,
+    /// Tables of flushes that may not have come to their end.
+    pub(crate) unfinished: BTreeSet<FileNumber>,
     /// Tables of bulk loads that nothing is known to have named, and up to where all is older.
     pub(crate) unnamed_loads: BTreeMap<FileNumber, SequenceNumber>,
     /// What the log alone holds and is older than those, to go into tables with them.
@@ -239,6 +243,7 @@ pub(crate) fn repair(options: Options, directory: &Path) -> Result<RepairReport>
             let mut contents =
                 live_tables::contents(&*fs, &directory, &files, &partial, &mut report)?;
             log_chain::add(&*fs, &directory, &files, &mut contents, &mut report)?;
+            unfinished_flushes::leave_out(&*fs, &directory, &mut contents)?;
             unnamed_loads::place(&*fs, &directory, &mut contents)?;
             contents
         }

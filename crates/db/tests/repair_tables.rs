@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use esker::merge_operators::Append;
 use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem, Random};
 use esker::{Db, Durability, Options, WriteOptions};
 use esker_testkit::seed;
@@ -274,4 +275,53 @@ fn a_damaged_table_of_values_takes_no_value_with_it_that_it_does_not_hold() {
     let whole =
         |found: &BTreeMap<&str, String>| ["b", "c", "d"].iter().all(|&key| found[key] == "5 bytes");
     assert!(by_case.iter().all(whole), "{by_case:#?}");
+}
+
+/// The story: what the tables of a flush that was cut short held was in the log as well, and after a repair operands
+/// counted twice.
+#[test]
+fn operands_of_a_flush_that_was_cut_short_count_once() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let merging = |disk: Arc<dyn FileSystem>| {
+        let options = options(&MemFileSystem::new()).file_system(disk);
+        options.merge_operator("default", Append::new("+"))
+    };
+    let db = merging(Arc::new(disk.clone())).open(DIRECTORY).unwrap();
+    let merged = ["a", "m", "z"];
+    for key in merged {
+        db.put(key, "base").unwrap();
+    }
+    db.flush().unwrap();
+    for operand in ["0", "1", "2"] {
+        for key in merged {
+            db.merge(key, operand).unwrap();
+        }
+    }
+    for number in 0..100 {
+        let value = format!("{number} ").repeat(30);
+        for key in ["f", "t"] {
+            db.put(format!("{key}{number}"), &value).unwrap();
+        }
+    }
+    let expected = contents(&db);
+    let begin = disk.operations();
+    db.flush().unwrap();
+    let mut unfinished = 0;
+    for operation in begin..=disk.operations() {
+        let image = disk.image(operation, &ImagePolicy::PROCESS_END);
+        without_evidence(&image);
+        let before = tables(&image).len();
+        let image: Arc<dyn FileSystem> = Arc::new(image);
+        let report = merging(Arc::clone(&image)).repair(DIRECTORY).unwrap();
+        unfinished += usize::from(before > 1 && report.tables_rewritten() == 0);
+        let db = merging(image).open(DIRECTORY).unwrap();
+        assert_eq!(contents(&db), expected, "operation {operation}: {report}");
+        for key in merged {
+            let value = db.get(key).unwrap();
+            assert_eq!(value.as_deref(), Some(&b"base+0+1+2"[..]), "{report}");
+        }
+        db.close().unwrap();
+    }
+    assert!(unfinished > 2, "{unfinished}");
+    db.close().unwrap();
 }

@@ -156,6 +156,7 @@ pub(crate) fn contents(
         name_values(directory, files, part, &values, report);
     }
     raise_flushed(&found, &counting, &loads, &mut contents);
+    note_unfinished(&found, &mut contents);
     Ok(contents)
 }
 
@@ -238,6 +239,21 @@ fn raise_flushed(
         // Of all keyspaces: it may have passed the number of an unnamed load.
         part.flushed_sequence = part.flushed_sequence.max(floor.unwrap_or(0));
         contents.last_sequence = contents.last_sequence.max(part.flushed_sequence);
+    }
+}
+
+/// Notes the tables of flushes that may not have come to their end: no table is known to hold anything from their first
+/// record on, so that all of it is read from the log.
+fn note_unfinished(found: &BTreeMap<FileNumber, Found>, contents: &mut Contents) {
+    for part in contents.keyspaces.values_mut() {
+        let flushed = part.flushed_sequence;
+        let is_unfinished = |meta: &&Arc<TableMeta>| {
+            let origin = found.get(&meta.number).map(|table| &table.origin);
+            origin.is_some_and(|it| it.making == Making::Flush && !is_whole(found, it))
+                && meta.smallest_sequence > flushed
+        };
+        let unfinished = part.tables.iter().filter(is_unfinished);
+        part.unfinished = unfinished.map(|meta| meta.number).collect();
     }
 }
 

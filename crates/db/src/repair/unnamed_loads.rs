@@ -37,14 +37,7 @@ pub(crate) fn place(fs: &dyn FileSystem, directory: &Path, contents: &mut Conten
         return Ok(());
     }
     let segments = contents.segments.clone();
-    let mut logged: Vec<RangeInclusive<SequenceNumber>> = Vec::new();
-    read_log(fs, directory, &segments, |batch| {
-        let (first, last) = (batch.sequence(), last_of(batch));
-        match logged.last_mut() {
-            Some(stretch) if *stretch.end() + 1 == first => *stretch = *stretch.start()..=last,
-            _ => logged.push(first..=last),
-        }
-    })?;
+    let logged = read_stretches(fs, directory, &segments)?;
     let mut last_sequence = contents.last_sequence;
     // By the keyspace: what is logged above the first and below the second number is for its tables.
     let mut wanted = BTreeMap::new();
@@ -85,6 +78,23 @@ pub(crate) fn place(fs: &dyn FileSystem, directory: &Path, contents: &mut Conten
         }
     }
     Ok(())
+}
+
+/// The numbers that the log has, as stretches without a gap.
+pub(crate) fn read_stretches(
+    fs: &dyn FileSystem,
+    directory: &Path,
+    segments: &[FileNumber],
+) -> Result<Vec<RangeInclusive<SequenceNumber>>> {
+    let mut logged: Vec<RangeInclusive<SequenceNumber>> = Vec::new();
+    read_log(fs, directory, segments, |batch| {
+        let (first, last) = (batch.sequence(), last_of(batch));
+        match logged.last_mut() {
+            Some(stretch) if *stretch.end() + 1 == first => *stretch = *stretch.start()..=last,
+            _ => logged.push(first..=last),
+        }
+    })?;
+    Ok(logged)
 }
 
 /// The first number above `older` that no batch of the log has.
