@@ -26,6 +26,7 @@ impl Log {
             mapped,
             zero_ahead_bytes: if mapped { 0 } else { 1 << 20 },
             copied_syncs: true,
+            may_grow: true,
         };
         let fs = OsFileSystem::new();
         let directory = tempfile::tempdir().expect("a temporary directory");

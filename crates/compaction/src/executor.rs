@@ -1,7 +1,7 @@
 //! Who runs background jobs (I12): a seam, the real pools behind it, and one that a test steps.
 //!
 //! Invariants: flushes have a lane of their own, so that no compaction delays them, and so has the
-//! log, so that no flush delays that; a job's panic
+//! log, so that no flush delays that, and memory; a job that begins takes no processor from who writes; a job's panic
 //! ends that job only; what merges most of their time is done by threads that let all others go first,
 //! and that hold no lock for long; who waits for them takes up no other job; [`Executor::join`] returns when no job that was spawned is left. Threads are
 //! started by the first job of a lane, so that opening a database starts none. rayon is named here
@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use esker_base::{Error, ErrorKind, Result};
-use esker_vfs::lower_priority;
+use esker_vfs::{lower_priority, wait_when_woken};
 use parking_lot::{Condvar, Mutex};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -23,6 +23,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 pub enum Lane {
     /// Writers will soon need it, and it is short: the next segment of the log.
     Log,
+    /// Writers will soon need it, and it is short: memory for what they write next.
+    Memory,
     /// Writers may be waiting for it.
     Flush,
     /// It can take its time.
@@ -138,11 +140,12 @@ impl Drop for Ticket {
     }
 }
 
-/// The real thing: one thread for flushes, one for the log, a private rayon pool for compactions and
+/// The real thing: one thread for flushes, one for the log, one for memory, a private rayon pool for compactions and
 /// another one, of a lower priority, for their parts.
 pub struct RayonExecutor {
     compaction_threads: usize,
     log: OnceLock<Option<ThreadPool>>,
+    memory: OnceLock<Option<ThreadPool>>,
     flush: OnceLock<Option<ThreadPool>>,
     compaction: OnceLock<Option<ThreadPool>>,
     parts: OnceLock<Option<ThreadPool>>,
@@ -165,6 +168,7 @@ impl RayonExecutor {
         Self {
             compaction_threads: compaction_threads.max(1),
             log: OnceLock::new(),
+            memory: OnceLock::new(),
             flush: OnceLock::new(),
             compaction: OnceLock::new(),
             parts: OnceLock::new(),
@@ -176,10 +180,11 @@ impl RayonExecutor {
     fn pool(&self, lane: Lane) -> Option<&ThreadPool> {
         let (pool, name, threads) = match lane {
             Lane::Log => (&self.log, "esker-log", 1),
+            Lane::Memory => (&self.memory, "esker-memory", 1),
             Lane::Flush => (&self.flush, "esker-flush", 1),
             Lane::Compaction => (&self.compaction, "esker-compact", self.compaction_threads),
         };
-        pool.get_or_init(|| start_pool(name, threads, || ()))
+        pool.get_or_init(|| start_pool(name, threads, || wait_when_woken(true)))
             .as_ref()
     }
 
@@ -209,7 +214,13 @@ impl Executor for RayonExecutor {
     fn spawn(&self, lane: Lane, job: Job) {
         let ticket = Ticket::draw(&self.jobs);
         if let Some(pool) = self.pool(lane) {
-            pool.spawn(move || ticket.run(job));
+            pool.spawn(move || {
+                // Only who gives the job keeps its processor: behind the device a job that writers wait for
+                // must not wait for its turn as well.
+                wait_when_woken(false);
+                ticket.run(job);
+                wait_when_woken(true);
+            });
             return;
         }
         // Without a pool a thread of the job's own is the last resort.

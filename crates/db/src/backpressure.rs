@@ -10,8 +10,8 @@ use crate::engine::Engine;
 use crate::keyspace::KeyspaceState;
 use crate::settings::budget::Shares;
 use esker_base::{Result, SequenceNumber};
-use esker_compaction::debt_bytes;
 use esker_compaction::pacing::{self, Admission, Pace, Pressure};
+use esker_compaction::{Lane, debt_bytes};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -131,6 +131,16 @@ impl Engine {
             return Ok(());
         }
         writer.log.sync(self)
+    }
+
+    /// Has the memory that the next writes will take made ready, so that none of them waits for it.
+    #[cold]
+    pub(crate) fn make_chunk_ahead(&self) {
+        if self.executor.has_threads() {
+            let arenas = Arc::clone(&self.arenas);
+            let job = move || arenas.make_chunk();
+            self.executor.spawn(Lane::Memory, Box::new(job));
+        }
     }
 
     /// Seals every memtable that holds something.

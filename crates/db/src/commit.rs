@@ -192,6 +192,9 @@ impl Engine {
         if writer.log.wants_tending() {
             writer.log.tend(self, sequence);
         }
+        if self.arenas.wants_chunk() {
+            self.make_chunk_ahead();
+        }
         if is_full || writer.log.is_for_deletes() {
             self.relieve(writer, members);
         }

@@ -8,18 +8,17 @@
 //! takes milliseconds (`spent_segments`). Only the commit leader uses it.
 
 use crate::engine::Engine;
-use crate::log_mark::{Marker, Reasons};
-use esker_base::coding::{u32_at, u64_at};
+use crate::log_mark::{Marker, Reasons, numbers_of};
 use esker_base::filename::{FileNumber, wal_path};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_wal::{SegmentHeader, SegmentOptions, SegmentWriter, SyncMode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Complete segments that may wait for the first sync anybody asks for. Most never see one: a flush
+/// Complete segments of the usual length that may wait for the first sync anybody asks for. Most never see one: a flush
 /// brings what they hold to stable storage, and lets them go. More are only where flushes are far
 /// behind, or where a keyspace that is seldom written to pins the log.
-const UNSYNCED_SEGMENTS: usize = 16;
+const UNSYNCED_SEGMENTS: u64 = 16;
 
 /// Where the last life's log ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,17 +195,11 @@ impl Log {
             .iter()
             .map(|p| SegmentWriter::record_bytes(p.len()))
             .sum();
-        let mark_bytes = |mark: &Option<Vec<u8>>| {
-            let mark = mark.as_ref();
-            mark.map_or(0, |mark| SegmentWriter::record_bytes(mark.len()))
-        };
+        let record_bytes = |mark: &Vec<u8>| SegmentWriter::record_bytes(mark.len());
+        let mark_bytes = |mark: &Option<Vec<u8>>| mark.as_ref().map_or(0, record_bytes);
         let mut bytes = payload_bytes + mark_bytes(&mark);
-        if self
-            .current
-            .as_ref()
-            .is_none_or(|current| current.remaining_bytes() < bytes)
-            || (self.for_deletes && !only_deletes())
-        {
+        let for_others = self.for_deletes && !only_deletes();
+        if for_others || !self.has_room(engine, bytes, mode) {
             if engine.archive.is_on() {
                 // A segment begins with a mark in any case, and with all that is not certain to be read
                 // in the one before.
@@ -230,14 +223,21 @@ impl Log {
         if mark.is_some() && engine.archive.is_on() {
             self.marker.note_marked(engine);
         }
-        engine
-            .segments
-            .note_current_bytes(current.record_bytes_so_far());
-        engine
-            .counters
-            .log_bytes_written
-            .fetch_add(bytes, Ordering::Relaxed);
+        let record_bytes = current.record_bytes_so_far();
+        engine.segments.note_current_bytes(record_bytes);
+        let written = &engine.counters.log_bytes_written;
+        written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether the current segment has room for `bytes`, or can be given it.
+    #[inline]
+    fn has_room(&mut self, engine: &Engine, bytes: u64, mode: SyncMode) -> bool {
+        let may_grow = mode == SyncMode::Buffered && !self.for_deletes;
+        self.current.as_mut().is_some_and(|current| {
+            let has_room = current.remaining_bytes() >= bytes;
+            has_room || (may_grow && engine.grow_segment(current, bytes))
+        })
     }
 
     /// Brings everything logged so far to stable storage, oldest first.
@@ -316,7 +316,13 @@ impl Log {
     /// a sync does not wait for any number of them.
     fn bound_unsynced(&mut self, engine: &Engine) -> Result<()> {
         self.forget_released(engine);
-        let above = self.unsynced.len().saturating_sub(UNSYNCED_SEGMENTS);
+        let most = UNSYNCED_SEGMENTS * engine.settings.wal_segment_bytes();
+        let mut bytes = 0;
+        let newest = self.unsynced.iter().rev().take_while(|segment| {
+            bytes += segment.segment_bytes();
+            bytes <= most
+        });
+        let above = self.unsynced.len() - newest.count();
         for mut segment in self.unsynced.drain(..above) {
             engine.counters.log_syncs.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = segment.sync() {
@@ -343,10 +349,8 @@ impl Log {
         self.prepared = Some(next);
         self.close_tail(engine, number)?;
         if let Some(mut complete) = self.current.take() {
-            let record_bytes = complete.record_bytes_so_far();
-            engine
-                .segments
-                .note_complete(complete.number(), record_bytes);
+            let bytes = complete.record_bytes_so_far();
+            engine.segments.note_complete(complete.number(), bytes);
             engine.segments.spent.add_map(complete.take_map());
             if let Err(error) = complete.seal(number) {
                 engine.health.latch_log_failure(&error);
@@ -451,9 +455,7 @@ impl Log {
         let path = wal_path(&engine.directory, tail.header.number);
         let options = SegmentOptions {
             segment_bytes: 0,
-            mapped: false,
-            zero_ahead_bytes: 0,
-            copied_syncs: false,
+            ..SegmentOptions::default()
         };
         let mut segment =
             SegmentWriter::reopen(&*engine.fs, &path, tail.header, tail.end_offset, options)?;
@@ -483,12 +485,6 @@ impl Log {
         self.marker.begin_chain();
         engine.segments.end();
     }
-}
-
-/// The first sequence number of a batch, and the one after its last.
-fn numbers_of(batch: &[u8]) -> (SequenceNumber, SequenceNumber) {
-    let first = u64_at(batch, 0).unwrap_or(0);
-    (first, first + u64::from(u32_at(batch, 8).unwrap_or(0)))
 }
 
 #[cold]

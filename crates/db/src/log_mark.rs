@@ -9,7 +9,7 @@
 //! happened, or is missing. The commit leader makes them; `log_history` reads them.
 
 use crate::engine::Engine;
-use esker_base::coding::{Decoder, put_bytes, put_varint};
+use esker_base::coding::{Decoder, put_bytes, put_varint, u32_at, u64_at};
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_manifest::{KeyspaceEdit, VersionEdit};
@@ -351,6 +351,12 @@ impl Engine {
         let largest = self.versions.next_keyspace_id().saturating_sub(1);
         (made.collect(), Some(largest))
     }
+}
+
+/// The first sequence number of a batch, and the one after its last.
+pub(crate) fn numbers_of(batch: &[u8]) -> (SequenceNumber, SequenceNumber) {
+    let first = u64_at(batch, 0).unwrap_or(0);
+    (first, first + u64::from(u32_at(batch, 8).unwrap_or(0)))
 }
 
 #[cfg(test)]

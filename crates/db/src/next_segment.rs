@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// Zeros that a synced append writes ahead into blocks that were never written.
 const ZERO_AHEAD_BYTES: u64 = 256 << 10;
+/// How many times its usual length a segment grows to while the next one is not ready.
+const MOST_GROWN: u64 = 4;
 /// Segments are whole pages.
 const PAGE_BYTES: u64 = 4096;
 
@@ -69,6 +71,11 @@ impl NextSegment {
         }
         engine.segments.let_go(writer.number());
         None
+    }
+
+    /// Whether a segment stands ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(*self.state.lock(), Ahead::Ready(_))
     }
 
     /// Lets go of the segment made ahead, if there is one: the database closes.
@@ -129,6 +136,26 @@ impl Engine {
             }
         };
         self.next_segment.changed.notify_all();
+    }
+
+    /// Makes the current segment longer, so that a buffered write of `bytes` need not wait for the syncs that
+    /// the next one still takes. Whether there is room now.
+    #[cold]
+    pub(crate) fn grow_segment(&self, current: &mut SegmentWriter, bytes: u64) -> bool {
+        let usual = self.settings.wal_segment_bytes();
+        let grown = current.segment_bytes().saturating_add(usual);
+        let is_too_long = bytes > usual || grown > MOST_GROWN * usual;
+        if is_too_long || self.next_segment.is_ready() || self.reserve.is_short() {
+            return false;
+        }
+        match current.grow(grown) {
+            Ok(()) => current.remaining_bytes() >= bytes,
+            Err(error) => {
+                // The next segment takes the write, or says that there is no room.
+                tracing::debug!(%error, "a log segment could not grow");
+                false
+            }
+        }
     }
 
     /// The header of a segment to be made: its number is above all others.
@@ -222,5 +249,6 @@ pub(crate) fn segment_options(segment_bytes: u64) -> SegmentOptions {
         mapped: true,
         zero_ahead_bytes: ZERO_AHEAD_BYTES,
         copied_syncs: true,
+        may_grow: true,
     }
 }

@@ -165,6 +165,7 @@ impl Engine {
         let options = SegmentOptions {
             // The space is for records: what is synced is proven by a second sync, not by copies.
             copied_syncs: false,
+            may_grow: false,
             ..segment_options(segment_bytes)
         };
         let begun =

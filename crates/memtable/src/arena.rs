@@ -102,6 +102,8 @@ pub struct ArenaPool {
     /// Bytes of the chunks that arenas have now.
     lent_bytes: AtomicUsize,
     limit_bytes: usize,
+    /// Whether the last full-sized chunk was taken since somebody was last told.
+    is_short: AtomicBool,
     /// Whether nothing is kept for now. Changes and is acted on while `free` is locked.
     rests: AtomicBool,
 }
@@ -115,6 +117,7 @@ impl ArenaPool {
             held_bytes: AtomicUsize::new(0),
             lent_bytes: AtomicUsize::new(0),
             limit_bytes,
+            is_short: AtomicBool::new(false),
             rests: AtomicBool::new(false),
         })
     }
@@ -158,8 +161,13 @@ impl ArenaPool {
     }
 
     fn take(&self, bytes: usize) -> Option<Memory> {
+        let class = Self::class(bytes)?;
         let mut free = self.free.lock();
-        let memory = free[Self::class(bytes)?].pop()?;
+        let memory = free[class].pop();
+        if bytes == MAX_CHUNK_BYTES && free[class].is_empty() {
+            self.is_short.store(true, Ordering::Relaxed);
+        }
+        let memory = memory?;
         self.held_bytes.fetch_sub(memory.bytes, Ordering::Relaxed);
         Some(memory)
     }
@@ -456,5 +464,6 @@ impl RecordRef {
     }
 }
 
+mod ahead;
 #[cfg(test)]
 mod tests;

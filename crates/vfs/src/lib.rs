@@ -7,7 +7,7 @@
 //! latter two are made of.
 //!
 //! Invariant: nothing outside [`os`] names `std::fs` or makes a system call (I12), and `unsafe`
-//! occurs in two private files only (the window of mapped memory, a call that rustix does not have).
+//! occurs in three private files only (the window of mapped memory, two calls that rustix does not have).
 #![deny(unsafe_code)]
 
 pub mod crash;
@@ -35,6 +35,6 @@ pub use fs::{DirEntry, FileLock, FileSystem, MappedWriter, RandomAccessFile, Wri
 pub use mem::MemFileSystem;
 pub use operation::{Operation, OperationKind};
 pub use os::OsFileSystem;
-pub use os_thread::lower_priority;
+pub use os_thread::{lower_priority, wait_when_woken};
 pub use random::Random;
 pub use trace::{TraceEntry, TraceFileSystem};

@@ -1,23 +1,103 @@
 //! What is asked of the operating system about the calling thread.
 //!
 //! Invariant: only advice. Where the system does not know it or refuses, the thread runs as it did.
-//! Called by the executor, for the threads that merge.
+//! Called by the executor, for the threads that work in the background. `unsafe`, since rustix has no such call.
+#![allow(unsafe_code)]
 
-/// How much less of a processor a thread in the background wants: beside a usual one about a tenth.
+/// How much less of a processor a thread that merges wants: beside a usual one about a tenth.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
+/// How long it goes on, nanoseconds, before it lets another one run that waits: the least there is.
+#[cfg(target_os = "linux")]
+const SLICE_NANOS: u64 = 100_000;
 
 /// Lets other threads go first where there are more of them than processors, from now on: the way back
 /// may be forbidden.
 pub fn lower_priority() {
     // On Linux it is the thread's own, elsewhere the whole process would have it.
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(NICENESS);
+    if !schedule(libc::SCHED_BATCH, NICENESS, SLICE_NANOS) {
+        let _ = rustix::process::nice(NICENESS);
+    }
+}
+
+/// Whether the calling thread, when it is woken, waits until a processor is free or its turn comes, or takes the one
+/// of a thread that has run longer, which may be the one that woke it.
+pub fn wait_when_woken(waits: bool) {
+    #[cfg(target_os = "linux")]
+    {
+        let policy = if waits {
+            libc::SCHED_BATCH
+        } else {
+            libc::SCHED_OTHER
+        };
+        schedule(policy, 0, 0);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = waits;
+}
+
+/// What `sched_setattr` takes, in its first version.
+#[cfg(target_os = "linux")]
+#[repr(C)]
+struct Attributes {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+/// Schedules the calling thread by this policy, `nicer` than it was, with slices of so many nanoseconds (0: the usual
+/// ones; kernels before 6.12 know no others). Whether the system does.
+#[cfg(target_os = "linux")]
+fn schedule(policy: i32, nicer: i32, slice_nanos: u64) -> bool {
+    // SAFETY: the call takes no pointer; 0 is the calling thread.
+    let inherited = unsafe { libc::sched_getscheduler(0) };
+    if ![libc::SCHED_OTHER, libc::SCHED_BATCH].contains(&inherited) {
+        // The program has its threads scheduled in a way of its own.
+        return false;
+    }
+    let niceness = rustix::process::getpriority_process(None).unwrap_or(0);
+    let attributes = Attributes {
+        size: size_of::<Attributes>() as u32,
+        policy: policy as u32,
+        flags: 0,
+        nice: (niceness + nicer).min(19),
+        priority: 0,
+        runtime: slice_nanos,
+        deadline: 0,
+        period: 0,
+    };
+    // SAFETY: the call reads `size` bytes of the attributes, which live for it, and no others; 0 is the calling
+    // thread.
+    unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) == 0 }
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    fn policy() -> i32 {
+        // SAFETY: the call takes no pointer; 0 is the calling thread.
+        unsafe { libc::sched_getscheduler(0) }
+    }
+
+    #[test]
+    fn only_the_calling_thread_waits_for_its_turn() {
+        let before = policy();
+        let theirs = std::thread::spawn(|| {
+            wait_when_woken(true);
+            let waiting = policy();
+            wait_when_woken(false);
+            (waiting, policy())
+        });
+        assert_eq!(theirs.join().ok(), Some((libc::SCHED_BATCH, before)));
+        assert_eq!(policy(), before);
+    }
 
     #[test]
     fn only_the_calling_thread_gives_way() {

@@ -47,8 +47,10 @@ pub const FEATURE_SYNCED_NOTE: u32 = 1;
 /// Incompatible feature: groups that were synced have copies ahead of the records, which may go on
 /// behind those.
 pub const FEATURE_SYNCED_COPIES: u32 = 2;
+/// Incompatible feature: records may go on behind the length in the header, as far as the file reaches.
+pub const FEATURE_GROWN: u32 = 4;
 /// What this code knows of incompatible features.
-const KNOWN_FEATURES: u32 = FEATURE_SYNCED_NOTE | FEATURE_SYNCED_COPIES;
+const KNOWN_FEATURES: u32 = FEATURE_SYNCED_NOTE | FEATURE_SYNCED_COPIES | FEATURE_GROWN;
 /// Flag: the file was an older segment before, so unwritten space holds that one's bytes.
 pub const FLAG_RECYCLED: u32 = 1;
 
@@ -78,7 +80,7 @@ pub struct HeaderPage {
     pub previous: FileNumber,
     /// The sequence number of the first write that may be in the segment.
     pub first_sequence: u64,
-    /// The length of a preallocated file, bytes; 0 for one that grows.
+    /// The length of a preallocated file when it was made, bytes; 0 for one that grows with its records.
     pub segment_bytes: u64,
     /// [`FLAG_RECYCLED`] and flags of later versions that may be ignored.
     pub flags: u32,
@@ -87,7 +89,7 @@ pub struct HeaderPage {
     /// Features that an older reader may ignore, but no writer.
     pub read_only_features: u32,
     /// [`FEATURE_SYNCED_NOTE`] but for a segment that was written before there were notes, and
-    /// [`FEATURE_SYNCED_COPIES`] where it has those.
+    /// [`FEATURE_SYNCED_COPIES`] and [`FEATURE_GROWN`] where they are needed to read it.
     pub incompatible_features: u32,
 }
 
@@ -122,6 +124,22 @@ impl HeaderPage {
     #[must_use]
     pub fn has_copies(&self) -> bool {
         self.incompatible_features & FEATURE_SYNCED_COPIES != 0
+    }
+
+    /// Whether records may go on behind [`HeaderPage::segment_bytes`].
+    #[must_use]
+    pub fn may_grow(&self) -> bool {
+        self.incompatible_features & FEATURE_GROWN != 0
+    }
+
+    /// Where records end at the latest, in a file of so many bytes.
+    #[must_use]
+    pub fn limit(&self, file_bytes: u64) -> u64 {
+        match self.segment_bytes {
+            0 => file_bytes,
+            _ if self.may_grow() => file_bytes,
+            bytes => bytes.min(file_bytes),
+        }
     }
 
     /// Where the first record begins.

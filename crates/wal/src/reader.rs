@@ -36,7 +36,8 @@ pub struct SegmentReader {
     page: HeaderPage,
     header: SegmentHeader,
     file_bytes: u64,
-    /// Records end here: the end of the file, or what the header says where the file is longer.
+    /// Records end here: the end of the file, or what the header says where the file is longer and cannot
+    /// have grown.
     limit: u64,
     /// Everything below was synced, as the note says; 0 where there is none.
     noted_bytes: u64,
@@ -77,10 +78,7 @@ impl SegmentReader {
             .len()
             .map_err(|e| Error::io("measure the log segment", path, e))?;
         file.sequential(true);
-        let limit = match page.segment_bytes {
-            0 => file_bytes,
-            bytes => bytes.min(file_bytes),
-        };
+        let limit = page.limit(file_bytes);
         let first = page.first_record_offset();
         let noted_bytes = read_note(&*file, path, &page, file_bytes)?;
         Ok(Self {
@@ -280,6 +278,11 @@ impl SegmentReader {
     fn refresh(&mut self) {
         self.buffer.clear();
         self.buffer_offset = self.end_offset;
+        // It may have grown as well. Where that cannot be asked now, the next look asks again.
+        if let Ok(bytes) = self.file.len() {
+            self.file_bytes = self.file_bytes.max(bytes);
+            self.limit = self.limit.max(self.page.limit(bytes));
+        }
     }
 
     /// Goes to the next record of the caller's, or the next mark. Where none stands, the verdict is

@@ -13,7 +13,7 @@ use esker_base::{Error, ErrorKind, Result};
 use esker_vfs::fs::{FileSystem, WritableFile};
 
 use crate::format::{
-    FEATURE_SYNCED_COPIES, FEATURE_SYNCED_NOTE, FIRST_RECORD_OFFSET, FLAG_RECYCLED,
+    FEATURE_GROWN, FEATURE_SYNCED_COPIES, FEATURE_SYNCED_NOTE, FIRST_RECORD_OFFSET, FLAG_RECYCLED,
     HEADER_PAGE_BYTES, HeaderPage, NOTE_BYTES, NOTE_OFFSET, RECORD_ALIGNMENT, SECOND_NOTE_OFFSET,
     TAIL_RESERVE_BYTES, decode_note,
 };
@@ -42,6 +42,8 @@ pub struct SegmentOptions {
     pub segment_bytes: u64,
     /// Whether buffered appends are copies into a map of the file, where the file system has maps.
     pub mapped: bool,
+    /// Whether [`SegmentWriter::grow`] may make it longer; versions before that refuse to read it.
+    pub may_grow: bool,
     /// How many bytes of zeros a synced append writes ahead, so that the syncs after it find
     /// blocks that were written before; 0 for none.
     pub zero_ahead_bytes: u64,
@@ -126,14 +128,24 @@ impl SegmentWriter {
         let file = fs
             .open_write(path)
             .map_err(|e| Error::io("open the log segment", path, e))?;
+        let old_bytes = file
+            .len()
+            .map_err(|e| Error::io("measure the log segment", path, e))?;
         let options = SegmentOptions {
-            segment_bytes: page.segment_bytes,
+            segment_bytes: match page.segment_bytes {
+                bytes if page.may_grow() => bytes.max(old_bytes),
+                bytes => bytes,
+            },
+            may_grow: page.may_grow(),
             copied_syncs: page.has_copies(),
             ..options
         };
         let window = map(&file, path, options)?;
         let recycled = page.flags & FLAG_RECYCLED != 0;
-        let prewritten_bytes = if recycled { page.segment_bytes } else { offset };
+        let prewritten_bytes = match recycled {
+            true => page.segment_bytes.max(offset),
+            false => offset,
+        };
         Ok(Self::at(Begun {
             file,
             window,
@@ -170,6 +182,7 @@ fn begin(
 ) -> Result<SegmentWriter> {
     let options = SegmentOptions {
         copied_syncs: options.copied_syncs && options.segment_bytes >= COPIED_SEGMENT_BYTES,
+        may_grow: options.may_grow && options.segment_bytes > 0,
         ..options
     };
     let old_bytes = file
@@ -190,10 +203,7 @@ fn begin(
         first_sequence: header.first_sequence,
         segment_bytes: wanted,
         flags,
-        incompatible_features: match options.copied_syncs {
-            true => FEATURE_SYNCED_NOTE | FEATURE_SYNCED_COPIES,
-            false => FEATURE_SYNCED_NOTE,
-        },
+        incompatible_features: features(options),
         ..HeaderPage::default()
     };
     // With an empty page for the note: its block is written before the first sync of a record, which
@@ -226,7 +236,15 @@ fn begin(
     Ok(writer)
 }
 
-fn map(
+/// What readers have to know for a segment that is written so.
+fn features(options: SegmentOptions) -> u32 {
+    let of = |is_on: bool, feature: u32| if is_on { feature } else { 0 };
+    FEATURE_SYNCED_NOTE
+        | of(options.copied_syncs, FEATURE_SYNCED_COPIES)
+        | of(options.may_grow, FEATURE_GROWN)
+}
+
+pub(crate) fn map(
     file: &Arc<dyn WritableFile>,
     path: &Path,
     options: SegmentOptions,

@@ -166,6 +166,12 @@ impl SegmentWriter {
         self.bytes
     }
 
+    /// The length of the file, all of which is allocated; 0 for one that grows with its records.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.options.segment_bytes
+    }
+
     /// Everything below this offset is on stable storage; 0 where nothing is known yet.
     #[must_use]
     pub fn synced_bytes(&self) -> u64 {

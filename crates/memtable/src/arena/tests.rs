@@ -89,3 +89,27 @@ fn a_pool_holds_no_more_than_its_limit() {
     assert_eq!(fill(), first);
     assert!(pool.held_bytes() > 0);
 }
+
+#[test]
+fn a_chunk_is_made_ahead_once_the_last_one_is_taken_and_where_it_may_be_kept() {
+    let pool = ArenaPool::new(MAX_CHUNK_BYTES);
+    assert!(!pool.wants_chunk());
+    let arena = Arena::new(MAX_CHUNK_BYTES, Some(Arc::clone(&pool)));
+    arena.store(b"k", trailer(1), b"v");
+    assert!(pool.wants_chunk() && !pool.wants_chunk(), "said once");
+    pool.make_chunk();
+    pool.make_chunk();
+    assert_eq!(pool.held_bytes(), MAX_CHUNK_BYTES);
+    let next = Arena::new(MAX_CHUNK_BYTES, Some(Arc::clone(&pool)));
+    next.store(b"k", trailer(2), b"v");
+    assert_eq!((pool.held_bytes(), pool.wants_chunk()), (0, true));
+    drop(arena);
+    pool.make_chunk();
+    assert_eq!(pool.held_bytes(), MAX_CHUNK_BYTES, "there is one");
+    pool.rest();
+    pool.make_chunk();
+    assert_eq!(pool.held_bytes(), 0, "nobody writes");
+    let small = ArenaPool::new(MAX_CHUNK_BYTES - 1);
+    small.make_chunk();
+    assert_eq!(small.held_bytes(), 0);
+}

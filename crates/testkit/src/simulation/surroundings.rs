@@ -39,6 +39,7 @@ impl Executor for SimulatedExecutor {
     fn spawn(&self, lane: Lane, job: Job) {
         let name = match lane {
             Lane::Log => "log",
+            Lane::Memory => "memory",
             Lane::Flush => "flush",
             Lane::Compaction => "compaction",
         };

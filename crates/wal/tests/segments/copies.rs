@@ -11,6 +11,7 @@ const COPIED: SegmentOptions = SegmentOptions {
     mapped: true,
     zero_ahead_bytes: 8 << 10,
     copied_syncs: true,
+    may_grow: false,
 };
 const PAGE: usize = 4096;
 

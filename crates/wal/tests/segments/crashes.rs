@@ -11,9 +11,16 @@ fn payload(index: usize) -> Vec<u8> {
 }
 
 /// Appends and syncs; returns how many records were synced after how many operations.
-fn write(disk: &CrashFileSystem, writer: &mut SegmentWriter, count: usize) -> Vec<(usize, usize)> {
+pub(crate) fn write(
+    disk: &CrashFileSystem,
+    writer: &mut SegmentWriter,
+    count: usize,
+) -> Vec<(usize, usize)> {
     let mut synced = vec![(disk.operations(), 0)];
     for index in 0..count {
+        if writer.remaining_bytes() < 400 {
+            writer.grow(writer.segment_bytes() + 1600).unwrap();
+        }
         let mode = if index % 3 == 0 {
             SyncMode::Sync
         } else {
@@ -37,7 +44,7 @@ fn policies(seed: u64) -> impl Iterator<Item = ImagePolicy> {
 }
 
 /// Crashes at every operation from the first that `synced` names on.
-fn sweep(disk: &CrashFileSystem, synced: &[(usize, usize)], context: &str) {
+pub(crate) fn sweep(disk: &CrashFileSystem, synced: &[(usize, usize)], context: &str) {
     let mut replay = disk.replay();
     for operations in synced[0].0..=disk.operations() {
         let sure = synced
@@ -67,6 +74,9 @@ fn sweep(disk: &CrashFileSystem, synced: &[(usize, usize)], context: &str) {
             if read.end == SegmentEnd::Clean {
                 let mut writer =
                     SegmentWriter::reopen(&image, path(), HEADER, read.end_offset, SMALL).unwrap();
+                if writer.remaining_bytes() < 100 {
+                    writer.grow(writer.segment_bytes() + 1600).unwrap();
+                }
                 writer.append_one(b"after", SyncMode::Buffered).unwrap();
                 let again = super::read(&image).unwrap();
                 assert_eq!(
@@ -88,6 +98,7 @@ fn a_crash_at_any_moment_leaves_a_prefix_with_all_that_was_synced() {
                 mapped,
                 zero_ahead_bytes,
                 copied_syncs,
+                may_grow: false,
             };
             let disk = CrashFileSystem::new(MemFileSystem::new());
             let mut writer = SegmentWriter::create(&disk, path(), HEADER, options).unwrap();
@@ -103,8 +114,7 @@ fn the_first_life_of_a_recycled_segment_stays_buried() {
     let options = SegmentOptions {
         segment_bytes: 20 << 10,
         mapped: true,
-        zero_ahead_bytes: 0,
-        copied_syncs: false,
+        ..SMALL
     };
     let first = SegmentHeader {
         number: 3,

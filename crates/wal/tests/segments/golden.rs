@@ -11,9 +11,7 @@ fn golden(fs: &dyn FileSystem) {
     };
     let options = SegmentOptions {
         segment_bytes: 8704,
-        mapped: false,
-        zero_ahead_bytes: 0,
-        copied_syncs: false,
+        ..SMALL
     };
     let mut writer = SegmentWriter::create(fs, path(), header, options).unwrap();
     writer.append_one(b"hello", SyncMode::Sync).unwrap();
@@ -89,4 +87,29 @@ fn the_golden_segment_with_copies_is_what_is_written_and_reads_back() {
     let read = read(&with_bytes(golden_bytes)).unwrap();
     assert_eq!(read.payloads, [&b"hello"[..], b"esker", b"buffered"]);
     assert_eq!((read.end, read.end_offset), (SegmentEnd::Clean, 0x4040));
+}
+
+/// One that has grown: the third example of `docs/format/wal.md`.
+#[test]
+fn the_golden_segment_that_has_grown_is_what_is_written_and_reads_back() {
+    let golden_bytes = include_bytes!("../../../../testdata/wal/grown/000007.wal");
+    let options = SegmentOptions {
+        segment_bytes: 8704,
+        may_grow: true,
+        ..SMALL
+    };
+    let fs = MemFileSystem::new();
+    let mut writer = SegmentWriter::create(&fs, path(), HEADER, options).unwrap();
+    writer.append_one(b"hello", SyncMode::Buffered).unwrap();
+    writer.grow(9216).unwrap();
+    writer.append_one(&[b'x'; 600], SyncMode::Buffered).unwrap();
+    writer.sync().unwrap();
+    writer.seal(8).unwrap();
+    assert!(file_bytes(&fs) == golden_bytes, "the format has changed");
+    let read = read(&with_bytes(golden_bytes)).unwrap();
+    assert_eq!(read.payloads, [&b"hello"[..], &[b'x'; 600]]);
+    assert_eq!(
+        (read.end, read.synced_bytes),
+        (SegmentEnd::Sealed { next: 8 }, FIRST + 32 + 624)
+    );
 }

@@ -7,6 +7,7 @@ mod crashes;
 mod damage;
 mod failures;
 mod golden;
+mod growing;
 mod hostile_bytes;
 mod recycling;
 mod round_trips;
@@ -33,6 +34,7 @@ const SMALL: SegmentOptions = SegmentOptions {
     mapped: false,
     zero_ahead_bytes: 0,
     copied_syncs: false,
+    may_grow: false,
 };
 
 fn path() -> &'static Path {

@@ -19,6 +19,7 @@ fn options() -> Vec<SegmentOptions> {
                     mapped,
                     zero_ahead_bytes,
                     copied_syncs: false,
+                    may_grow: false,
                 });
             }
         }
@@ -170,6 +171,7 @@ fn pages_are_ready_before_short_records_are_copied_there() {
         mapped: true,
         zero_ahead_bytes: 40 << 10,
         copied_syncs: false,
+        may_grow: false,
     };
     let trace = esker_vfs::TraceFileSystem::new(std::sync::Arc::new(MemFileSystem::new()));
     let mut writer = SegmentWriter::create(&trace, path(), HEADER, options).unwrap();
@@ -198,6 +200,7 @@ fn whatever_comes_after_what_comes_back() {
             mapped: random.below(4) > 0,
             zero_ahead_bytes: [0, 5000, 64 << 10][random.below(3) as usize],
             copied_syncs: random.below(2) > 0,
+            may_grow: false,
         };
         let fs = MemFileSystem::new();
         let mut writer = SegmentWriter::create(&fs, path(), HEADER, options).unwrap();
@@ -228,6 +231,7 @@ fn a_synced_append_writes_zeros_ahead_once() {
         mapped: false,
         zero_ahead_bytes: 16 << 10,
         copied_syncs: false,
+        may_grow: false,
     };
     let mut writer = SegmentWriter::create(&trace, path(), HEADER, options).unwrap();
     trace.clear();
@@ -284,6 +288,7 @@ fn a_writer_goes_on_after_a_clean_end() {
                 mapped,
                 zero_ahead_bytes: 100,
                 copied_syncs: false,
+                may_grow: false,
             };
             let fs = MemFileSystem::new();
             three_synced_and_two_not(&fs, options);

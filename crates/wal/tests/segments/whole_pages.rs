@@ -42,6 +42,7 @@ fn a_file_on_a_disk_holds_the_same_bytes_as_one_in_memory() {
             mapped: seed % 2 == 0,
             zero_ahead_bytes: [0, 8 << 10, 64 << 10][seed as usize % 3],
             copied_syncs: true,
+            may_grow: false,
         };
         let create = |fs: &dyn FileSystem, path: &Path| {
             SegmentWriter::create(fs, path, HEADER, options).unwrap()
