@@ -156,8 +156,11 @@ impl Keyspace {
         let (view, visible) = self.moment(sequence);
         let search = Search::begin(&view, key, visible);
         self.note_get(&view, key, search.hash());
-        let value = read::get(&search, engine.clock(), self.state.operator())?;
-        Ok(value.map(|value| value.handed_out(&engine.blocks)))
+        let mut found = read::get(&search, engine.clock(), self.state.operator());
+        if let Ok(Some(value)) = &mut found {
+            value.hand_out(&engine.blocks);
+        }
+        found
     }
 
     pub(crate) fn multi_get_at<K: AsRef<[u8]>>(
@@ -173,12 +176,11 @@ impl Keyspace {
         let keys: Vec<K> = keys.into_iter().collect();
         let note = |key: &[u8], hash| self.note_get(&view, key, hash);
         let mut together = Together::new(&view, visible);
-        let values = together.get(&keys, &now, self.state.operator(), note)?;
-        let hand_out = |value: Value| value.handed_out(&engine.blocks);
-        Ok(values
-            .into_iter()
-            .map(|value| value.map(hand_out))
-            .collect())
+        let mut values = together.get(&keys, &now, self.state.operator(), note)?;
+        for value in values.iter_mut().flatten() {
+            value.hand_out(&engine.blocks);
+        }
+        Ok(values)
     }
 
     pub(crate) fn ttl_at(

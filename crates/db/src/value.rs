@@ -80,15 +80,15 @@ impl Value {
         Self { repr }
     }
 
-    /// The same as the caller may keep it: a copy of its own where blocks that are lent leave little of a shared
-    /// bound for scans. A value keeps all of its block in memory.
+    /// Makes it what the caller may keep: a copy of its own where blocks that are lent leave little of a shared
+    /// bound for scans. A value keeps all of its block in memory. Where it lies: to move it costs two lines.
     #[inline]
-    pub(crate) fn handed_out(self, blocks: &BlockCache) -> Self {
-        match &self.repr {
-            Repr::Block(bytes) if blocks.is_shared() && !blocks.has_room_ahead() => {
-                Self::copy_of(bytes)
-            }
-            _ => self,
+    pub(crate) fn hand_out(&mut self, blocks: &BlockCache) {
+        if let Repr::Block(bytes) = &self.repr
+            && blocks.is_shared()
+            && !blocks.has_room_ahead()
+        {
+            *self = Self::copy_of(bytes);
         }
     }
 

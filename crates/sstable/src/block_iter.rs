@@ -117,6 +117,12 @@ impl BlockIter {
         self.block.is_some()
     }
 
+    /// Bytes of the block that the cursor is over; 0 where it is over none.
+    #[inline]
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.bytes().len())
+    }
+
     /// The block, if the cursor stands on the only entry of it.
     #[inline]
     pub(crate) fn lone_block(&self) -> Option<&Block> {

@@ -37,6 +37,8 @@ pub enum FillCache {
 const BLOCK_AHEAD: usize = 8;
 /// The same for the last entries of the block before.
 const BLOCK_END_AHEAD: usize = 4;
+/// The largest block that an iterator keeps while it rests.
+const RESTING_BLOCK_BYTES: usize = 32 << 10;
 
 /// What it takes to read blocks that are not cached.
 #[derive(Debug)]
@@ -151,9 +153,12 @@ impl TableIter {
         self
     }
 
-    /// Whether what it holds is counted: what it has read itself, or a large block.
+    /// Whether what it holds is too much for who only may go on: what it has read itself, a large block, and
+    /// anything where memory has a bound that blocks count against.
     pub(crate) fn holds_counted_memory(&self) -> bool {
         self.loading.is_some()
+            || self.table.cache().is_shared()
+            || self.entries.block_bytes() > RESTING_BLOCK_BYTES
     }
 
     fn skips(&self, leaf: usize, block: usize) -> Result<bool> {

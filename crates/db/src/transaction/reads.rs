@@ -171,8 +171,11 @@ impl Transaction {
         let view = keyspace.state().load_at(Some(sequence));
         let search = Search::begin(&view, key, sequence);
         keyspace.note_get(&view, key, search.hash());
-        let value = read::get(&search, engine.clock(), keyspace.state().operator())?;
-        Ok(value.map(|value| value.handed_out(&engine.blocks)))
+        let mut found = read::get(&search, engine.clock(), keyspace.state().operator());
+        if let Ok(Some(value)) = &mut found {
+            value.hand_out(&engine.blocks);
+        }
+        found
     }
 
     /// The value of `key`, whose newest record is an operand of this transaction's own.

@@ -37,3 +37,25 @@ fn writes_behind_the_end_of_a_range_bring_nothing_into_it() {
         db.close().unwrap();
     }
 }
+
+/// What an idle cursor held of a block that had left the cache would count as lent, until the next one was dropped.
+#[test]
+fn a_dropped_cursor_holds_nothing_of_a_memory_budget() {
+    let options = Options::new()
+        .file_system(Arc::new(MemFileSystem::new()))
+        .memory_budget_bytes(48 << 20);
+    let db = options.open("/db").unwrap();
+    for key in 0..2_000u32 {
+        db.put(key.to_be_bytes(), [7; 1000]).unwrap();
+    }
+    db.flush().unwrap();
+    let mut cursor = db.cursor();
+    cursor.seek(1_000u32.to_be_bytes()).unwrap();
+    assert!(cursor.valid());
+    let blocks = &db.engine().blocks;
+    blocks.set_capacity_bytes(0);
+    assert!(blocks.scan_bytes() > 0, "it stands on a block");
+    drop(cursor);
+    assert_eq!((blocks.used_bytes(), blocks.scan_bytes()), (0, 0));
+    db.close().unwrap();
+}

@@ -1,3 +1,5 @@
+//! What counts against a shared bound, and who gives way to it.
+
 use super::*;
 use crate::block::{Block, BlockParts};
 use crate::block_cache::BlockSlots;
