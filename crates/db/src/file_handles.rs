@@ -43,10 +43,11 @@ impl HandleSaver {
         let Some((tables, idle_cursors)) = self.tables.get() else {
             return false;
         };
-        if let Some(idle_cursors) = idle_cursors.upgrade() {
-            idle_cursors.forget_all();
-        }
-        tables.upgrade().is_some_and(|tables| tables.close_one())
+        let idle_cursors = idle_cursors.upgrade();
+        // Perhaps of the last tables that were open: the cache may have closed its own before.
+        let any_idle = idle_cursors.is_some_and(|idle_cursors| idle_cursors.forget_all());
+        let any_open = tables.upgrade().is_some_and(|tables| tables.close_one());
+        any_idle || any_open
     }
 }
 

@@ -95,33 +95,37 @@ impl IdleCursors {
 
     /// Lets go of every cursor over a state that is marked as replaced.
     pub(crate) fn forget_replaced(&self) {
-        self.empty(|lane| {
+        let _ = self.empty(|lane| {
             let kept = lane.kept.as_ref();
             kept.is_some_and(|(_, cursor)| cursor.view.super_version().is_replaced())
         });
     }
 
-    /// Lets go of all: what they keep open is needed.
-    pub(crate) fn forget_all(&self) {
-        self.empty(|_| true);
+    /// Lets go of all: what they keep open is needed. Whether there was any.
+    pub(crate) fn forget_all(&self) -> bool {
+        self.empty(|_| true)
     }
 
     /// Lets go of all, and keeps nothing from here on.
     pub(crate) fn close(&self) {
-        self.empty(|lane| {
+        let _ = self.empty(|lane| {
             lane.is_closed = true;
             true
         });
     }
 
-    fn empty(&self, mut is_to_go: impl FnMut(&mut Lane) -> bool) {
+    /// Lets go of what is to go. Whether there was any.
+    fn empty(&self, mut is_to_go: impl FnMut(&mut Lane) -> bool) -> bool {
+        let mut any = false;
         for lane in &self.lanes {
             let mut lane = lane.lock();
-            let gone = is_to_go(&mut lane).then(|| lane.kept.take());
+            let gone = is_to_go(&mut lane).then(|| lane.kept.take()).flatten();
             // What goes with it takes other locks.
             drop(lane);
+            any |= gone.is_some();
             drop(gone);
         }
+        any
     }
 
     /// The lane of this thread.
