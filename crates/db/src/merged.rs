@@ -139,7 +139,7 @@ fn collect_from_run(
     if table.get(key, hash, visible)?.is_none() {
         return Ok(true);
     }
-    let records = LevelIter::new(Arc::from([Arc::clone(handle)]), FillCache::Yes);
+    let records = LevelIter::new(Arc::from([Arc::clone(handle)]), FillCache::Briefly);
     collect_from(records, view, key, visible, *covering, chain)
 }
 

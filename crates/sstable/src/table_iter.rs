@@ -27,8 +27,10 @@ use crate::table_cache::TableHandle;
 /// Whether an iterator leaves the blocks it reads in the block cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FillCache {
-    /// Yes: a user's scan.
+    /// Yes: a user's scan, which is refused blocks that a memory budget has nothing left for.
     Yes,
+    /// Yes, and never refused: a part of a lookup, a write or a job, which gives back what it takes at once.
+    Briefly,
     /// No: a compaction, which reads each block once, ahead and in large pieces of its own.
     No,
 }
@@ -52,15 +54,20 @@ struct Loading {
 enum Loader {
     /// Merges have a share of a memory budget to themselves, and a buffer in which blocks are decompressed.
     Merge { scratch: Vec<u8> },
-    /// Of scans there may be many at once: each counts what it reads ahead, and has no more than that.
-    Scan { held: HeldMemory },
+    /// Of scans there may be many at once: each counts what it reads ahead, and has no more than that. Those of
+    /// users may be refused.
+    Scan {
+        held: HeldMemory,
+        may_be_refused: bool,
+    },
 }
 
 impl Loading {
     fn new(fill: FillCache, table: &Table) -> Box<Self> {
         let who = match fill {
-            FillCache::Yes => Loader::Scan {
+            FillCache::Yes | FillCache::Briefly => Loader::Scan {
                 held: HeldMemory::new(Arc::clone(table.cache())),
+                may_be_refused: fill == FillCache::Yes,
             },
             FillCache::No => Loader::Merge {
                 scratch: Vec::new(),
@@ -86,8 +93,13 @@ impl Loading {
                 .stored(file, handle, limit)
                 .and_then(|stored| file.unpack(stored, handle.offset, scratch))
                 .and_then(|contents| table.parse_block(contents, handle)),
-            Loader::Scan { held } => {
-                table.cache().admit_block()?;
+            Loader::Scan {
+                held,
+                may_be_refused,
+            } => {
+                if *may_be_refused {
+                    table.cache().admit_block()?;
+                }
                 let has_room = table.cache().has_room_ahead();
                 let block = load_buffers::with(|stored, scratch| {
                     let stored = match has_room {
@@ -240,7 +252,7 @@ impl TableIter {
     fn load(&mut self, leaf: usize, index: usize) -> Result<Block> {
         let leaf = self.table.leaf(leaf)?;
         let cached = match self.fill {
-            FillCache::Yes => leaf.slots.get(index),
+            FillCache::Yes | FillCache::Briefly => leaf.slots.get(index),
             FillCache::No => leaf.slots.peek(index),
         };
         if let Some(block) = &*cached {
@@ -254,7 +266,7 @@ impl TableIter {
             .get_or_insert_with(|| Loading::new(fill, table));
         let block = loading.read(&self.table, leaf, index)?;
         Ok(match self.fill {
-            FillCache::Yes => leaf.slots.insert(index, block),
+            FillCache::Yes | FillCache::Briefly => leaf.slots.insert(index, block),
             FillCache::No => block,
         })
     }

@@ -149,10 +149,11 @@ pub(crate) fn count_sources(view: &SuperVersion) -> usize {
     memtables.count() + view.runs.len()
 }
 
-/// The sources of a super-version that may hold a point record of `sequence` or newer, newest first.
+/// The sources of a super-version that may hold a point record of `sequence` or newer, newest first. For reads of the
+/// engine's own: they are not refused, however much users' scans hold.
 pub(crate) fn sources(view: &SuperVersion, sequence: SequenceNumber) -> Vec<Source> {
     let mut sources = Vec::new();
-    add_sources(&mut sources, view, sequence);
+    add_sources(&mut sources, view, sequence, FillCache::Briefly);
     sources
 }
 
@@ -161,6 +162,7 @@ pub(crate) fn add_sources(
     sources: &mut Vec<Source>,
     view: &SuperVersion,
     sequence: SequenceNumber,
+    fill: FillCache,
 ) {
     // How large it is changes with every insert: not looked at where all are wanted.
     let newer =
@@ -177,6 +179,6 @@ pub(crate) fn add_sources(
     }
     for run in runs {
         let tables = Arc::clone(&run.tables);
-        sources.push(Source::Run(LevelIter::new(tables, FillCache::Yes)));
+        sources.push(Source::Run(LevelIter::new(tables, fill)));
     }
 }

@@ -17,7 +17,7 @@ use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
 use esker_base::{Error, Result, SequenceNumber};
 use esker_memtable::Memtable;
-use esker_sstable::SkipBlocks;
+use esker_sstable::{FillCache, SkipBlocks};
 use std::sync::Arc;
 
 /// Whether there is a range tombstone in a super-version.
@@ -201,7 +201,7 @@ impl View {
         if let Some(overlay) = &self.overlay {
             sources.push(Source::Memtable(overlay.memtable.iter()));
         }
-        add_sources(&mut sources, self.super_version(), 0);
+        add_sources(&mut sources, self.super_version(), 0, FillCache::Yes);
         // Below the oldest run nothing is hidden by what has expired.
         let runs = &self.super_version().runs;
         if runs

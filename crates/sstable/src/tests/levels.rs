@@ -280,3 +280,61 @@ fn many_threads_open_read_and_close() {
     drop(handles);
     assert_eq!((tables.open_tables(), shelf.blocks.used_bytes()), (0, 0));
 }
+
+/// The story: what dropped cursors had found in the cache was lent to them, and stayed so: scans were refused
+/// though nobody scanned.
+#[test]
+fn at_rest_nothing_large_is_kept_and_nothing_that_counts() {
+    for (value_bytes, is_shared, is_kept) in [
+        (20, false, true),
+        (20, true, false),
+        (100_000, false, false),
+    ] {
+        let shelf = Shelf::new(1 << 20);
+        if is_shared {
+            shelf.blocks.share(1 << 20, 1 << 20);
+        }
+        let tables = shelf.tables(2);
+        let records = numbered(4, value_bytes);
+        let meta = shelf.write(5, &TableOptions::default(), &records);
+        let run: Arc<[_]> = Arc::from([tables.handle(Arc::new(meta))]);
+        let mut loads = LevelIter::new(Arc::clone(&run), FillCache::Yes);
+        loads.seek(&records[0].0, Trailer::seek(1 << 40)).unwrap();
+        let mut finds = LevelIter::new(run, FillCache::Yes);
+        finds.seek(&records[0].0, Trailer::seek(1 << 40)).unwrap();
+        drop(loads);
+        finds.rest();
+        while tables.close_one() {}
+        let held = (
+            shelf.blocks.table_bytes() > 0,
+            shelf.blocks.used_bytes() > 0,
+        );
+        assert_eq!(held, (is_kept, is_kept), "{value_bytes} {is_shared}");
+        assert_eq!(shelf.blocks.scan_bytes(), 0);
+        finds.seek(&records[1].0, Trailer::seek(1 << 40)).unwrap();
+        assert_eq!(current(&finds), Some(records[1].clone()));
+    }
+}
+
+/// The story: what looks for conflicts of a transaction failed because others scanned.
+#[test]
+fn only_scans_of_users_are_refused_blocks() {
+    let shelf = Shelf::new(1 << 20);
+    shelf.blocks.share(1000, 1000);
+    let tables = shelf.tables(2);
+    let records = numbered(4, 20);
+    let meta = shelf.write(5, &TableOptions::default(), &records);
+    let run: Arc<[_]> = Arc::from([tables.handle(Arc::new(meta))]);
+    let mut others = HeldMemory::new(Arc::clone(&shelf.blocks));
+    others.set(2000);
+    for (fill, expected) in [
+        (FillCache::Yes, Err(ErrorKind::LimitExceeded)),
+        (FillCache::Briefly, Ok(())),
+        (FillCache::No, Ok(())),
+    ] {
+        let mut iter = LevelIter::new(Arc::clone(&run), fill);
+        let sought = iter.seek(&records[0].0, Trailer::seek(1 << 40));
+        assert_eq!(sought.map_err(|error| error.kind()), expected, "{fill:?}");
+        assert_eq!(iter.valid(), expected.is_ok());
+    }
+}
