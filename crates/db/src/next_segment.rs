@@ -139,13 +139,15 @@ impl Engine {
     }
 
     /// Makes the current segment longer, so that a buffered write of `bytes` need not wait for the syncs that
-    /// the next one still takes. Whether there is room now.
+    /// the next one still takes. Whether there is room now. Not where the log is archived: what is kept of it is
+    /// counted in whole segments.
     #[cold]
     pub(crate) fn grow_segment(&self, current: &mut SegmentWriter, bytes: u64) -> bool {
         let usual = self.settings.wal_segment_bytes();
         let grown = current.segment_bytes().saturating_add(usual);
         let is_too_long = bytes > usual || grown > MOST_GROWN * usual;
-        if is_too_long || self.next_segment.is_ready() || self.reserve.is_short() {
+        let is_archived = self.archive.is_on();
+        if is_too_long || is_archived || self.next_segment.is_ready() || self.reserve.is_short() {
             return false;
         }
         match current.grow(grown) {
