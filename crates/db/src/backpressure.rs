@@ -134,9 +134,10 @@ impl Engine {
     }
 
     /// Has the memory that the next writes will take made ready, so that none of them waits for it.
+    /// Not where memory has a limit: what nobody has written to would be counted, and writes refused for it.
     #[cold]
     pub(crate) fn make_chunk_ahead(&self) {
-        if self.executor.has_threads() {
+        if self.executor.has_threads() && self.settings.memory_limit_bytes().is_none() {
             let arenas = Arc::clone(&self.arenas);
             let job = move || arenas.make_chunk();
             self.executor.spawn(Lane::Memory, Box::new(job));

@@ -230,12 +230,16 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the current segment has room for `bytes`, or can be given it.
+    /// Whether the current segment has room for `bytes`, or can be given it. For what is synced the next one is
+    /// better than one that has grown.
     #[inline]
     fn has_room(&mut self, engine: &Engine, bytes: u64, mode: SyncMode) -> bool {
         let may_grow = mode == SyncMode::Buffered && !self.for_deletes;
         self.current.as_mut().is_some_and(|current| {
             let has_room = current.remaining_bytes() >= bytes;
+            if has_room && mode == SyncMode::Sync && current.has_grown() {
+                return !engine.next_segment.is_ready_for(current.number(), bytes);
+            }
             has_room || (may_grow && engine.grow_segment(current, bytes))
         })
     }

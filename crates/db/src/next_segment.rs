@@ -78,6 +78,13 @@ impl NextSegment {
         matches!(*self.state.lock(), Ahead::Ready(_))
     }
 
+    /// Whether one stands ready that comes after segment `previous` and has room for `bytes`.
+    pub(crate) fn is_ready_for(&self, previous: FileNumber, bytes: u64) -> bool {
+        let state = self.state.lock();
+        matches!(&*state, Ahead::Ready(writer)
+            if writer.number() > previous && writer.remaining_bytes() >= bytes)
+    }
+
     /// Lets go of the segment made ahead, if there is one: the database closes.
     pub(crate) fn discard(&self, engine: &Engine) {
         if let Ahead::Ready(writer) = std::mem::take(&mut *self.state.lock()) {

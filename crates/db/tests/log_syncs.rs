@@ -110,6 +110,39 @@ fn a_segment_grows_while_the_next_one_is_not_ready() {
     sync_and_lose_power(&db, &disk, keys, 1 << 20);
 }
 
+/// Behind its first length a sync takes a second one, and so does the next one: who syncs goes on in the next segment
+/// as soon as that is ready.
+#[test]
+fn a_synced_write_does_not_stay_in_a_segment_that_has_grown() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let late = Arc::new(ManualExecutor::new(7));
+    let db = Options::new()
+        .file_system(Arc::new(disk.clone()))
+        .executor(Arc::clone(&late) as Arc<_>)
+        .wal_segment_bytes(32 << 10)
+        .open("/db")
+        .unwrap();
+    let keys = fill(&db, 2);
+    let segments = || {
+        let entries = disk.read_dir("/db".as_ref()).unwrap();
+        let names = entries.iter().map(|entry| entry.name.clone());
+        names.filter(|name| name.ends_with(".wal")).count()
+    };
+    assert_eq!(segments(), 1);
+    while late.step() {}
+    assert_eq!(segments(), 2);
+    let how = WriteOptions::new().durability(Durability::Sync);
+    let put = |number: u32| {
+        let before = disk.operations();
+        db.put_opt(key(number), [number as u8; 1000], &how).unwrap();
+        disk.operations() - before
+    };
+    put(keys);
+    // Stored with its copy, and noted.
+    assert!((1..5).all(|number| put(keys + number) <= 3));
+    sync_and_lose_power(&db, &disk, keys + 5, 1 << 20);
+}
+
 fn wal_of(disk: &CrashFileSystem) -> PathBuf {
     let entries = disk.read_dir("/db".as_ref()).unwrap();
     let wal = entries.iter().find(|entry| entry.name.ends_with(".wal"));

@@ -52,6 +52,8 @@ pub struct SegmentWriter {
     header: SegmentHeader,
     options: SegmentOptions,
     first_record_offset: u64,
+    /// The length of the file that the header says.
+    first_bytes: u64,
     has_note: bool,
     /// Where the next note goes: not over the last one.
     note_offset: u64,
@@ -91,6 +93,7 @@ pub(crate) struct Begun<'a> {
     pub(crate) header: SegmentHeader,
     pub(crate) options: SegmentOptions,
     pub(crate) first_record_offset: u64,
+    pub(crate) first_bytes: u64,
     /// Whether the segment has a page for the synced note: those of earlier versions have none.
     pub(crate) has_note: bool,
     /// Where the next note goes: not over the last one.
@@ -110,6 +113,7 @@ impl SegmentWriter {
             header: begun.header,
             options: begun.options,
             first_record_offset: begun.first_record_offset,
+            first_bytes: begun.first_bytes,
             has_note: begun.has_note,
             note_offset: begun.note_offset,
             stored_note_offset: 0,

@@ -33,3 +33,19 @@ fn a_writer_at_the_limit_carries_out_merges_that_wait_for_a_thread() {
     let counted = counted.expect("the writer waits for itself").unwrap();
     assert_eq!(counted, 1000);
 }
+
+/// Chunks that were made ahead counted as memory that is taken: up to 2 MiB less than the limit could be written.
+#[test]
+fn nothing_is_made_ahead_where_memory_has_a_limit() {
+    let db = Options::new()
+        .memory_limit_bytes(64 << 20)
+        .write_buffer_bytes(16 << 20)
+        .open_in_memory()
+        .unwrap();
+    for key in 0..8_000_u32 {
+        db.put(key.to_be_bytes(), [7; 1000]).unwrap();
+    }
+    db.engine().executor.join();
+    assert!(db.engine().arenas.lent_bytes() > 8 << 20);
+    assert_eq!(db.engine().arenas.held_bytes(), 0);
+}

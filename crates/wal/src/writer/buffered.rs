@@ -57,6 +57,14 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Whether it is longer than its header says. Groups that are synced have no copies behind that length, so that
+    /// each of their syncs takes a second one.
+    #[must_use]
+    #[inline]
+    pub fn has_grown(&self) -> bool {
+        self.options.segment_bytes > self.first_bytes
+    }
+
     /// Whether a buffered append of so many bytes goes through the map.
     #[inline]
     pub(super) fn copies_into_map(&self, bytes: u64) -> bool {

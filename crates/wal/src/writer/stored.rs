@@ -193,7 +193,9 @@ impl SegmentWriter {
         }
         let from = self.copies.map_or(synced, |copies| copies.top);
         let top = first_page(from) + bytes.next_multiple_of(PAGE_BYTES);
-        let fits = is_small && top <= self.options.segment_bytes;
+        // Behind the length that the header says, nothing would tell that the file was cut, and the copies
+        // with the group.
+        let fits = is_small && top <= self.first_bytes;
         Placement {
             from,
             has_watermark,

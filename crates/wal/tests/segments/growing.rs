@@ -4,7 +4,10 @@
 use super::*;
 use crate::crashes::{sweep, write};
 use esker_base::ErrorKind;
-use esker_vfs::{CrashFileSystem, DeviceError, Fault, FaultFileSystem, FaultRule, OperationKind};
+use esker_vfs::{
+    CrashFileSystem, DeviceError, Fault, FaultFileSystem, FaultRule, ImagePolicy, OperationKind,
+    UnsyncedNames,
+};
 use std::sync::Arc;
 
 const GROWING: SegmentOptions = SegmentOptions {
@@ -112,4 +115,48 @@ fn what_cannot_grow_is_as_it_was() {
     assert!(writer.grow(20 << 10).is_err(), "it is sealed");
     let read = read(&faults).unwrap();
     assert_eq!(read.payloads, [[1; 400], [2; 400]]);
+}
+
+/// Found by random histories: the copies of a group that was synced behind the first length were all that proved
+/// its sync, and where the file was cut to a length that its header allows, they were gone with it.
+#[test]
+fn what_was_synced_behind_the_first_length_is_missed_where_it_is_cut_though_the_power_took_the_note()
+ {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let options = SegmentOptions {
+        segment_bytes: 24 << 10,
+        copied_syncs: true,
+        ..GROWING
+    };
+    let mut writer = SegmentWriter::create(&disk, path(), HEADER, options).unwrap();
+    let policy = ImagePolicy {
+        names: UnsyncedNames::Kept,
+        ..ImagePolicy::ONLY_SYNCED
+    };
+    let mut synced = 0;
+    for index in 0..60 {
+        let is_long = index % 10 == 9;
+        let (bytes, mode) = match is_long {
+            true => (4000, SyncMode::Buffered),
+            false => (100, SyncMode::Sync),
+        };
+        if writer.remaining_bytes() < 4100 {
+            writer.grow(writer.segment_bytes() + (24 << 10)).unwrap();
+        }
+        writer.append_one(&vec![index; bytes], mode).unwrap();
+        if is_long {
+            continue;
+        }
+        writer.sync().unwrap();
+        synced = synced.max(usize::from(index) + 1);
+        let left = file_bytes(&disk.image(disk.operations(), &policy));
+        for end in (24 << 10..=left.len()).step_by(512) {
+            let read = super::read(&with_bytes(&left[..end])).unwrap();
+            let is_noticed = matches!(read.end, SegmentEnd::Damaged { .. });
+            let all = read.payloads.len() == synced;
+            assert!(all || is_noticed, "{end} of {}, {index}", left.len());
+            assert!(end < left.len() || (all && !is_noticed));
+        }
+    }
+    assert!(writer.has_grown());
 }
