@@ -98,7 +98,9 @@ impl Engine {
                 _ => Ok(()),
             };
         }
-        if self.is_enough_for(bytes) && self.reserve.files.lock().log.is_some() {
+        // An archive takes space of its own for what a delete leaves, and that may be all there is.
+        let is_archived = self.archive.is_on();
+        if !is_archived && self.is_enough_for(bytes) && self.reserve.files.lock().log.is_some() {
             let sentence = "what was given back of the space that is kept is not for the log";
             return Err(Error::new(ErrorKind::NoSpace, sentence));
         }
