@@ -1,6 +1,5 @@
 //! The engine's way to its files when the process may open no more of them: tables that are open only
-//! because they were used are closed, and the call is made again; where others are still reading what was closed, a
-//! little later.
+//! because they were used are closed, and the call is made again.
 //!
 //! Invariant: whatever is not about too many open files is passed on as it is, to and fro.
 
@@ -11,13 +10,6 @@ use esker_vfs::{DirEntry, FileLock, FileSystem, RandomAccessFile, WritableFile};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
-
-/// What other threads read at the moment is closed when they are done with it: nobody can be told then, since what
-/// lacks handles may be anything in the process.
-const WAIT: Duration = Duration::from_millis(1);
-/// How often that is waited for, where nothing is left to be closed.
-const MOST_WAITS: u32 = 250;
 
 /// A file system that makes room for handles among the open tables.
 #[derive(Debug)]
@@ -39,19 +31,9 @@ impl HandleSaver {
     }
 
     fn retry<T>(&self, call: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        let mut waits = 0;
         loop {
             match call() {
-                Err(error) if has_no_handles_left(&error) => {
-                    if self.close_one() {
-                        continue;
-                    }
-                    if waits == MOST_WAITS {
-                        return Err(error);
-                    }
-                    waits += 1;
-                    std::thread::sleep(WAIT);
-                }
+                Err(error) if has_no_handles_left(&error) && self.close_one() => {}
                 result => return result,
             }
         }
