@@ -15,14 +15,14 @@ use crate::block::{Block, BlockParts, PinnedValue};
 use crate::block_expiries::SkipBlocks;
 use crate::block_io;
 use crate::block_iter::BlockIter;
-use crate::held_memory::HeldMemory;
-use crate::index::Leaf;
-use crate::load_buffers;
-use crate::read_ahead::ReadAhead;
 use crate::run_seek::RunSeek;
 use crate::stored_record::StoredRecord;
 use crate::table::Table;
 use crate::table_cache::TableHandle;
+
+mod loading;
+
+use loading::Loading;
 
 /// Whether an iterator leaves the blocks it reads in the block cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,85 +41,6 @@ const BLOCK_AHEAD: usize = 8;
 const BLOCK_END_AHEAD: usize = 4;
 /// The largest block that an iterator keeps while it rests.
 const RESTING_BLOCK_BYTES: usize = 32 << 10;
-
-/// What it takes to read blocks that are not cached.
-#[derive(Debug)]
-struct Loading {
-    read_ahead: ReadAhead,
-    who: Loader,
-}
-
-/// Who reads blocks, and what that means for memory.
-#[derive(Debug)]
-enum Loader {
-    /// Merges have a share of a memory budget to themselves, and a buffer in which blocks are decompressed.
-    Merge { scratch: Vec<u8> },
-    /// Of scans there may be many at once: each counts what it reads ahead, and has no more than that. Those of
-    /// users may be refused.
-    Scan {
-        held: HeldMemory,
-        may_be_refused: bool,
-    },
-}
-
-impl Loading {
-    fn new(fill: FillCache, table: &Table) -> Box<Self> {
-        let who = match fill {
-            FillCache::Yes | FillCache::Briefly => Loader::Scan {
-                held: HeldMemory::new(Arc::clone(table.cache())),
-                may_be_refused: fill == FillCache::Yes,
-            },
-            FillCache::No => Loader::Merge {
-                scratch: Vec::new(),
-            },
-        };
-        Box::new(Self {
-            read_ahead: ReadAhead::new(fill == FillCache::No),
-            who,
-        })
-    }
-
-    /// Reads and checks block `index` of `leaf`.
-    ///
-    /// # Errors
-    /// I/O and damage; [`LimitExceeded`](esker_base::ErrorKind::LimitExceeded) for a scan that may have no more memory.
-    #[cold]
-    fn read(&mut self, table: &Table, leaf: &Leaf, index: usize) -> Result<Block> {
-        let handle = leaf.index.handle(index);
-        let (file, limit) = (table.block_file(), leaf.index.end_offset());
-        let ahead = &mut self.read_ahead;
-        let block = match &mut self.who {
-            Loader::Merge { scratch } => ahead
-                .stored(file, handle, limit)
-                .and_then(|stored| file.unpack(stored, handle.offset, scratch))
-                .and_then(|contents| table.parse_block(contents, handle)),
-            Loader::Scan {
-                held,
-                may_be_refused,
-            } => {
-                if *may_be_refused {
-                    table.cache().admit_block()?;
-                }
-                let has_room = table.cache().has_room_ahead();
-                let block = load_buffers::with(|stored, scratch| {
-                    let stored = match has_room {
-                        true => ahead.stored(file, handle, limit)?,
-                        false => file.read_stored(handle, stored)?,
-                    };
-                    let contents = file.unpack(stored, handle.offset, scratch)?;
-                    table.parse_block(contents, handle)
-                });
-                if !has_room {
-                    ahead.let_go();
-                }
-                ahead.let_go_of_large();
-                held.set(size_of::<Self>() + ahead.memory_bytes());
-                block
-            }
-        };
-        block.map_err(|error| table.with_keys(error))
-    }
-}
 
 /// An iterator over the point records of one table.
 #[derive(Debug)]
