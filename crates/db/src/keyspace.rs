@@ -402,23 +402,35 @@ impl Keyspace {
         if self.state.is_dropped() {
             return Err(dropped(&self.state.name));
         }
-        SCRATCH.with(|scratch| {
-            // A drop handler of the same thread may write while a write is under way.
-            let Ok(mut encoder) = scratch.try_borrow_mut() else {
-                let mut encoder = BatchEncoder::new();
-                encoder.push(self.state.id, kind, key, value);
-                let keyspaces = std::slice::from_ref(&self.state);
-                return engine.commit(Member::new(&mut encoder, keyspaces, durability, None));
-            };
-            encoder.clear();
-            encoder.push(self.state.id, kind, key, value);
-            let keyspaces = std::slice::from_ref(&self.state);
-            let result = engine.commit(Member::new(&mut encoder, keyspaces, durability, None));
+        let entry = (kind, key, value);
+        let written = SCRATCH.try_with(|scratch| {
+            let mut encoder = scratch.try_borrow_mut().ok()?;
+            let result = self.commit_alone(&mut encoder, entry, durability);
             if encoder.encoded_bytes() > SCRATCH_BYTES {
                 *encoder = BatchEncoder::new();
             }
-            result
-        })
+            Some(result)
+        });
+        // A drop handler of the same thread may write while a write is under way, or when the thread ends and
+        // nothing is left of what it had.
+        written
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| self.commit_alone(&mut BatchEncoder::new(), entry, durability))
+    }
+
+    #[inline]
+    fn commit_alone(
+        &self,
+        encoder: &mut BatchEncoder,
+        (kind, key, value): (ValueKind, &[u8], &[u8]),
+        durability: Durability,
+    ) -> Result<()> {
+        encoder.clear();
+        encoder.push(self.state.id, kind, key, value);
+        let keyspaces = std::slice::from_ref(&self.state);
+        let member = Member::new(encoder, keyspaces, durability, None);
+        self.engine().commit(member)
     }
 }
 

@@ -17,14 +17,15 @@ thread_local! {
 
 /// Runs `load` with two buffers that hold anything.
 pub(crate) fn with<T>(load: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> T) -> T {
-    // Taken, not borrowed: a file system may read tables of its own while it reads for this one.
-    let (mut stored, mut scratch) = BUFFERS.take();
+    // Taken, not borrowed: a file system may read tables of its own while it reads for this one. None are left
+    // where the thread has ended but for what it drops, which may read as well.
+    let (mut stored, mut scratch) = BUFFERS.try_with(Cell::take).unwrap_or_default();
     let loaded = load(&mut stored, &mut scratch);
     let kept = |buffer: Vec<u8>| match buffer.capacity() <= KEPT_BYTES {
         true => buffer,
         false => Vec::new(),
     };
-    BUFFERS.set((kept(stored), kept(scratch)));
+    let _ = BUFFERS.try_with(|buffers| buffers.set((kept(stored), kept(scratch))));
     loaded
 }
 
