@@ -141,7 +141,8 @@ pub(crate) fn end_of(batch: &BatchView<'_>) -> SequenceNumber {
 impl Engine {
     /// Copies segments that take no more records into the archive, durably, and lets go of what the
     /// limits of the archive do not keep. Does nothing where the log is not archived. Batches from
-    /// `end` on never happened: they failed, and their numbers will be given to others.
+    /// `end` on never happened: they failed, and their numbers will be given to others. Nor did those that the last
+    /// recovery has left out.
     ///
     /// # Errors
     /// Of the file system: the segments must stay in the log then.
@@ -158,6 +159,7 @@ impl Engine {
         let mut outdated = Vec::new();
         for &number in numbers {
             let mut before = known.iter().filter(|segment| segment.number == number);
+            let end = end.min(self.segments.void_from().in_segment(number));
             outdated.extend(self.archive_segment(number, end, before.next_back())?);
         }
         // Also where all were there: an attempt before may have come no further than their names.

@@ -98,7 +98,7 @@ impl Engine {
         // Not what was drawn last: a group whose logging failed is in no memtable, but perhaps in the
         // log. Were it taken for flushed in one keyspace, a recovery would find half of it (the
         // simulation did).
-        self.seal_at(state, self.visible_sequence());
+        self.seal_at(state, self.held_sequence());
     }
 
     /// As [`Engine::seal`]; every record of the keyspace up to `sequence` has been inserted.

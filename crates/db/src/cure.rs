@@ -118,12 +118,12 @@ impl Engine {
 
     /// Brings all that memtables hold into tables, by one edit that lets go of the log.
     fn flush_together(&self, writer: &mut Writer) -> Result<()> {
-        let sequence = self.visible_sequence();
+        let (sequence, held) = (self.visible_sequence(), self.held_sequence());
         let keyspaces = self.all_keyspaces();
         let floor = self.floor();
         let mut flushed = Vec::new();
         for state in &keyspaces {
-            match self.write_out_all(state, sequence, floor) {
+            match self.write_out_all(state, held, floor) {
                 Ok(written) => flushed.extend(written),
                 Err(error) => {
                     self.retire_written(&flushed);
@@ -143,7 +143,7 @@ impl Engine {
             its.map_or_else(
                 || KeyspaceEdit {
                     id: state.id,
-                    flushed_sequence: Some(sequence),
+                    flushed_sequence: Some(held),
                     ..KeyspaceEdit::default()
                 },
                 Flushed::edit,

@@ -185,6 +185,17 @@ impl Engine {
         self.visible.get()
     }
 
+    /// The last write that readers see, as far as there is anything of it. Until something is written in this life, the
+    /// numbers of writes that were lost with the power lie behind it: who said that tables hold those would have
+    /// the next life take them for writes that were let go of.
+    pub(crate) fn held_sequence(&self) -> SequenceNumber {
+        let (visible, void) = (self.visible_sequence(), self.segments.void_from());
+        match visible == void.last_given {
+            true => visible.min(void.sequence.saturating_sub(1)),
+            false => visible,
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

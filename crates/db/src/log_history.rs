@@ -68,6 +68,18 @@ struct Cut {
 pub(crate) struct VoidFrom {
     pub(crate) segment: FileNumber,
     pub(crate) sequence: SequenceNumber,
+    /// The last number that was given before this life.
+    pub(crate) last_given: SequenceNumber,
+}
+
+impl VoidFrom {
+    /// From which number on nothing in a segment counts.
+    pub(crate) fn in_segment(self, number: FileNumber) -> SequenceNumber {
+        match number <= self.segment {
+            true => self.sequence,
+            false => SequenceNumber::MAX,
+        }
+    }
 }
 
 /// Writes that are in no log.
@@ -161,9 +173,8 @@ impl LogHistory {
     ) -> Self {
         self.growing = growing;
         self.begins_within = begins_within;
-        let is_earlier = |cut: &&mut Cut| cut.file.number <= void.segment;
-        for cut in self.waiting.iter_mut().filter(is_earlier) {
-            cut.at = cut.at.min(void.sequence);
+        for cut in &mut self.waiting {
+            cut.at = cut.at.min(void.in_segment(cut.file.number));
         }
         // Nothing in the files before counts, and they are complete.
         let is_past = |cut: &Cut| {

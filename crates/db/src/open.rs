@@ -365,7 +365,7 @@ impl Parts {
             } else {
                 next - 1
             };
-            engine.segments = SegmentTable::new(replayed.segments, last_held);
+            engine.segments = SegmentTable::new(replayed.segments, last_held, next - 1);
             CommitQueue::new(next, Log::new(replayed.tail, next, last_held))
         };
         let engine = Arc::new(engine);

@@ -42,11 +42,17 @@ pub(crate) struct SegmentTable {
 }
 
 impl SegmentTable {
-    /// The segments that a recovery found; nothing behind `last_held` stands in them that counts.
-    pub(crate) fn new(live: BTreeMap<FileNumber, u64>, last_held: SequenceNumber) -> Self {
+    /// The segments that a recovery found; nothing behind `last_held` stands in them that counts, though numbers up
+    /// to `last_given` were given.
+    pub(crate) fn new(
+        live: BTreeMap<FileNumber, u64>,
+        last_held: SequenceNumber,
+        last_given: SequenceNumber,
+    ) -> Self {
         let void_from = VoidFrom {
             segment: live.keys().next_back().copied().unwrap_or(0),
             sequence: last_held + 1,
+            last_given,
         };
         Self {
             live: Mutex::new(live),

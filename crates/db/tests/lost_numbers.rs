@@ -1,0 +1,167 @@
+//! Numbers of writes that the power took: what reads the log knows that nothing came of them, also in later lives.
+//!
+//! The story, found by random crashes under a change cursor: a manifest knew of buffered writes that were lost with
+//! the power. The next life flushed what was left and said that everything up to their numbers was in tables, and
+//! ended before a write of its own could say in the log that they never happened. The life after that took them for
+//! writes that had been let go of, and every feed and restore ended there. The same where records behind the end of
+//! the log were archived though no recovery had taken them up.
+#![allow(clippy::unwrap_used)]
+
+use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem};
+
+use esker::{Db, Durability, Options, WriteOptions};
+use esker_compaction::ManualExecutor;
+use std::path::Path;
+use std::sync::Arc;
+
+fn open_with(
+    disk: &CrashFileSystem,
+    archive: bool,
+    write_buffer_bytes: usize,
+) -> (Db, Arc<ManualExecutor>) {
+    let late = Arc::new(ManualExecutor::new(0));
+    let db = Options::new()
+        .file_system(Arc::new(disk.clone()))
+        .executor(Arc::clone(&late) as Arc<_>)
+        .write_buffer_bytes(write_buffer_bytes)
+        .wal_segment_bytes(16 << 10)
+        .wal_archive(archive)
+        .open("/db")
+        .unwrap();
+    (db, late)
+}
+
+fn open(disk: &CrashFileSystem, archive: bool) -> Db {
+    open_with(disk, archive, 128 << 10).0
+}
+
+fn put(db: &Db, key: &str, bytes: usize, durability: Durability) {
+    let how = WriteOptions::new().durability(durability);
+    db.put_opt(key, vec![b'v'; bytes], &how).unwrap();
+}
+
+/// The keys that the feed tells of, from the beginning on.
+fn told(db: &Db) -> Vec<String> {
+    let mut keys = Vec::new();
+    for batch in db.changes(1).unwrap() {
+        for change in batch.unwrap().changes() {
+            match change.operation() {
+                esker::Operation::Put { key, .. } => {
+                    keys.push(String::from_utf8(key.to_vec()).unwrap());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    keys
+}
+
+/// What the power leaves of the disk.
+fn power_loss(disk: &CrashFileSystem) -> CrashFileSystem {
+    CrashFileSystem::new(disk.image(disk.operations(), &ImagePolicy::ONLY_SYNCED))
+}
+
+#[test]
+fn a_life_that_only_flushes_does_not_take_lost_numbers_for_used() {
+    for archive in [true, false] {
+        for closes in [true, false] {
+            let disk = CrashFileSystem::new(MemFileSystem::new());
+            let (db, late) = open_with(&disk, archive, 16 << 10);
+            db.create_change_cursor("reader").unwrap();
+            let kept = ["a", "b", "c", "d", "e"];
+            for key in kept {
+                put(&db, key, 7000, Durability::Sync);
+            }
+            for key in ["lost", "too", "all"] {
+                put(&db, key, 10, Durability::Buffered);
+            }
+            // A flush of what came before: the manifest knows of them from here on.
+            while late.step() {}
+            let disk = power_loss(&disk);
+            drop(db);
+
+            let db = open(&disk, archive);
+            assert!(db.get("lost").unwrap().is_none());
+            assert!(db.changes(9).is_ok(), "8 numbers were given");
+            assert_eq!(told(&db), kept);
+            db.flush().unwrap();
+            assert_eq!(told(&db), kept);
+            if closes {
+                db.close().unwrap();
+            }
+            let disk = power_loss(&disk);
+            drop(db);
+
+            let db = open(&disk, archive);
+            assert_eq!(told(&db), kept, "archive {archive}, closes {closes}");
+            put(&db, "later", 10, Durability::Sync);
+            let all = ["a", "b", "c", "d", "e", "later"];
+            assert_eq!(told(&db), all);
+            db.flush().unwrap();
+            db.close().unwrap();
+            let db = open(&disk, archive);
+            assert_eq!(told(&db), all);
+            assert!(db.validate().unwrap().is_ok());
+        }
+    }
+}
+
+/// Zeros in the midst of the value that is made of this byte.
+fn damage_value(disk: &CrashFileSystem, byte: u8) {
+    let entries = disk.read_dir(Path::new("/db")).unwrap();
+    let names = entries.into_iter().map(|entry| entry.name);
+    let mut damaged = 0;
+    for name in names.filter(|name| name.ends_with(".wal")) {
+        let path = Path::new("/db").join(name);
+        let file = disk.open_read(&path).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        if let Some(at) = bytes.windows(100).position(|some| some == [byte; 100]) {
+            let file = disk.open_write(&path).unwrap();
+            file.write_at(at as u64, &[0; 512]).unwrap();
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 1);
+}
+
+#[test]
+fn what_a_recovery_has_left_out_is_not_archived() {
+    for closes in [true, false] {
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let (db, late) = open_with(&disk, true, 64 << 10);
+        let mut all: Vec<_> = ('a'..='k').map(String::from).collect();
+        for key in &all {
+            put(&db, key, 7000, Durability::Sync);
+        }
+        // Several segments, none of them synced.
+        for byte in [b'l', b'm', b'n', b'o'] {
+            let how = WriteOptions::new().durability(Durability::Buffered);
+            db.put_opt([byte], vec![byte; 7000], &how).unwrap();
+        }
+        while late.step() {}
+        // The power takes a sector of the first of them, and leaves the others.
+        let image = disk.image(disk.operations(), &ImagePolicy::PROCESS_END);
+        let disk = CrashFileSystem::new(image);
+        damage_value(&disk, b'l');
+        drop(db);
+
+        let db = open(&disk, true);
+        assert_eq!(db.count().unwrap(), 11);
+        assert!(db.changes(16).is_ok(), "15 numbers were given");
+        assert_eq!(told(&db), all);
+        db.flush().unwrap();
+        if closes {
+            db.close().unwrap();
+        }
+        let disk = power_loss(&disk);
+        drop(db);
+        let db = open(&disk, true);
+        assert_eq!(told(&db), all, "closes {closes}");
+        put(&db, "later", 10, Durability::Sync);
+        all.push("later".to_owned());
+        assert_eq!(told(&db), all);
+        db.flush().unwrap();
+        assert_eq!(told(&db), all);
+    }
+}
