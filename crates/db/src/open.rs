@@ -392,8 +392,7 @@ impl Parts {
         created: bool,
     ) -> Result<Engine> {
         let settings = LiveSettings::new(self.settings);
-        let saver = self.fs;
-        let fs: Arc<dyn FileSystem> = saver.clone();
+        let fs: Arc<dyn FileSystem> = self.fs;
         let blocks = BlockCache::new(settings.cache_bytes());
         // Half of what the process may have is left to everything else, whatever the options say.
         let most_handles = fs.open_files_limit().unwrap_or(u64::MAX) / 2;
@@ -405,7 +404,6 @@ impl Parts {
             settings.max_open_files().min(most_handles),
         );
         let idle_cursors = Arc::<IdleCursors>::default();
-        saver.saves_on(&cache, &idle_cursors);
         if let Some(shares) = settings.current().shares() {
             blocks.share(shares.blocks_and_tables, shares.scans);
             cache.set_table_bytes_limit(shares.tables);

@@ -328,8 +328,8 @@ fn a_closed_database_keeps_no_table_open() {
 const FEW_HANDLES: &str = "ESKER_TEST_FEW_HANDLES";
 
 /// The limit of the process is lower than that of the options. The test runs itself in a process of
-/// its own for that. With 64 handles it failed on a busy machine: merges that are late hold a table of every run that
-/// there may be before writes wait, beside what readers hold, and nothing can be closed then.
+/// its own for that. The story: on a busy machine it failed, since merges that are late read a table of every run that
+/// there may be before writes wait, and readers theirs, and what was being read could not be closed.
 #[test]
 fn few_file_handles() {
     if std::env::var_os(FEW_HANDLES).is_some() {
@@ -339,7 +339,7 @@ fn few_file_handles() {
     let output = Command::new("sh")
         .args([
             "-c",
-            r#"ulimit -n 128 && exec "$0" --exact few_file_handles"#,
+            r#"ulimit -n 64 && exec "$0" --exact few_file_handles"#,
         ])
         .arg(std::env::current_exe().unwrap())
         .env(FEW_HANDLES, "1")

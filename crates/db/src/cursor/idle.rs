@@ -95,37 +95,29 @@ impl IdleCursors {
 
     /// Lets go of every cursor over a state that is marked as replaced.
     pub(crate) fn forget_replaced(&self) {
-        let _ = self.empty(|lane| {
+        self.empty(|lane| {
             let kept = lane.kept.as_ref();
             kept.is_some_and(|(_, cursor)| cursor.view.super_version().is_replaced())
         });
     }
 
-    /// Lets go of all: what they keep open is needed. Whether there was any.
-    pub(crate) fn forget_all(&self) -> bool {
-        self.empty(|_| true)
-    }
-
     /// Lets go of all, and keeps nothing from here on.
     pub(crate) fn close(&self) {
-        let _ = self.empty(|lane| {
+        self.empty(|lane| {
             lane.is_closed = true;
             true
         });
     }
 
-    /// Lets go of what is to go. Whether there was any.
-    fn empty(&self, mut is_to_go: impl FnMut(&mut Lane) -> bool) -> bool {
-        let mut any = false;
+    /// Lets go of what is to go.
+    fn empty(&self, mut is_to_go: impl FnMut(&mut Lane) -> bool) {
         for lane in &self.lanes {
             let mut lane = lane.lock();
-            let gone = is_to_go(&mut lane).then(|| lane.kept.take()).flatten();
+            let gone = is_to_go(&mut lane).then(|| lane.kept.take());
             // What goes with it takes other locks.
             drop(lane);
-            any |= gone.is_some();
             drop(gone);
         }
-        any
     }
 
     /// The lane of this thread.
