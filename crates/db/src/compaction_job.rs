@@ -19,7 +19,7 @@ use esker_compaction::executor::guarded;
 use esker_compaction::{JobOutput, Lane, PickInput, Plan, PlanKind, RangePick, pick, pick_range};
 use esker_manifest::{AddedTable, KeyspaceEdit, Version};
 use esker_sstable::Making;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -159,19 +159,38 @@ impl Engine {
         };
         let made = outputs.iter().flat_map(JobOutput::all);
         self.apply_or_give_up(vec![edit], made.map(|meta| meta.number))?;
-        if outputs.is_some() {
-            self.job_is_done(&jobs);
+        if let Some(output) = &outputs {
+            self.job_is_done(&jobs, output);
         }
+        // Before the new view: a merge that begins from that one names them as gone.
+        self.retire_inputs(plan, gone, outputs.as_ref());
         let old = keyspace.install(|view| {
             let version = self.versions.current(keyspace.id).unwrap_or_default();
             let (active, sealed) = (Arc::clone(&view.active), view.sealed.clone());
             SuperVersion::new(active, sealed, version, &self.tables)
         });
-        self.tables.retire(gone);
         drop(old);
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.note_pressure(keyspace);
         Ok(())
+    }
+
+    /// Says that the manifest no longer names `gone`, the tables of `plan` and values of theirs. Where no table was made
+    /// that says so too, they go the oldest run first.
+    fn retire_inputs(&self, plan: &Plan, gone: Vec<FileNumber>, made: Option<&JobOutput>) {
+        if made.is_some_and(|output| !output.tables.is_empty()) {
+            self.tables.retire(gone);
+            return;
+        }
+        let mut left: BTreeSet<_> = gone.into_iter().collect();
+        let mut steps = Vec::new();
+        for run in plan.inputs.iter().rev() {
+            let numbers = run.tables.iter().map(|meta| meta.number);
+            steps.push(numbers.filter(|it| left.remove(it)).collect());
+        }
+        // Values after what points into them.
+        steps.push(left);
+        self.tables.retire_in_steps(steps);
     }
 
     /// Brings every table that overlaps `bounds` into its final form, in the calling thread. Running

@@ -133,7 +133,7 @@ impl Engine {
             ..
         } = flushed;
         if !state.is_dropped() {
-            self.job_is_done(&jobs);
+            self.job_is_done(&jobs, &output);
         }
         let is_flushed = |buffer: &Arc<WriteBuffer>| buffers.iter().any(|b| Arc::ptr_eq(b, buffer));
         let old = state.install(|view| {

@@ -260,11 +260,15 @@ impl Db {
             }
             version
         };
+        let mut steps: Vec<_> = version
+            .runs_newest_first()
+            .map(|(_, run)| run.tables.iter().map(|meta| meta.number).collect())
+            .collect();
+        steps.reverse();
+        steps.push(version.values.tables.iter().map(|it| it.number).collect());
+        engine.tables.retire_in_steps(steps);
         let empty = Arc::default();
         let old = state.install(|_| engine.first_super_version(empty));
-        engine
-            .tables
-            .retire(version.tables().map(|(_, _, meta)| meta.number));
         drop(old);
         engine.remove_unread_soon();
         Ok(())

@@ -111,6 +111,7 @@ mod transaction;
 mod transaction_options;
 mod ttl;
 mod typed;
+mod untold_removals;
 mod validate;
 mod validation;
 mod value;

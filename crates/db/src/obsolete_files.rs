@@ -59,7 +59,17 @@ impl LiveTables {
     /// Removes the files whose last reader is gone. A file that cannot be removed now is tried again
     /// at the next call; after a crash the next open finds it as a stray.
     pub(crate) fn remove_unread(&self) {
-        self.references.remove_unread(|number| self.remove(number));
+        self.references
+            .remove_unread(|number| self.remove(number), || self.sync());
+    }
+
+    /// Whether the removals so far outlast a crash.
+    fn sync(&self) -> bool {
+        let synced = self.fs.sync_dir(&self.directory);
+        if let Err(error) = &synced {
+            tracing::warn!(%error, "tables that nothing names stay: the directory could not be synced");
+        }
+        synced.is_ok()
     }
 
     /// Whether the file is gone.

@@ -3,15 +3,15 @@
 //! Invariant: a table names every bulk-loaded one that its keyspace had when its job began, because
 //! those do not know themselves that their load was completed, and when. And it names, as gone, every table that the manifest had let go of when its job began
 //! and whose file a crash could show again: those that readers or recovery points hold, those that wait
-//! for their removal, and those whose removal no directory sync has covered yet. Every job syncs the
-//! directory before its edit, so a name may be forgotten once a job that began after the removal is
-//! done.
+//! for their removal, and those whose removal no directory sync has covered yet. Every job that makes tables
+//! syncs the directory before its edit, so a name may be forgotten once such a job that began after the
+//! removal is done. Where a job makes none, `untold_removals` has what takes the place of the names.
 
 use crate::engine::Engine;
 use crate::keyspace::KeyspaceState;
 use esker_base::SequenceNumber;
 use esker_base::filename::FileNumber;
-use esker_compaction::JobContext;
+use esker_compaction::{JobContext, JobOutput};
 use esker_sstable::{Making, Origin};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -94,10 +94,16 @@ impl Engine {
         }
     }
 
-    /// Notes that a job is done that was given `jobs`.
-    pub(crate) fn job_is_done(&self, jobs: &JobContext) {
-        if let Some(origin) = &jobs.origin {
-            self.tables.forget_removed(&origin.gone);
+    /// Notes that `output`, of a job that was given `jobs`, is part of the database.
+    pub(crate) fn job_is_done(&self, jobs: &JobContext, output: &JobOutput) {
+        let Some(origin) = &jobs.origin else { return };
+        // Without tables it has synced nothing, and says nothing.
+        if output.tables.is_empty() {
+            return;
+        }
+        self.tables.forget_removed(&origin.gone);
+        if origin.making == Making::Flush {
+            self.tables.note_told(&origin.gone);
         }
     }
 }

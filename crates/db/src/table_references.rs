@@ -2,12 +2,14 @@
 //!
 //! Invariant (I1): a file is removed only after its table was retired and its last holder is gone, once,
 //! and not while somebody takes hold of it again. The last holder of a retired table queues its file for
-//! removal, and [`TableReferences::remove_unread`] removes it, off every reader's path.
+//! removal, and [`TableReferences::remove_unread`] removes it, off every reader's path. Where nothing on the disk says yet
+//! that it is gone, it goes in its turn ([`UntoldRemovals`]).
 //! `tests/interleavings` tries every order.
 
 use crate::interleaved::{Arc, AtomicBool, Mutex, Ordering, Weak};
+use crate::untold_removals::UntoldRemovals;
 use esker_base::filename::FileNumber;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// A table that somebody holds.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct TableReferences<H> {
     retired: Mutex<HashSet<FileNumber>>,
     /// Removed, and not known to stay so: no sync of the directory is known to have come after.
     removed: Mutex<HashSet<FileNumber>>,
+    /// Those of the retired whose files go in their turn.
+    untold: Mutex<UntoldRemovals>,
     /// Held while files are removed, and while a restore takes hold of a table: a file is either
     /// removed before that, or not at all.
     removing: Mutex<()>,
@@ -47,6 +51,7 @@ impl<H> TableReferences<H> {
             removals: Arc::new(Mutex::new(Vec::new())),
             retired: Mutex::new(HashSet::new()),
             removed: Mutex::new(HashSet::new()),
+            untold: Mutex::new(UntoldRemovals::default()),
             removing: Mutex::new(()),
         }
     }
@@ -76,10 +81,10 @@ impl<H> TableReferences<H> {
 
     /// Says that the durable manifest names tables again that may have been retired.
     pub(crate) fn revive(&self, held: &[Arc<Held<H>>]) {
-        let mut retired = self.retired.lock();
         for table in held {
             table.obsolete.store(false, Ordering::Release);
-            retired.remove(&table.number);
+            self.retired.lock().remove(&table.number);
+            self.untold.lock().forget(&[table.number]);
         }
     }
 
@@ -103,23 +108,86 @@ impl<H> TableReferences<H> {
         drop(unread);
     }
 
+    /// As [`TableReferences::retire`], of tables of which nothing on the disk says that they are gone: the files of a
+    /// step go when those of the steps before, and of everything retired before, are gone for certain, or
+    /// when [`TableReferences::note_told`] says that they are named.
+    pub(crate) fn retire_in_steps(&self, steps: Vec<BTreeSet<FileNumber>>) {
+        let numbers: Vec<_> = steps.iter().flatten().copied().collect();
+        self.untold.lock().add(steps);
+        self.retire(numbers);
+    }
+
+    /// Says that a table of the database, which is durable, names `numbers` as gone.
+    pub(crate) fn note_told(&self, numbers: &[FileNumber]) {
+        self.untold.lock().forget(numbers);
+    }
+
     /// Has `remove` remove the files whose last reader is gone. One for which it says `false` is tried
-    /// again at the next call.
-    pub(crate) fn remove_unread(&self, remove: impl Fn(FileNumber) -> bool) {
+    /// again at the next call. `sync` makes earlier removals last, and says whether it could.
+    pub(crate) fn remove_unread(
+        &self,
+        remove: impl Fn(FileNumber) -> bool,
+        sync: impl Fn() -> bool,
+    ) {
         let _one_at_a_time = self.removing.lock();
+        let (others, in_turn) = self.take_unread();
+        self.remove_all(others, &remove);
+        self.removals.lock().extend(in_turn);
+        while let Some(step) = self.take_next_step(&sync) {
+            if !self.remove_all(step, &remove) {
+                break;
+            }
+        }
+    }
+
+    /// What may go at once of the files that nobody reads, and what may not.
+    fn take_unread(&self) -> (Vec<FileNumber>, Vec<FileNumber>) {
         let numbers = std::mem::take(&mut *self.removals.lock());
+        let untold = self.untold.lock();
+        numbers.into_iter().partition(|it| !untold.holds(*it))
+    }
+
+    /// The unread files of the step whose turn it is, if there are any. All removals before it last.
+    fn take_next_step(&self, sync: impl Fn() -> bool) -> Option<Vec<FileNumber>> {
+        let retired: Vec<_> = self.retired.lock().iter().copied().collect();
+        let unread = self.removals.lock().clone();
+        let step: BTreeSet<FileNumber> = {
+            let untold = self.untold.lock();
+            if retired.into_iter().any(|it| !untold.holds(it)) {
+                return None;
+            }
+            unread
+                .into_iter()
+                .filter(|it| untold.is_next(*it))
+                .collect()
+        };
+        let unsynced: Vec<_> = self.removed.lock().iter().copied().collect();
+        if step.is_empty() || !(unsynced.is_empty() || sync()) {
+            return None;
+        }
+        self.forget_removed(&unsynced);
+        self.removals.lock().retain(|it| !step.contains(it));
+        Some(step.into_iter().collect())
+    }
+
+    /// Removes those that nobody took hold of again: these go with them, or stay if they were revived. Whether
+    /// any file went.
+    fn remove_all(&self, numbers: Vec<FileNumber>, remove: impl Fn(FileNumber) -> bool) -> bool {
+        let mut any = false;
         for number in numbers {
-            // Somebody took hold of it again: it goes with them, or stays if it was revived.
             if !self.forget_unread(number) {
                 continue;
             }
             if remove(number) {
+                any = true;
                 self.note_removed(number);
                 self.retired.lock().remove(&number);
+                self.untold.lock().forget(&[number]);
             } else {
                 self.removals.lock().push(number);
             }
         }
+        any
     }
 
     /// Notes that the file of table `number` was removed.

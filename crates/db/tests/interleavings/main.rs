@@ -10,6 +10,8 @@ mod interleaved;
 mod replaceable;
 #[path = "../../src/table_references.rs"]
 mod table_references;
+#[path = "../../src/untold_removals.rs"]
+mod untold_removals;
 #[path = "../../src/visible.rs"]
 mod visible;
 #[path = "../../src/writer_line.rs"]

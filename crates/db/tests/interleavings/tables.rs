@@ -26,11 +26,12 @@ impl Files {
     }
 
     fn remove_unread(&self) {
-        self.references.remove_unread(|_| {
+        let remove = |_| {
             *self.exists.lock() = false;
             self.removals.fetch_add(1, SeqCst);
             true
-        });
+        };
+        self.references.remove_unread(remove, || true);
     }
 
     fn exists(&self) -> bool {
@@ -136,5 +137,42 @@ fn a_table_that_was_held_in_vain_goes_all_the_same() {
         remover.join().unwrap();
         files.remove_unread();
         assert!(!files.exists(), "the file stays for ever");
+    });
+}
+
+/// Files of which nothing says that they are gone: after what a reader keeps, the oldest first, and with a sync between.
+#[test]
+fn untold_files_go_in_their_turn() {
+    const KEPT: u64 = 3;
+    const STEPS: [u64; 2] = [9, 5];
+    explore(3, || {
+        let references = Arc::new(TableReferences::<()>::new());
+        let removed = Arc::new(Mutex::new(Vec::new()));
+        let synced = Arc::new(AtomicUsize::new(0));
+        let remove_unread = {
+            let (references, removed) = (Arc::clone(&references), Arc::clone(&removed));
+            let synced = Arc::clone(&synced);
+            move || {
+                let remove = |number| {
+                    removed.lock().push((number, synced.load(SeqCst)));
+                    true
+                };
+                let sync = || {
+                    synced.fetch_add(1, SeqCst);
+                    true
+                };
+                references.remove_unread(remove, sync);
+            }
+        };
+        let kept = references.get(KEPT, || ());
+        references.retire([KEPT]);
+        references.retire_in_steps(STEPS.map(|number| [number].into()).to_vec());
+        let reader = thread::spawn(move || drop(kept));
+        remove_unread();
+        let early: Vec<u64> = removed.lock().iter().map(|(number, _)| *number).collect();
+        assert!(early.is_empty() || early == [KEPT, 9, 5], "{early:?}");
+        reader.join().unwrap();
+        remove_unread();
+        assert_eq!(*removed.lock(), [(KEPT, 0), (9, 1), (5, 2)]);
     });
 }
