@@ -10,6 +10,7 @@ use esker::Options;
 use esker::vfs::{
     DeviceError, Fault, FaultFileSystem, FaultRule, FileSystem, MemFileSystem, OperationKind,
 };
+use esker_testkit::seed::noise;
 
 const HOME: &str = "/db";
 
@@ -28,18 +29,6 @@ fn names(fs: &dyn FileSystem, end: &str) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    })
-    .take(len)
-    .collect()
 }
 
 fn load_failing(fault: Fault, kind: OperationKind, after: u64) -> Vec<String> {

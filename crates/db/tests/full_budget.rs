@@ -8,21 +8,10 @@ use std::sync::Arc;
 use esker::merge_operators::Append;
 use esker::{Cursor, Db, ErrorKind, Options};
 use esker_testkit::disk::MemFileSystem;
+use esker_testkit::seed::noise;
 
 const BUDGET: u64 = 32 << 20;
 const SCANS: u8 = 60;
-
-/// Bytes that do not compress.
-fn noise(seed: u8, bytes: usize) -> Vec<u8> {
-    let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let words = (0..bytes.div_ceil(8)).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.take(bytes).collect()
-}
 
 /// Scans that begin together and walk to the largest values then, until there is no memory for one more.
 fn take_all(db: &Db) -> Vec<Cursor> {
@@ -55,7 +44,7 @@ fn commits_and_lookups_are_not_refused() {
     db.put("small", "1").unwrap();
     db.merge("operands", "2").unwrap();
     for number in 0..SCANS {
-        db.put([1, number], noise(number, BUDGET as usize / 128))
+        db.put([1, number], noise(u64::from(number), BUDGET as usize / 128))
             .unwrap();
     }
     db.flush().unwrap();

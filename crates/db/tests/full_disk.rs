@@ -13,6 +13,7 @@ use esker::vfs::{
     MemFileSystem, OperationKind,
 };
 use esker::{Db, Durability, ErrorKind, ManualClock, Options, WriteBatch, WriteOptions};
+use esker_testkit::seed::noise;
 
 const HOME: &str = "/db";
 
@@ -35,14 +36,8 @@ fn key(number: usize) -> Vec<u8> {
 
 /// Bytes that do not compress, and tell which write they are of.
 fn value(number: usize) -> Vec<u8> {
-    let mut state = number as u64 + 1;
     let mut bytes = number.to_be_bytes().to_vec();
-    for _ in 0..30 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_be_bytes());
-    }
+    bytes.extend(noise(number as u64, 240));
     bytes
 }
 

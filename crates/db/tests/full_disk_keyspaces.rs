@@ -14,6 +14,7 @@ use esker::vfs::{
 };
 use esker::{Db, Durability, ErrorKind, Options, WriteOptions};
 use esker_compaction::ManualExecutor;
+use esker_testkit::seed::noise;
 
 const HOME: &str = "/db";
 const VALUE_BYTES: usize = 4096;
@@ -30,14 +31,7 @@ fn options(fs: impl FileSystem + 'static) -> Options {
 
 /// Bytes that do not compress.
 fn value(number: u64) -> Vec<u8> {
-    let mut state = number + 1;
-    let words = (0..VALUE_BYTES / 8).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().collect()
+    noise(number, VALUE_BYTES)
 }
 
 fn fill(db: &Db, keyspace: &str, bytes: usize) {
@@ -148,7 +142,6 @@ fn has_room(slack: u64) -> bool {
     // They grow to four times that, and are let go whole.
     let options = options(disk.clone()).wal_segment_bytes(16 << 10);
     let db = options.open(HOME).unwrap();
-    let noise = |number| value(number)[..1000].to_vec();
     let buffered = WriteOptions::new().durability(Durability::Buffered);
     for name in ["a", "b"] {
         db.keyspace(name).unwrap().put("first", "put").unwrap();
@@ -166,7 +159,7 @@ fn has_room(slack: u64) -> bool {
         let key = n.to_be_bytes();
         db.keyspace("b")
             .unwrap()
-            .put_opt(key, noise(n), &buffered)
+            .put_opt(key, noise(n, 1000), &buffered)
             .unwrap();
     }
     let entries = disk.read_dir(Path::new(HOME)).unwrap();

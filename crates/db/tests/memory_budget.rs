@@ -9,6 +9,7 @@
 use std::thread;
 
 use esker::{Db, Durability, Error, ErrorKind, Options, WriteBatch, WriteOptions};
+use esker_testkit::seed::noise;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -22,18 +23,6 @@ const TIMES: usize = if cfg!(debug_assertions) { 1 } else { 10 };
 
 fn buffered() -> WriteOptions {
     WriteOptions::new().durability(Durability::Buffered)
-}
-
-/// Bytes that do not compress.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let words = (0..bytes.div_ceil(8)).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.take(bytes).collect()
 }
 
 fn key(number: usize) -> [u8; 8] {

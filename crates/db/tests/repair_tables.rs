@@ -10,7 +10,7 @@ use std::sync::Arc;
 use esker::merge_operators::Append;
 use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem, Random};
 use esker::{Db, Durability, Options, WriteOptions};
-use esker_testkit::seed;
+use esker_testkit::seed::{self, noise};
 
 const DIRECTORY: &str = "/db";
 
@@ -227,15 +227,7 @@ fn a_damaged_table_of_values_takes_no_value_with_it_that_it_does_not_hold() {
     let before = tables(&disk);
     // Two large ones around them, which are kept apart.
     for key in [b'a', b'e'] {
-        let mut state = u64::from(key);
-        let value = std::iter::repeat_with(|| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        });
-        let value: Vec<u8> = value.take(3000).collect();
-        db.put([key], value).unwrap();
+        db.put([key], noise(u64::from(key), 3000)).unwrap();
     }
     db.flush().unwrap();
     db.wait_for_background_work().unwrap();

@@ -7,6 +7,7 @@ use esker::{
     CompactionFilter, Db, FilterDecision, KeyspaceOptions, MergeOperator, Options, RecoveryPolicy,
     Result, RuntimeOptions,
 };
+use esker_testkit::seed::noise;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +27,7 @@ fn options(disk: &MemFileSystem) -> Options {
 
 /// A value that does not compress, and no other has.
 fn value(key: usize, version: usize) -> Vec<u8> {
-    let mut state = (key as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (version as u64) << 20;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    std::iter::repeat_with(next).take(3000).collect()
+    noise((key as u64) << 20 ^ version as u64, 3000)
 }
 
 fn key(number: usize) -> Vec<u8> {

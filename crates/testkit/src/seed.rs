@@ -22,6 +22,14 @@ pub fn seeds(count: u64) -> Range<u64> {
     }
 }
 
+/// Bytes that do not compress, the same for each `seed`.
+#[must_use]
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    Random::new(seed).fill(&mut noise);
+    noise
+}
+
 fn chosen(one: Option<String>, number: Option<String>, count: u64) -> Result<Range<u64>, String> {
     let parse = |text: String| text.trim().parse::<u64>().map_err(|_| text);
     if let Some(seed) = one.map(parse).transpose()? {
