@@ -6,8 +6,8 @@
 //! next attempt takes over.
 
 use crate::capture::capture;
+use crate::database_directory::database_id;
 use crate::engine::Engine;
-use crate::open::database_id;
 use crate::table_files::{self, Bring, remove_if_there};
 use esker_base::clock::Clock;
 use esker_base::filename::{FileNumber, table_path, temporary_path};

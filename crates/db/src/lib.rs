@@ -47,6 +47,7 @@ mod commit;
 mod compaction_job;
 mod cure;
 mod cursor;
+mod database_directory;
 mod db;
 mod disk_usage;
 mod engine;

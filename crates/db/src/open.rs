@@ -12,6 +12,10 @@ use crate::backup::BackupPlace;
 use crate::cleanup::Cleanup;
 use crate::commit::CommitQueue;
 use crate::cursor::IdleCursors;
+use crate::database_directory::{
+    check_is_directory, check_may_exist, check_vacant, database_id, io_error, lock, locked,
+    not_a_database, prepare_directory, sync_parents,
+};
 use crate::engine::{Engine, EngineHandle, KeyspaceTable, Mode, RecoveryState};
 use crate::file_handles::HandleSaver;
 use crate::given_up::GivenUp;
@@ -36,9 +40,8 @@ use crate::space_reserve::SpaceReserve;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use crate::visible::Visible;
 use crate::work_progress::WorkGauge;
-use esker_base::checksum::checksum;
 use esker_base::clock::{Clock, SteadyClock};
-use esker_base::filename::{FileKind, lock_path, manifest_path, table_path};
+use esker_base::filename::{lock_path, manifest_path, table_path};
 use esker_base::own_lines::OwnLines;
 use esker_base::sync::{Mutex, RwLock};
 use esker_base::{Error, ErrorKind, Result};
@@ -168,15 +171,6 @@ pub(crate) fn read_only(options: Options, directory: &Path) -> Result<Db> {
     parts.open(versions, None, false)
 }
 
-fn check_may_exist(settings: &Settings, directory: &Path) -> Result<()> {
-    if settings.error_if_exists() {
-        let sentence =
-            "the directory holds a database already, which option error_if_exists refuses";
-        return Err(Error::invalid_argument(sentence).with_file(directory));
-    }
-    Ok(())
-}
-
 /// The options of this open together with what the database persists.
 fn settle_with(options: &Options, versions: &VersionSet, directory: &Path) -> Result<Settings> {
     let settled = options.settle_with(&versions.state().options);
@@ -194,108 +188,6 @@ fn settle_with(options: &Options, versions: &VersionSet, directory: &Path) -> Re
 pub(crate) fn file_system(options: &Options) -> Arc<HandleSaver> {
     let chosen = options.file_system.clone();
     HandleSaver::new(chosen.unwrap_or_else(|| Arc::new(OsFileSystem::new())))
-}
-
-fn io_error(action: &str, path: &Path, error: io::Error) -> Error {
-    Error::io(&format!("{action} the directory"), path, error)
-}
-
-pub(crate) fn not_a_database(directory: &Path) -> Error {
-    Error::new(ErrorKind::NotFound, "there is no esker database here").with_file(directory)
-}
-
-fn locked(directory: &Path) -> Error {
-    let sentence = "the database is open already, here or in another process";
-    Error::new(ErrorKind::Locked, sentence).with_file(directory)
-}
-
-pub(crate) fn check_is_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
-    match fs.metadata(directory) {
-        Ok(entry) if entry.is_dir => Ok(()),
-        Ok(_) => {
-            let sentence = "a database is a directory, and this is a file";
-            Err(Error::invalid_argument(sentence).with_file(directory))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_a_database(directory)),
-        Err(error) => Err(io_error("look at", directory, error)),
-    }
-}
-
-/// Makes sure that the directory is there.
-fn prepare_directory(fs: &dyn FileSystem, directory: &Path, settings: &Settings) -> Result<()> {
-    match check_is_directory(fs, directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound && settings.create_if_missing() => fs
-            .create_dir_all(directory)
-            .map_err(|e| io_error("create", directory, e)),
-        known => known,
-    }
-}
-
-pub(crate) fn lock(fs: &dyn FileSystem, directory: &Path) -> Result<Box<dyn FileLock>> {
-    let path = lock_path(directory);
-    fs.lock(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => locked(directory),
-        _ => Error::io("lock the database", &path, error),
-    })
-}
-
-/// A directory without CURRENT may become a database only if nothing of another one, or of anything
-/// else, would be mistaken for its own or lost.
-fn check_vacant(fs: &dyn FileSystem, directory: &Path, settings: &Settings) -> Result<()> {
-    let entries = fs
-        .read_dir(directory)
-        .map_err(|e| io_error("list", directory, e))?;
-    let mut stranger = None;
-    for entry in &entries {
-        match FileKind::parse(&entry.name) {
-            Some(FileKind::Lock | FileKind::Temporary(_) | FileKind::Manifest(_)) => {}
-            Some(_) => {
-                let sentence = "the directory holds a database without its CURRENT file";
-                return Err(Error::corruption(sentence).with_file(&directory.join(&entry.name)));
-            }
-            None => stranger = Some(&entry.name),
-        }
-    }
-    if !settings.create_if_missing() {
-        return Err(not_a_database(directory));
-    }
-    match stranger {
-        None => Ok(()),
-        Some(name) => {
-            let sentence = "the directory is not empty and holds no esker database";
-            Err(Error::invalid_argument(sentence).with_file(&directory.join(name)))
-        }
-    }
-}
-
-/// Makes the directory itself durable in those above it, also where it was found: an earlier attempt
-/// may have made it and got no further. The first one that we may not look into ends it: what lies
-/// above was not made by us.
-pub(crate) fn sync_parents(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
-    let mut above = directory.parent();
-    while let Some(path) = above {
-        match fs.sync_dir(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
-            Err(error) => return Err(io_error("sync", path, error)),
-        }
-        above = path.parent();
-    }
-    Ok(())
-}
-
-/// A number that tells this database from every other: from the clock and its place.
-pub(crate) fn database_id(clock: &dyn Clock, directory: &Path) -> [u8; 16] {
-    let place = directory.as_os_str().as_encoded_bytes();
-    let low = checksum(place, clock.now_millis()).to_le_bytes();
-    let high = checksum(
-        place,
-        clock.monotonic_micros() ^ u64::from(std::process::id()),
-    );
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&low);
-    id[8..].copy_from_slice(&high.to_le_bytes());
-    id
 }
 
 /// What an engine is opened from.

@@ -19,8 +19,9 @@ mod rewrite;
 mod unfinished_flushes;
 mod unnamed_loads;
 
+use crate::database_directory::{self, database_id};
 use crate::index::definition::is_reserved_name;
-use crate::open::{self, database_id};
+use crate::open;
 use crate::options::Options;
 use crate::salvage::{Loss, put_aside};
 use crate::super_version::WriteBuffer;
@@ -224,15 +225,15 @@ pub(crate) struct Contents {
 pub(crate) fn repair(options: Options, directory: &Path) -> Result<RepairReport> {
     let settings = options.settle()?;
     let fs: Arc<dyn FileSystem> = open::file_system(&options);
-    open::check_is_directory(&*fs, directory)?;
+    database_directory::check_is_directory(&*fs, directory)?;
     let directory = fs
         .canonicalize(directory)
         .map_err(|error| Error::io("resolve the directory", directory, error))?;
     let files = Files::list(&*fs, &directory)?;
     if files.is_empty() {
-        return Err(open::not_a_database(&directory));
+        return Err(database_directory::not_a_database(&directory));
     }
-    let _lock = open::lock(&*fs, &directory)?;
+    let _lock = database_directory::lock(&*fs, &directory)?;
     let mut report = RepairReport::default();
     let evidence = evidence::find(&*fs, &directory, &files, &mut report)?;
     let evidence_losses = report.losses.len();
