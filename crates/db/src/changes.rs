@@ -346,7 +346,7 @@ impl Feed {
         self.check_end(&writer.log)?;
         // Who only reads has written nothing since the opening.
         let knows = engine.archive.is_on() || engine.mode == Mode::ReadOnly;
-        let (from, mut reasons) = writer.log.unlogged();
+        let (from, mut reasons) = writer.log.marker.unlogged();
         let (first, last) = (self.next, self.until);
         if knows && reasons.are_void() && from <= first {
             // They were lost with the power before they were durable.

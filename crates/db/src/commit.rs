@@ -214,12 +214,25 @@ impl Engine {
             payload_bytes += member.batch.seal(sequence).len();
             sequence += u64::from(member.batch.count());
         }
+        let unsaid = self.unsaid(writer);
         if let Err(error) = self.log_group(writer, members) {
             writer.log.note_failed(writer.next_sequence);
+            // A mark that stands before the group has failed with it.
+            if let Some((from, reasons)) = unsaid {
+                writer.log.note_failed(from);
+                writer.log.note_unlogged(reasons);
+            }
             writer.next_sequence = sequence;
             return Err(error);
         }
         Ok((sequence, payload_bytes))
+    }
+
+    /// What the next mark is to say of numbers that do not stand in the log.
+    #[inline]
+    fn unsaid(&self, writer: &Writer) -> Option<(SequenceNumber, Reasons)> {
+        let has_marks = self.archive.is_on();
+        writer.log.marker.unsaid(has_marks, writer.next_sequence)
     }
 
     /// Appends the group to the log, and syncs if a member asks for it.

@@ -49,7 +49,7 @@ pub(crate) struct Log {
     prepared: Option<ReadySegment>,
     tail: Option<LogTail>,
     /// What is to stand between the batches where the log is archived.
-    marker: Marker,
+    pub(crate) marker: Marker,
 }
 
 impl Log {
@@ -74,12 +74,6 @@ impl Log {
     /// Marks stand in the log from the write with the number `next` on.
     pub(crate) fn begin_marks(&mut self, next: SequenceNumber) {
         self.marker.begin(next);
-    }
-
-    /// The first number behind the last logged write, and why numbers from there on, if any were given,
-    /// do not stand in the log.
-    pub(crate) fn unlogged(&self) -> (SequenceNumber, Reasons) {
-        self.marker.unlogged()
     }
 
     /// Sequence numbers are given to something that does not stand in the log.

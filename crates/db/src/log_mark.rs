@@ -209,9 +209,23 @@ impl Marker {
         }
     }
 
-    /// From which number on none is logged, and why.
+    /// The first number behind the last logged write, and why numbers from there on, if any were given, do not
+    /// stand in the log.
     pub(crate) fn unlogged(&self) -> (SequenceNumber, Reasons) {
         (self.expected, self.reasons)
+    }
+
+    /// From which number before `next` on the log has not said yet why none stands in it, and why that is.
+    #[inline]
+    pub(crate) fn unsaid(
+        &self,
+        has_marks: bool,
+        next: SequenceNumber,
+    ) -> Option<(SequenceNumber, Reasons)> {
+        match has_marks {
+            true => (self.expected < next).then_some((self.expected, self.reasons)),
+            false => self.failed,
+        }
     }
 
     /// Numbers were, or are about to be, given to something that does not stand in the log.

@@ -1,4 +1,5 @@
-//! Numbers of writes that the power took: what reads the log knows that nothing came of them, also in later lives.
+//! Numbers of writes that the power took, or that failed: what reads the log knows that nothing came of them, also in
+//! later lives.
 //!
 //! The story, found by random crashes under a change cursor: a manifest knew of buffered writes that were lost with
 //! the power. The next life flushed what was left and said that everything up to their numbers was in tables, and
@@ -7,12 +8,15 @@
 //! the log were archived though no recovery had taken them up.
 #![allow(clippy::unwrap_used)]
 
-use esker::vfs::{CrashFileSystem, FileSystem, ImagePolicy, MemFileSystem};
-
-use esker::{Db, Durability, Options, WriteOptions};
+use esker::vfs::{
+    CrashFileSystem, DeviceError, Fault, FaultFileSystem, FaultRule, FileSystem, ImagePolicy,
+    MemFileSystem, OperationKind,
+};
+use esker::{Db, Durability, ManualClock, Options, WriteOptions};
 use esker_compaction::ManualExecutor;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn open_with(
     disk: &CrashFileSystem,
@@ -163,5 +167,50 @@ fn what_a_recovery_has_left_out_is_not_archived() {
         assert_eq!(told(&db), all);
         db.flush().unwrap();
         assert_eq!(told(&db), all);
+    }
+}
+
+/// The story, found by random faults under a change cursor: the mark that says of a failed write that nothing came of it
+/// stood before a group whose sync failed, and was given up with that; the next mark spoke of that group alone.
+#[test]
+fn a_mark_that_failed_with_its_group_is_written_again() {
+    for archive in [true, false] {
+        let faults = FaultFileSystem::new(Arc::new(MemFileSystem::new()));
+        let clock = Arc::new(ManualClock::at_millis(1_000_000));
+        let open = || {
+            Options::new()
+                .file_system(Arc::new(faults.clone()))
+                .executor(Arc::new(ManualExecutor::new(0)))
+                .clock(clock.clone())
+                .wal_segment_bytes(16 << 10)
+                .wal_archive(archive)
+                .open("/db")
+                .unwrap()
+        };
+        let fails_once = |kind| {
+            let rule = FaultRule::new(Fault::Refuse(DeviceError::Io));
+            faults.add_rule(rule.on(&[kind]).times(1));
+        };
+        let db = open();
+        if !archive {
+            db.create_change_cursor("reader").unwrap();
+        }
+        put(&db, "a", 10, Durability::Sync);
+        put(&db, "b", 10, Durability::Buffered);
+        fails_once(OperationKind::Allocate);
+        // It takes a segment of its own.
+        let how = WriteOptions::new().durability(Durability::Buffered);
+        db.put_opt("refused", [0; 9000], &how).unwrap_err();
+        fails_once(OperationKind::Sync);
+        let how = WriteOptions::new().durability(Durability::Sync);
+        db.put_opt("unsynced", "logged", &how).unwrap_err();
+        clock.advance(Duration::from_secs(1));
+        put(&db, "c", 10, Durability::Sync);
+        assert_eq!(faults.faults(), 2);
+        assert_eq!(db.snapshot().sequence(), 5);
+        assert_eq!(told(&db), ["a", "b", "c"], "archive {archive}");
+        db.flush().unwrap();
+        db.close().unwrap();
+        assert_eq!(told(&open()), ["a", "b", "c"], "archive {archive}");
     }
 }
