@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Result;
 use crate::streams::Output;
-use crate::verbs::Dump;
+use crate::verb_arguments::Dump;
 
 /// A function of [`esker::inspect`].
 type Inspector = fn(&Path, &mut dyn Write) -> esker::Result<()>;

@@ -11,7 +11,7 @@ use crate::formats::Format;
 use crate::keys;
 use crate::progress::Progress;
 use crate::streams::Output;
-use crate::verbs::Export;
+use crate::verb_arguments::Export;
 
 /// The bar moves after this many records.
 const PROGRESS_RECORDS: u64 = 1000;

@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use crate::failure::{Failure, Result};
 use crate::keys;
-use crate::verbs::RangeArguments;
+use crate::verb_arguments::RangeArguments;
 
 /// The keys from `from` (inclusive) to `to` (exclusive; `None`: to the last).
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::failure::{Failure, Result};
-use crate::verbs::KeyArgument;
+use crate::verb_arguments::KeyArgument;
 
 /// The longest part of a key that a message shows, bytes.
 const SHOWN_BYTES: usize = 80;

@@ -22,6 +22,7 @@ mod reply;
 mod session;
 mod shell;
 mod streams;
+mod verb_arguments;
 mod verbs;
 mod words;
 

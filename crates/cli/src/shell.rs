@@ -22,7 +22,8 @@ use crate::confirm::{Ask, Nobody};
 use crate::failure::{Failure, Result};
 use crate::reply::Style;
 use crate::session::{Pending, Session};
-use crate::verbs::{Needs, Shell, Verb};
+use crate::verb_arguments::Shell;
+use crate::verbs::{Needs, Verb};
 use crate::words;
 
 pub(crate) use help::sentence;

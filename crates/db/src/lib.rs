@@ -37,6 +37,7 @@ mod backpressure;
 pub mod backup;
 mod backup_metadata;
 mod backup_name;
+mod backup_retention;
 mod backup_store;
 mod batch;
 mod capture;
@@ -126,8 +127,8 @@ mod writer_line;
 pub mod inspect;
 
 pub use archived_segment::ArchivedSegment;
-pub use backup::Retention;
 pub use backup_metadata::BackupInfo;
+pub use backup_retention::Retention;
 pub use batch::WriteBatch;
 pub use changes::batch::{Change, ChangeBatch, Operation};
 pub use changes::cursor::{ChangeCursor, ChangeCursorInfo};

@@ -10,7 +10,7 @@ use crate::display::{self, counted, size};
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 use crate::reply::Reply;
-use crate::verbs::{Described, Named, Restore};
+use crate::verb_arguments::{Described, Named, Restore};
 
 impl Session {
     pub(super) fn backup(&mut self, verb: &Described) -> Result<Reply> {

@@ -15,7 +15,7 @@ use crate::display::{self, size};
 use crate::failure::{Failure, Result};
 use crate::reply::{Reply, bytes_as_json};
 use crate::streams::Output;
-use crate::verbs::{Changes, CursorAcknowledge, CursorCreate, CursorName};
+use crate::verb_arguments::{Changes, CursorAcknowledge, CursorCreate, CursorName};
 
 /// How often somebody who follows looks for Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

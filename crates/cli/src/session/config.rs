@@ -10,7 +10,7 @@ use super::{Context, Session};
 use crate::display::{self, size};
 use crate::failure::{Failure, Result};
 use crate::reply::Reply;
-use crate::verbs::Config;
+use crate::verb_arguments::Config;
 
 /// The options that a database remembers when it is closed.
 const PERSISTED: [&str; 1] = ["default_ttl"];

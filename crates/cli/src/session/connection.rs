@@ -13,7 +13,8 @@ use crate::args::Places;
 use crate::failure::{Failure, Result};
 use crate::open;
 use crate::reply::Reply;
-use crate::verbs::{Connect, Needs, Use};
+use crate::verb_arguments::{Connect, Use};
+use crate::verbs::Needs;
 
 /// A database that is open.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use super::{Context, Session};
 use crate::failure::{Failure, Result};
 use crate::reply::Reply;
 use crate::streams::Input;
-use crate::verbs::{Dump, Export, Import};
+use crate::verb_arguments::{Dump, Export, Import};
 use crate::{dump, export, import};
 
 impl Session {

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::key_range::KeyRange;
 use crate::reply::{Reply, bytes_as_json};
 use crate::streams::Output;
-use crate::verbs::{Delete, Get, KeyArgument, Set, SetTtl};
+use crate::verb_arguments::{Delete, Get, KeyArgument, Set, SetTtl};
 use crate::{duration, keys, words};
 
 /// A longer value is cut where a person looks at it, bytes.

@@ -10,7 +10,7 @@ use super::{Context, Session};
 use crate::display::counted;
 use crate::failure::{Failure, Result};
 use crate::reply::Reply;
-use crate::verbs::Begin;
+use crate::verb_arguments::Begin;
 
 /// A transaction, and what it has done.
 #[derive(Debug)]

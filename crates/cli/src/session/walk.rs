@@ -11,7 +11,7 @@ use crate::key_range::KeyRange;
 use crate::keys;
 use crate::reply::{Reply, bytes_as_json};
 use crate::streams::Output;
-use crate::verbs::{Keys, Scan, Walk};
+use crate::verb_arguments::{Keys, Scan, Walk};
 
 /// Rows that are aligned with each other.
 const ROWS: usize = 50;
