@@ -47,7 +47,9 @@ pub(crate) fn capture(engine: &Arc<Engine>) -> Result<Capture> {
         }
         engine.secure_log(&mut writer)?;
         engine.seal_all(&writer);
-        sequence = writer.next_sequence - 1;
+        // Not the last number that was given: those of writes that failed are given again after a crash, and what
+        // follows a backup in the log would lack them.
+        sequence = engine.visible_sequence();
         // The map is locked too: no keyspace comes or goes between the views.
         let keyspaces = engine.keyspaces.read();
         let by_id = keyspaces.by_id.values();

@@ -12,7 +12,7 @@ use esker::vfs::{
     CrashFileSystem, DeviceError, Fault, FaultFileSystem, FaultRule, FileSystem, ImagePolicy,
     MemFileSystem, OperationKind,
 };
-use esker::{Db, Durability, ManualClock, Options, WriteOptions};
+use esker::{Db, Durability, ManualClock, Options, RestorePoint, WriteOptions};
 use esker_compaction::ManualExecutor;
 use std::path::Path;
 use std::sync::Arc;
@@ -213,4 +213,37 @@ fn a_mark_that_failed_with_its_group_is_written_again() {
         db.close().unwrap();
         assert_eq!(told(&open()), ["a", "b", "c"], "archive {archive}");
     }
+}
+
+/// The story, found by random faults and a restore after each: a recovery point that was made after a write had failed had
+/// the number of that. The power went, the next life gave the number to another write, and a restore to the end of
+/// the log began behind it.
+#[test]
+fn a_backup_has_no_number_of_a_write_that_failed() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let faults = FaultFileSystem::new(Arc::new(disk.clone()));
+    let options = |fs: Arc<dyn FileSystem>| {
+        let options = Options::new().file_system(fs).wal_segment_bytes(16 << 10);
+        options
+            .executor(Arc::new(ManualExecutor::new(0)))
+            .wal_archive(true)
+    };
+    let db = options(Arc::new(faults.clone())).open("/db").unwrap();
+    put(&db, "a", 10, Durability::Sync);
+    let rule = FaultRule::new(Fault::Refuse(DeviceError::Io));
+    faults.add_rule(rule.on(&[OperationKind::Allocate]).times(1));
+    db.put("refused", [0; 9000]).unwrap_err();
+    let point = db.create_recovery_point("").unwrap();
+    let disk = power_loss(&disk);
+    drop(db);
+
+    let open = |directory| options(Arc::new(disk.clone())).open(directory).unwrap();
+    let db = open("/db");
+    put(&db, "b", 10, Durability::Sync);
+    let latest = &RestorePoint::Latest;
+    let restored = db.restore_into(latest, "/restored").unwrap();
+    assert_eq!(restored.backup(), Some(point.name()));
+    let restored = open("/restored");
+    assert!(restored.get("a").unwrap().is_some());
+    assert!(restored.get("b").unwrap().is_some(), "it was acknowledged");
 }
