@@ -22,8 +22,10 @@
 use std::cmp::Ordering;
 
 use crate::error::Result;
-use crate::internal_key::{self, Trailer, long_key_prefix};
+use crate::internal_key::{Trailer, long_key_prefix};
 use crate::iterator::{Direction, InternalIterator, RecordView, Step};
+
+mod order;
 
 /// A child and its key's prefix, as a rank: the smaller rank comes first in the direction of
 /// travel. Exhausted children have the largest rank.
@@ -60,6 +62,9 @@ pub struct MergingIterator<I> {
     losers: Vec<Node>,
     /// The least rank of all children but the winner. Up to date where the winner's rank is.
     runner_up: u128,
+    /// Whether it is known that no other child has the winner's user key, which the last matches may have told;
+    /// `false` says nothing. Up to date where the winner's rank is.
+    winner_differs: bool,
     /// Children that stand on a record; 0 exactly when the merge is invalid.
     live: usize,
     direction: Direction,
@@ -89,6 +94,7 @@ impl<I: InternalIterator> MergingIterator<I> {
             winner: Node::default(),
             losers,
             runner_up: EXHAUSTED,
+            winner_differs: false,
             live: 0,
             direction,
             turning_key: Vec::new(),
@@ -138,22 +144,22 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[inline]
     #[must_use]
     pub fn next_differs(&self) -> bool {
-        let winner = self.winner;
-        let child = &self.children[winner.child];
+        let child = &self.children[self.winner.child];
         if !child.neighbour_differs(self.direction) {
             return false;
         }
-        self.live == 1 || self.others_differ(winner)
+        self.live == 1 || self.others_differ()
     }
 
     /// Whether no other child has the key that the winner stands on.
     #[inline]
-    fn others_differ(&self, winner: Node) -> bool {
-        winner.rank < self.runner_up || self.others_differ_by_key(winner)
+    fn others_differ(&self) -> bool {
+        self.winner_differs || self.others_differ_by_key()
     }
 
     #[inline(never)]
-    fn others_differ_by_key(&self, winner: Node) -> bool {
+    fn others_differ_by_key(&self) -> bool {
+        let winner = self.winner;
         let mut parent = (self.children.len() + winner.child) / 2;
         while parent > 0 {
             let loser = self.losers[parent];
@@ -213,12 +219,13 @@ impl<I: InternalIterator> MergingIterator<I> {
                 _ => self.losers[parent] = winner,
             }
         }
-        self.find_runner_up();
+        self.find_runner_up(false);
     }
 
-    /// The runner-up has lost to the winner, and nobody loses to the winner but on its path.
+    /// The runner-up has lost to the winner, and nobody loses to the winner but on its path. `differs` says that
+    /// all that did were seen to have other keys.
     #[inline]
-    fn find_runner_up(&mut self) {
+    fn find_runner_up(&mut self, differs: bool) {
         let mut rank = EXHAUSTED;
         let mut parent = (self.children.len() + self.winner.child) / 2;
         while parent > 0 {
@@ -226,6 +233,7 @@ impl<I: InternalIterator> MergingIterator<I> {
             parent /= 2;
         }
         self.runner_up = rank;
+        self.winner_differs = differs || self.winner.rank < rank;
     }
 
     /// The node of `child` where it stands now.
@@ -240,34 +248,6 @@ impl<I: InternalIterator> MergingIterator<I> {
             !long_key_prefix(iterator.user_key())
         };
         Node { rank, child }
-    }
-
-    /// Whether `a` comes before `b` in the direction of travel.
-    #[inline]
-    fn is_before(&self, a: Node, b: Node) -> bool {
-        if a.rank != b.rank {
-            a.rank < b.rank
-        } else {
-            self.is_before_by_key(a.child, b.child)
-        }
-    }
-
-    fn is_before_by_key(&self, a: usize, b: usize) -> bool {
-        let (first, second) = (&self.children[a], &self.children[b]);
-        if !first.valid() || !second.valid() {
-            return first.valid();
-        }
-        let order = internal_key::compare(
-            first.user_key(),
-            first.trailer(),
-            second.user_key(),
-            second.trailer(),
-        );
-        match (order, self.direction) {
-            (Ordering::Equal, _) => a < b,
-            (order, Direction::Forward) => order == Ordering::Less,
-            (order, Direction::Backward) => order == Ordering::Greater,
-        }
     }
 
     /// The winner has moved, and stands on a record or not: finds the new one.
@@ -294,25 +274,33 @@ impl<I: InternalIterator> MergingIterator<I> {
         let mut winner = self.leaf(child);
         if winner.rank < self.runner_up {
             self.winner = winner;
+            self.winner_differs = true;
             return;
         }
+        // Who has won all of these matches by its key has met all whose key could be the same.
+        let mut differs = true;
         let mut parent = (self.children.len() + child) / 2;
         while parent > 0 {
             let loser = self.losers[parent];
-            if self.is_before(loser, winner) {
+            let order = self.order_of_keys(loser, winner);
+            differs &= order == Ordering::Greater;
+            if order == Ordering::Less
+                || (order == Ordering::Equal
+                    && self.is_before_within_key(loser.child, winner.child))
+            {
                 self.losers[parent] = winner;
                 winner = loser;
             }
             parent /= 2;
         }
         self.winner = winner;
-        self.find_runner_up();
+        self.find_runner_up(differs);
     }
 
     /// As [`InternalIterator::step`], while several children stand on records.
     #[inline(never)]
     fn step_before_others(&mut self) -> Result<Step> {
-        if !self.others_differ(self.winner) {
+        if !self.others_differ() {
             return Ok(Step::Stayed);
         }
         let step = self.children[self.winner.child].step(self.direction);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Error;
-use crate::internal_key::ValueKind;
+use crate::internal_key::{self, ValueKind};
 use proptest::prelude::*;
 
 type Record = (Vec<u8>, Trailer);

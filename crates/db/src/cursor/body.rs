@@ -170,7 +170,8 @@ impl Body {
     }
 
     pub(super) fn seek(&mut self, key: &[u8]) -> Result<()> {
-        if key <= self.range.start() {
+        // Most ranges begin with the first key, and to compare with nothing is not free (`slot_block`).
+        if !self.range.start().is_empty() && key <= self.range.start() {
             return self.seek_to_first();
         }
         self.begin()?;
