@@ -147,6 +147,11 @@ impl LevelIter {
     /// The table in which the first record at or after `key` lies, or right behind it.
     #[inline]
     fn position_of(&self, key: &[u8]) -> usize {
+        // Where a run's only table ends its index says as well, which is looked at anyway; its description lies
+        // three pointers away. That is no reason to open the table.
+        if self.tables.len() == 1 && self.current.is_some() {
+            return 0;
+        }
         self.tables
             .partition_point(|table| table.meta().bounds.ends_before(key))
     }

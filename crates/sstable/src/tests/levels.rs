@@ -117,6 +117,31 @@ fn a_seek_in_steps_is_a_seek() {
 }
 
 #[test]
+fn a_run_of_one_table_is_not_opened_for_what_lies_behind_it_but_asked_where_it_is_open() {
+    let shelf = Shelf::new(1 << 20);
+    let tables = shelf.tables(2);
+    let (handles, records) = run(&shelf, &tables);
+    let mut iter = LevelIter::new(Arc::new([Arc::clone(&handles[0])]), FillCache::Yes);
+    for steps in 0..4 {
+        seek_in_steps(&mut iter, b"zzz", steps);
+        assert!(!iter.valid() && tables.open_tables() == 0);
+    }
+    for steps in 0..4 {
+        // The last one ends with the table, and the bounds go on behind it.
+        for record in &records[..10] {
+            seek_in_steps(&mut iter, &record.0, steps);
+            assert_eq!(current(&iter), Some(record.clone()));
+        }
+        for behind in ["key00000009x", "key00000010", "zzz"] {
+            seek_in_steps(&mut iter, &records[0].0, steps);
+            assert!(iter.valid());
+            seek_in_steps(&mut iter, behind.as_bytes(), steps);
+            assert!(!iter.valid());
+        }
+    }
+}
+
+#[test]
 fn tables_that_are_used_stay_open() {
     let shelf = Shelf::new(1 << 20);
     let tables = shelf.tables(3);
