@@ -61,3 +61,34 @@ fn a_dropped_cursor_holds_nothing_of_a_memory_budget() {
     assert_eq!((blocks.used_bytes(), blocks.scan_bytes()), (0, 0));
     db.close().unwrap();
 }
+
+#[test]
+fn a_seek_below_a_range_leads_to_its_first_entry() {
+    let options = Options::new().file_system(Arc::new(MemFileSystem::new()));
+    let db = options.open("/db").unwrap();
+    for key in ["a", "b", "c", "d"] {
+        db.put(key, "v").unwrap();
+    }
+    let part = [
+        ("", "b"),
+        ("a", "b"),
+        ("b", "b"),
+        ("bb", "c"),
+        ("c", "c"),
+        ("d", ""),
+    ];
+    let all = [("", "a"), ("a", "a"), ("b", "b"), ("d", "d"), ("e", "")];
+    let ranges = [
+        (KeyRange::new(&("b".."d")), &part[..]),
+        (KeyRange::all(), &all),
+    ];
+    for (range, seeks) in ranges {
+        for (sought, first) in seeks {
+            let mut cursor = Cursor::new(&db, range.clone(), None);
+            cursor.seek(sought).unwrap();
+            let found = if cursor.valid() { cursor.key() } else { b"" };
+            assert_eq!(found, first.as_bytes(), "{sought:?}");
+        }
+    }
+    db.close().unwrap();
+}
