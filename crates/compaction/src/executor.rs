@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use esker_base::{Error, ErrorKind, Result};
-use esker_vfs::{lower_priority, wait_when_woken};
+use esker_vfs::{give_way, lower_priority, wait_when_woken};
 use parking_lot::{Condvar, Mutex};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -55,6 +55,10 @@ pub trait Executor: Send + Sync + Debug + 'static {
     fn assist(&self) -> bool {
         false
     }
+
+    /// Lets another thread that waits for the processor have it. Called now and then by jobs that nobody waits
+    /// for.
+    fn give_way(&self) {}
 
     /// Whether jobs run on threads of their own. Where they do not, one may run in a thread that
     /// holds locks, and must not wait for them.
@@ -248,6 +252,10 @@ impl Executor for RayonExecutor {
             }
             _ => parts.into_iter().for_each(run_job),
         }
+    }
+
+    fn give_way(&self) {
+        give_way();
     }
 
     fn join(&self) {

@@ -45,6 +45,7 @@ pub fn flush<I: InternalIterator>(
             older,
             cut: CutRules::default(),
             keeps_large: true,
+            gives_way: false,
         };
         let (written, retention) = write_part(context, &created, part, source, |_| Ok(None))?;
         let stats = JobStats {

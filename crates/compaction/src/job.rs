@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use esker_base::filename::FileNumber;
 use esker_base::iterator::InternalIterator;
@@ -74,6 +75,8 @@ pub(crate) struct Part<'a> {
     pub(crate) cut: CutRules,
     /// Whether large values stay as they are stored, sequence number and all.
     pub(crate) keeps_large: bool,
+    /// Whether other threads go first even where the context says that somebody waits.
+    pub(crate) gives_way: bool,
 }
 
 /// The record that a source stands on as a table stores it, where that can be had.
@@ -96,6 +99,7 @@ pub(crate) fn write_part<I: InternalIterator>(
         older,
         cut,
         keeps_large,
+        gives_way,
     } = part;
     let mut output = OutputWriter::new(context, level, created, &tombstones.kept, cut, start);
     let filter = Filters::new(rules);
@@ -108,6 +112,9 @@ pub(crate) fn write_part<I: InternalIterator>(
         if until_check == 0 {
             context.check_cancelled()?;
             until_check = RECORDS_PER_CHECK;
+            if gives_way || !context.urgent.load(Ordering::Relaxed) {
+                context.executor.give_way();
+            }
         }
         until_check -= 1;
         let starts_key = records.starts_key();

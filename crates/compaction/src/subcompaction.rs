@@ -99,6 +99,7 @@ fn run_part(merge: &Merge, start: &[u8], end: &[u8]) -> Result<PartOutput> {
         older: merge.older.clone(),
         cut: merge.cut.clone(),
         keeps_large: merge.keeps_large,
+        gives_way: true,
     };
     write_part(
         &merge.context,

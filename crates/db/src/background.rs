@@ -65,6 +65,11 @@ pub(crate) struct Background {
     pub(crate) owed: Mutex<Duration>,
     /// Bytes of memtables that the last flush worth measuring has flushed a second; 0 before the first.
     pub(crate) flush_bytes_per_second: AtomicU64,
+    /// How many wait for memtables to be flushed.
+    pub(crate) flush_waiters: AtomicU64,
+    /// Whether somebody does, or will soon: no further memtable of a keyspace that is flushed may be sealed. Only
+    /// advice to the flush that runs.
+    pub(crate) flush_is_urgent: Arc<AtomicBool>,
     /// From before a flush takes memtables out of a keyspace until it has released the log that only
     /// they needed.
     pub(crate) releasing: AtomicBool,
@@ -94,6 +99,11 @@ impl Background {
     pub(crate) fn end_log_job(&self) {
         self.state.lock().log_jobs -= 1;
         self.changed.notify_all();
+    }
+
+    /// Has the flush that runs keep the processor.
+    pub(crate) fn hurry(&self) {
+        self.flush_is_urgent.store(true, Ordering::SeqCst);
     }
 
     /// Wakes whoever waits. The lock makes sure that nobody is between looking and waiting.
@@ -128,6 +138,8 @@ impl Engine {
             return Ok(());
         }
         let started = self.clock.monotonic_micros();
+        self.background.flush_waiters.fetch_add(1, Ordering::SeqCst);
+        self.background.hurry();
         let failures = {
             // One that runs already does not know what was sealed last, which may be what makes it
             // possible on a full disk: its failure does not count.
@@ -160,6 +172,7 @@ impl Engine {
                 self.background.changed.wait(&mut state);
             }
         };
+        self.background.flush_waiters.fetch_sub(1, Ordering::SeqCst);
         let stalled = self.clock.monotonic_micros().saturating_sub(started);
         self.counters
             .stall_micros

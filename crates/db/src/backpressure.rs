@@ -19,6 +19,9 @@ use std::time::Duration;
 /// Delays of writers are added up until they are worth a sleep.
 const LEAST_SLEEP: Duration = Duration::from_millis(1);
 
+/// Writers do not wait for a huge page where one takes this long: they take small pages until one takes less.
+const SLOW_CHUNK: Duration = Duration::from_micros(600);
+
 impl Engine {
     /// Seals full memtables, waits where memory is full, and pays for compaction's debt. Called by
     /// the leader with the writer lock held.
@@ -88,6 +91,9 @@ impl Engine {
         self.wait_for_flush(|| state.load().sealed.len() < most)?;
         self.secure_log(writer)?;
         self.seal(writer, state);
+        if self.is_short(state) {
+            self.background.hurry();
+        }
         self.arenas.wake();
         self.schedule_flush();
         Ok(())
@@ -138,8 +144,14 @@ impl Engine {
     #[cold]
     pub(crate) fn make_chunk_ahead(&self) {
         if self.executor.has_threads() && self.settings.memory_limit_bytes().is_none() {
-            let arenas = Arc::clone(&self.arenas);
-            let job = move || arenas.make_chunk();
+            let (arenas, clock) = (Arc::clone(&self.arenas), Arc::clone(&self.clock));
+            let job = move || {
+                let started = clock.monotonic_micros();
+                if arenas.make_chunk() {
+                    let micros = clock.monotonic_micros().saturating_sub(started);
+                    arenas.note_made(Duration::from_micros(micros) >= SLOW_CHUNK);
+                }
+            };
             self.executor.spawn(Lane::Memory, Box::new(job));
         }
     }
@@ -242,7 +254,7 @@ impl Engine {
     }
 
     /// Whether no further memtable of the keyspace may be sealed.
-    fn is_short(&self, state: &KeyspaceState) -> bool {
+    pub(crate) fn is_short(&self, state: &KeyspaceState) -> bool {
         !state.is_dropped() && state.load().sealed.len() >= self.settings.max_sealed_memtables()
     }
 

@@ -346,6 +346,7 @@ impl Parts {
                 Arc::new(move || versions.new_file_number())
             },
             cancelled: Arc::clone(&background.cancelled),
+            urgent: Arc::clone(&background.flush_is_urgent),
             table_options: {
                 let settings = KeyspaceOptions::new().settled(&settings);
                 Arc::new(move |level| keyspaces::table_options(&settings, level))

@@ -53,7 +53,8 @@ impl Memory {
         }
     }
 
-    fn allocate(bytes: usize) -> Self {
+    /// A chunk of full size gets the pages that it asks for.
+    fn allocate(bytes: usize, pages: Pages) -> Self {
         let layout = Self::layout(bytes);
         // SAFETY: no chunk has zero bytes: classes begin at MIN_CHUNK_BYTES and an oversized
         // request is larger than OVERSIZED_BYTES.
@@ -62,7 +63,7 @@ impl Memory {
             handle_alloc_error(layout)
         };
         if bytes == MAX_CHUNK_BYTES {
-            advise_huge_page(start);
+            advise(start, pages);
         }
         Self { start, bytes }
     }
@@ -75,21 +76,31 @@ impl Drop for Memory {
     }
 }
 
-/// Asks for the [`MAX_CHUNK_BYTES`] at `start` to be one huge page: its first touch costs a hundredth
-/// of what five hundred small pages cost, and lookups spare the page walk.
-fn advise_huge_page(start: NonNull<u8>) {
+/// What pages a chunk of full size is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    /// One huge page: its first touch takes a quarter of what those of five hundred small pages take, and
+    /// lookups spare the page walk. But all of it is waited for at once.
+    Huge,
+    /// Small ones, each of which is waited for when it is needed.
+    Small,
+}
+
+/// Asks for the [`MAX_CHUNK_BYTES`] at `start` to be made of such pages, whatever was asked for when the
+/// allocator had lent them before.
+fn advise(start: NonNull<u8>, pages: Pages) {
     #[cfg(all(target_os = "linux", not(miri)))]
-    // SAFETY: the range is ours alone; the advice changes none of its contents. A kernel that
-    // does not know it refuses, which is no reason to fail.
-    let _ = unsafe {
-        rustix::mm::madvise(
-            start.as_ptr().cast(),
-            MAX_CHUNK_BYTES,
-            rustix::mm::Advice::LinuxHugepage,
-        )
-    };
+    {
+        let advice = match pages {
+            Pages::Huge => rustix::mm::Advice::LinuxHugepage,
+            Pages::Small => rustix::mm::Advice::LinuxNoHugepage,
+        };
+        // SAFETY: the range is ours alone; the advice changes none of its contents. A kernel that
+        // does not know it refuses, which is no reason to fail.
+        let _ = unsafe { rustix::mm::madvise(start.as_ptr().cast(), MAX_CHUNK_BYTES, advice) };
+    }
     #[cfg(not(all(target_os = "linux", not(miri))))]
-    let _ = start;
+    let _ = (start, pages);
 }
 
 /// Chunks between two owners, at most so many bytes of them; none while nobody writes.
@@ -104,6 +115,8 @@ pub struct ArenaPool {
     limit_bytes: usize,
     /// Whether the last full-sized chunk was taken since somebody was last told.
     is_short: AtomicBool,
+    /// Whether the last huge page that was made ready took long.
+    makes_slowly: AtomicBool,
     /// Whether nothing is kept for now. Changes and is acted on while `free` is locked.
     rests: AtomicBool,
 }
@@ -118,6 +131,7 @@ impl ArenaPool {
             lent_bytes: AtomicUsize::new(0),
             limit_bytes,
             is_short: AtomicBool::new(false),
+            makes_slowly: AtomicBool::new(false),
             rests: AtomicBool::new(false),
         })
     }
@@ -303,7 +317,8 @@ impl Arena {
 
     fn add_chunk(&self, chunks: &mut Vec<ChunkBox>, bytes: usize, used: usize) -> NonNull<Chunk> {
         let pooled = self.pool.as_ref().and_then(|pool| pool.take(bytes));
-        let memory = pooled.unwrap_or_else(|| Memory::allocate(bytes));
+        let pages = self.pool.as_ref().map_or(Pages::Huge, |pool| pool.pages());
+        let memory = pooled.unwrap_or_else(|| Memory::allocate(bytes, pages));
         if let Some(pool) = &self.pool {
             pool.lent_bytes.fetch_add(bytes, Ordering::Relaxed);
         }

@@ -35,6 +35,6 @@ pub use fs::{DirEntry, FileLock, FileSystem, MappedWriter, RandomAccessFile, Wri
 pub use mem::MemFileSystem;
 pub use operation::{Operation, OperationKind};
 pub use os::OsFileSystem;
-pub use os_thread::{lower_priority, wait_when_woken};
+pub use os_thread::{give_way, lower_priority, wait_when_woken};
 pub use random::Random;
 pub use trace::{TraceEntry, TraceFileSystem};

@@ -21,6 +21,12 @@ pub fn lower_priority() {
     }
 }
 
+/// Lets another thread that waits for the processor of this one have it, if there is any. The system itself looks
+/// only every few milliseconds whether a thread has had its share.
+pub fn give_way() {
+    std::thread::yield_now();
+}
+
 /// Whether the calling thread, when it is woken, waits until a processor is free or its turn comes, or takes the one
 /// of a thread that has run longer, which may be the one that woke it.
 pub fn wait_when_woken(waits: bool) {

@@ -2,7 +2,7 @@
 //! behind.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker_base::iterator::InternalIterator;
 use esker_base::range_tombstone::RangeTombstone;
@@ -11,7 +11,7 @@ use esker_sstable::{BlockKind, BlockLayoutChoice, FillCache, LevelIter, TableIte
 use esker_vfs::{DeviceError, Fault, FaultFileSystem, FileSystem, Random};
 
 use super::*;
-use crate::executor::{ManualExecutor, RayonExecutor};
+use crate::executor::{Executor, Job, Lane, ManualExecutor, RayonExecutor};
 use crate::flush::flush;
 use crate::picker::{RangePick, pick, pick_range};
 use crate::shape::CompactionShape;
@@ -371,4 +371,58 @@ fn a_plan_that_would_break_the_order_of_runs_is_refused() {
     plan.kind = PlanKind::TrivialMove;
     assert!(plan.check_order(&version).is_err());
     assert!(run(&context, &plan, &version, &RetentionRules::default()).is_err());
+}
+
+/// Counts how often a job gives way.
+#[derive(Debug)]
+struct Polite {
+    inner: ManualExecutor,
+    gave_way: AtomicU64,
+}
+
+impl Executor for Polite {
+    fn spawn(&self, lane: Lane, job: Job) {
+        self.inner.spawn(lane, job);
+    }
+
+    fn run_all(&self, parts: Vec<Job>) {
+        self.inner.run_all(parts);
+    }
+
+    fn join(&self) {
+        self.inner.join();
+    }
+
+    fn give_way(&self) {
+        self.gave_way.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The story: a reader waited for four milliseconds, until the system looked, behind the flush or merge that had
+/// its processor.
+#[test]
+fn merges_give_way_and_flushes_do_while_nobody_waits_for_them() {
+    let executor = Arc::new(Polite {
+        inner: ManualExecutor::new(1),
+        gave_way: AtomicU64::new(0),
+    });
+    let context = context(memory(), executor.clone(), 1);
+    let often = || executor.gave_way.swap(0, Ordering::Relaxed);
+    let flush_some = || {
+        let value = |number: u32| record(&number.to_be_bytes(), 1, ValueKind::Value);
+        let source = VecIter::new((0..640).map(value).collect());
+        let nothing = FragmentedTombstones::default();
+        flush(&context, source, nothing, &RetentionRules::default()).unwrap();
+    };
+    flush_some();
+    assert_eq!(often(), 10);
+    context.urgent.store(true, Ordering::Relaxed);
+    flush_some();
+    assert_eq!(often(), 0);
+    let context = self::context(memory(), executor.clone(), 1);
+    context.urgent.store(true, Ordering::Relaxed);
+    let (version, plan) = three_runs(&context);
+    assert_eq!(often(), 0);
+    run(&context, &plan, &version, &RetentionRules::default()).unwrap();
+    assert!(often() > 0, "who waits for a flush waits for no merge");
 }

@@ -92,6 +92,7 @@ impl Rewriter {
             executor: Arc::new(RayonExecutor::new(1)),
             new_file_number: Arc::new(move || next.fetch_add(1, Ordering::Relaxed)),
             cancelled: Arc::new(AtomicBool::new(false)),
+            urgent: Arc::new(AtomicBool::new(true)),
             table_options: {
                 let settings = KeyspaceOptions::new().settled(&LiveSettings::new(settings.clone()));
                 Arc::new(move |level| keyspaces::table_options(&settings, level))

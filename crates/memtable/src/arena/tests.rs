@@ -113,3 +113,27 @@ fn a_chunk_is_made_ahead_once_the_last_one_is_taken_and_where_it_may_be_kept() {
     small.make_chunk();
     assert_eq!(small.held_bytes(), 0);
 }
+
+/// The story: writers waited for four or five milliseconds for the first touch of a huge page, where the host of the
+/// machine had taken the memory back.
+#[test]
+fn nobody_waits_for_a_huge_page_while_these_are_made_slowly() {
+    let pool = ArenaPool::new(MAX_CHUNK_BYTES);
+    assert_eq!(pool.pages(), Pages::Huge);
+    assert!(pool.make_chunk());
+    pool.note_made(true);
+    assert_eq!(pool.pages(), Pages::Small);
+    // What was made ahead is taken first, whatever it is made of, and small pages hold as much.
+    let arena = Arena::new(MAX_CHUNK_BYTES, Some(Arc::clone(&pool)));
+    let stored: Vec<_> = (0..40u64)
+        .map(|number| arena.store(&number.to_be_bytes(), trailer(number), &[7; 100_000]))
+        .collect();
+    for (number, record) in stored.into_iter().enumerate() {
+        // SAFETY: the arena lives, and nothing left this thread.
+        let record = unsafe { record.view() };
+        assert_eq!(record.key, (number as u64).to_be_bytes());
+        assert!(record.value.iter().all(|&byte| byte == 7) && record.value.len() == 100_000);
+    }
+    pool.note_made(false);
+    assert_eq!(pool.pages(), Pages::Huge);
+}

@@ -55,6 +55,7 @@ pub(super) fn context(
         executor,
         new_file_number: Arc::new(move || numbers.fetch_add(1, Ordering::Relaxed)),
         cancelled: Arc::new(AtomicBool::new(false)),
+        urgent: Arc::new(AtomicBool::new(false)),
         table_options: Arc::new(table_options),
         target_file_bytes: 3000,
         max_subcompactions: 3,
