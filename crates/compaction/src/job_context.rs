@@ -32,7 +32,7 @@ pub struct JobContext {
     pub new_file_number: Arc<dyn Fn() -> FileNumber + Send + Sync>,
     /// Once it is true, jobs end with an error soon.
     pub cancelled: Arc<AtomicBool>,
-    /// While it is true, somebody waits for what is flushed or is about to: a flush keeps the processor.
+    /// While it is true, somebody waits for what is flushed or is about to, and flushes keep their processor.
     pub urgent: Arc<AtomicBool>,
     /// How tables of a level are written: upper levels may get more filter bits (Monkey, SIGMOD
     /// 2017), the last one more compression.

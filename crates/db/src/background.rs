@@ -65,10 +65,8 @@ pub(crate) struct Background {
     pub(crate) owed: Mutex<Duration>,
     /// Bytes of memtables that the last flush worth measuring has flushed a second; 0 before the first.
     pub(crate) flush_bytes_per_second: AtomicU64,
-    /// How many wait for memtables to be flushed.
-    pub(crate) flush_waiters: AtomicU64,
-    /// Whether somebody does, or will soon: no further memtable of a keyspace that is flushed may be sealed. Only
-    /// advice to the flush that runs.
+    /// Whether somebody writes or waits, so that what is sealed should be in tables soon. Only advice to the flush
+    /// that runs.
     pub(crate) flush_is_urgent: Arc<AtomicBool>,
     /// From before a flush takes memtables out of a keyspace until it has released the log that only
     /// they needed.
@@ -101,9 +99,9 @@ impl Background {
         self.changed.notify_all();
     }
 
-    /// Has the flush that runs keep the processor.
+    /// Has the flush that runs keep the processor, and those that come.
     pub(crate) fn hurry(&self) {
-        self.flush_is_urgent.store(true, Ordering::SeqCst);
+        self.flush_is_urgent.store(true, Ordering::Relaxed);
     }
 
     /// Wakes whoever waits. The lock makes sure that nobody is between looking and waiting.
@@ -138,7 +136,6 @@ impl Engine {
             return Ok(());
         }
         let started = self.clock.monotonic_micros();
-        self.background.flush_waiters.fetch_add(1, Ordering::SeqCst);
         self.background.hurry();
         let failures = {
             // One that runs already does not know what was sealed last, which may be what makes it
@@ -172,7 +169,6 @@ impl Engine {
                 self.background.changed.wait(&mut state);
             }
         };
-        self.background.flush_waiters.fetch_sub(1, Ordering::SeqCst);
         let stalled = self.clock.monotonic_micros().saturating_sub(started);
         self.counters
             .stall_micros

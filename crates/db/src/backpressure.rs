@@ -91,9 +91,7 @@ impl Engine {
         self.wait_for_flush(|| state.load().sealed.len() < most)?;
         self.secure_log(writer)?;
         self.seal(writer, state);
-        if self.is_short(state) {
-            self.background.hurry();
-        }
+        self.background.hurry();
         self.arenas.wake();
         self.schedule_flush();
         Ok(())
@@ -254,7 +252,7 @@ impl Engine {
     }
 
     /// Whether no further memtable of the keyspace may be sealed.
-    pub(crate) fn is_short(&self, state: &KeyspaceState) -> bool {
+    fn is_short(&self, state: &KeyspaceState) -> bool {
         !state.is_dropped() && state.load().sealed.len() >= self.settings.max_sealed_memtables()
     }
 

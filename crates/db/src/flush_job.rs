@@ -160,7 +160,6 @@ impl Engine {
             if group.is_empty() {
                 return Ok(());
             }
-            self.note_urgency(&group);
             self.background.releasing.store(true, Ordering::Release);
             let result = guarded(|| self.flush_group(&group, all_sealed));
             // What is left out has failed, and is what waits for the end of the job.
@@ -194,17 +193,6 @@ impl Engine {
                 Err(error) if is_full(&error) && self.give_space_back() => {}
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    /// Notes whether somebody waits for the flush of these keyspaces, or will soon. Who comes to wait later notes
-    /// it as well: after the first store here, or before the looks.
-    fn note_urgency(&self, group: &[Arc<KeyspaceState>]) {
-        let urgent = &self.background.flush_is_urgent;
-        urgent.store(false, Ordering::SeqCst);
-        let waiters = self.background.flush_waiters.load(Ordering::SeqCst);
-        if waiters > 0 || group.iter().any(|state| self.is_short(state)) {
-            self.background.hurry();
         }
     }
 

@@ -277,6 +277,11 @@ impl Engine {
             return Ok(());
         }
         self.secure_log(&mut writer)?;
+        if self.next_to_flush().is_none() {
+            // Nobody waits for it but reads, which want the processors for themselves.
+            let urgent = &self.background.flush_is_urgent;
+            urgent.store(false, Relaxed);
+        }
         self.seal(&writer, keyspace);
         drop(writer);
         self.arenas.rest();
@@ -305,6 +310,36 @@ mod tests {
         let engine = keyspace.engine();
         engine.flush_if_nobody_writes(keyspace.state()).unwrap();
         keyspace.state().load().sealed.len()
+    }
+
+    /// The story: a reader waited for four milliseconds, until the system looked, behind the flush that reads had
+    /// earned.
+    #[test]
+    fn a_flush_for_reads_gives_way_until_somebody_waits_for_it() {
+        let (db, _executor) = open();
+        let keyspace: &Keyspace = &db;
+        let is_urgent = || {
+            let background = &keyspace.engine().background;
+            background.flush_is_urgent.load(super::Relaxed)
+        };
+        keyspace.put("a", "1").unwrap();
+        keyspace.flush().unwrap();
+        assert!(is_urgent(), "somebody waited");
+        keyspace.put("a", "2").unwrap();
+        assert_eq!(flush_for_reads(keyspace), 1);
+        assert!(!is_urgent());
+        keyspace.flush().unwrap();
+        assert!(
+            is_urgent(),
+            "somebody waits for the flush that was due already"
+        );
+        keyspace.put("a", "3").unwrap();
+        keyspace
+            .engine()
+            .seal_all(&keyspace.engine().commit_queue.lock());
+        assert_eq!(flush_for_reads(keyspace), 1);
+        assert!(is_urgent(), "what was sealed by others is not held up");
+        db.close().unwrap();
     }
 
     /// The story: while a flush did not come forward, reads had a memtable sealed that was a sixteenth full, and
