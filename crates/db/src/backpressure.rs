@@ -20,7 +20,7 @@ use std::time::Duration;
 const LEAST_SLEEP: Duration = Duration::from_millis(1);
 
 /// Writers do not wait for a huge page where one takes this long: they take small pages until one takes less.
-const SLOW_CHUNK: Duration = Duration::from_micros(600);
+const SLOW_CHUNK: Duration = Duration::from_millis(2);
 
 impl Engine {
     /// Seals full memtables, waits where memory is full, and pays for compaction's debt. Called by
