@@ -71,6 +71,8 @@ pub(crate) struct Background {
     /// From before a flush takes memtables out of a keyspace until it has released the log that only
     /// they needed.
     pub(crate) releasing: AtomicBool,
+    /// Whether a merge for reads has left memory that the system can have back.
+    pub(crate) has_freed: AtomicBool,
     /// Tells running jobs to give up.
     pub(crate) cancelled: Arc<AtomicBool>,
 }

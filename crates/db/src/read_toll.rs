@@ -173,6 +173,19 @@ impl Engine {
         self.remove_unneeded_files();
         let is_kept = self.tables.has_retired();
         keyspace.read_toll.has_leftovers.store(is_kept, Relaxed);
+        if !is_kept {
+            self.give_freed_memory_back();
+        }
+    }
+
+    /// After a merge for reads, once the blocks of its inputs are gone: they are as much as what is cached, and
+    /// where nobody writes nothing takes their place.
+    fn give_freed_memory_back(&self) {
+        let has_freed = &self.background.has_freed;
+        if has_freed.load(Relaxed) && has_freed.swap(false, Relaxed) && self.executor.has_threads()
+        {
+            esker_vfs::give_free_memory_back();
+        }
     }
 
     /// Has removed, off the reader's path, what readers kept.
@@ -191,6 +204,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let job = move || {
             engine.remove_unneeded_files();
+            engine.give_freed_memory_back();
             engine.background.state.lock().compactions -= 1;
             engine.background.notify();
         };
@@ -205,7 +219,10 @@ impl Engine {
 
     fn relief_job(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>) {
         match guarded(|| self.decide_relief(keyspace)) {
-            Ok(Some(plan)) => return self.compaction_job(keyspace, &plan),
+            Ok(Some(plan)) => {
+                self.background.has_freed.store(true, Relaxed);
+                return self.compaction_job(keyspace, &plan);
+            }
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "nothing could be merged for reads"),
         }

@@ -7,7 +7,7 @@
 //! latter two are made of.
 //!
 //! Invariant: nothing outside [`os`] names `std::fs` or makes a system call (I12), and `unsafe`
-//! occurs in three private files only (the window of mapped memory, two calls that rustix does not have).
+//! occurs in four private files only (the window of mapped memory, three calls that rustix does not have).
 #![deny(unsafe_code)]
 
 pub mod crash;
@@ -21,6 +21,7 @@ pub mod os;
 mod os_direct;
 #[cfg(target_os = "linux")]
 mod os_map;
+mod os_memory;
 mod os_thread;
 #[cfg(target_os = "linux")]
 mod os_write_back;
@@ -35,6 +36,7 @@ pub use fs::{DirEntry, FileLock, FileSystem, MappedWriter, RandomAccessFile, Wri
 pub use mem::MemFileSystem;
 pub use operation::{Operation, OperationKind};
 pub use os::OsFileSystem;
+pub use os_memory::give_free_memory_back;
 pub use os_thread::{give_way, lower_priority, wait_when_woken};
 pub use random::Random;
 pub use trace::{TraceEntry, TraceFileSystem};
