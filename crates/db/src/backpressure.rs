@@ -39,9 +39,12 @@ impl Engine {
             if view.sealed.len() >= most {
                 short = Some(state);
             }
-            if view.active.memtable.bytes() >= limit {
+            let bytes = view.active.memtable.bytes();
+            if bytes >= limit {
                 drop(view);
                 self.seal_full(writer, state, members)?;
+            } else {
+                writer.log.note_filling(self, bytes, limit);
             }
             is_behind |= state.is_behind.load(Ordering::Relaxed);
         }
@@ -92,6 +95,13 @@ impl Engine {
         self.secure_log(writer)?;
         self.seal(writer, state);
         self.background.hurry();
+        if self
+            .all_keyspaces()
+            .iter()
+            .all(|state| state.load().active.memtable.is_empty())
+        {
+            writer.log.leave_segment(self);
+        }
         self.arenas.wake();
         self.schedule_flush();
         Ok(())

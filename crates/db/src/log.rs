@@ -7,6 +7,9 @@
 //! nothing. Whoever holds the writer lock closes no file of a segment and takes down no map of one: that
 //! takes milliseconds (`spent_segments`). Only the commit leader uses it.
 
+mod leaving;
+
+use self::leaving::Leaving;
 use crate::engine::Engine;
 use crate::log_mark::{Marker, Reasons, numbers_of};
 use esker_base::filename::{FileNumber, wal_path};
@@ -50,6 +53,7 @@ pub(crate) struct Log {
     tail: Option<LogTail>,
     /// What is to stand between the batches where the log is archived.
     pub(crate) marker: Marker,
+    leaving: Leaving,
 }
 
 impl Log {
@@ -193,7 +197,7 @@ impl Log {
         let mark_bytes = |mark: &Option<Vec<u8>>| mark.as_ref().map_or(0, record_bytes);
         let mut bytes = payload_bytes + mark_bytes(&mark);
         let for_others = self.for_deletes && !only_deletes();
-        if for_others || !self.has_room(engine, bytes, mode) {
+        if for_others || self.leaves(engine, bytes) || !self.has_room(engine, bytes, mode) {
             if engine.archive.is_on() {
                 // A segment begins with a mark in any case, and with all that is not certain to be read
                 // in the one before.
@@ -261,13 +265,13 @@ impl Log {
 
     /// Has the background do what later writes should not wait for: with the first segment, setting
     /// the reserve aside; with every further one, closing what the one before has left; once a segment is
-    /// half full, preparing the next one.
+    /// half full, or a memtable nearly (`leaving`), preparing the next one.
     #[cold]
     pub(crate) fn tend(&mut self, engine: &Arc<Engine>, next_sequence: SequenceNumber) {
         if engine.segments.spent.any() {
             engine.close_spent();
         }
-        let half = engine.settings.wal_segment_bytes() / 2;
+        let half = self.prepares_at(engine);
         if engine.reserve.is_wanted() {
             self.tend_at = half;
             engine.stock_reserve();
