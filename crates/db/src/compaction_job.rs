@@ -112,6 +112,7 @@ impl Engine {
             // A restore has replaced them since the plan was made.
             return Ok(());
         }
+        let began = self.tables.removals_so_far();
         let jobs = self.traced_jobs_of(keyspace, Making::Merge, plan.files());
         let outputs = if plan.kind == PlanKind::Merge {
             let rules = self.retention_rules(keyspace);
@@ -160,7 +161,7 @@ impl Engine {
         let made = outputs.iter().flat_map(JobOutput::all);
         self.apply_or_give_up(vec![edit], made.map(|meta| meta.number))?;
         if let Some(output) = &outputs {
-            self.job_is_done(&jobs, output);
+            self.job_is_done(&jobs, output, began);
         }
         // Before the new view: a merge that begins from that one names them as gone.
         self.retire_inputs(plan, gone, outputs.as_ref());

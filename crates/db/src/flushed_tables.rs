@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::hooks::KeyspaceHooks;
 use crate::keyspace::KeyspaceState;
 use crate::super_version::{SuperVersion, WriteBuffer};
+use crate::table_references::RemovalsUntil;
 use esker_base::filename::FileNumber;
 use esker_base::merging_iterator::MergingIterator;
 use esker_base::range_tombstone::FragmentedTombstones;
@@ -24,6 +25,7 @@ pub(crate) struct Flushed {
     sequence: SequenceNumber,
     buffers: Vec<Arc<WriteBuffer>>,
     jobs: JobContext,
+    began: RemovalsUntil,
     pub(crate) output: JobOutput,
 }
 
@@ -102,6 +104,7 @@ impl Engine {
         sequence: SequenceNumber,
         floor: SequenceNumber,
     ) -> Result<Flushed> {
+        let began = self.tables.removals_so_far();
         let origin = Origin {
             flushed: sequence,
             ..self.origin_above(floor, state, Making::Flush, [])
@@ -118,6 +121,7 @@ impl Engine {
             sequence,
             buffers,
             jobs,
+            began,
             output,
         })
     }
@@ -129,11 +133,12 @@ impl Engine {
             state,
             buffers,
             jobs,
+            began,
             output,
             ..
         } = flushed;
         if !state.is_dropped() {
-            self.job_is_done(&jobs, &output);
+            self.job_is_done(&jobs, &output, began);
         }
         let is_flushed = |buffer: &Arc<WriteBuffer>| buffers.iter().any(|b| Arc::ptr_eq(b, buffer));
         let old = state.install(|view| {

@@ -5,10 +5,11 @@
 //! and whose file a crash could show again: those that readers or recovery points hold, those that wait
 //! for their removal, and those whose removal no directory sync has covered yet. Every job that makes tables
 //! syncs the directory before its edit, so a name may be forgotten once such a job that began after the
-//! removal is done. Where a job makes none, `untold_removals` has what takes the place of the names.
+//! removal is done (which it may have named before that, as a file that a reader kept). Where a job makes none, `untold_removals` has what takes the place of the names.
 
 use crate::engine::Engine;
 use crate::keyspace::KeyspaceState;
+use crate::table_references::RemovalsUntil;
 use esker_base::SequenceNumber;
 use esker_base::filename::FileNumber;
 use esker_compaction::{JobContext, JobOutput};
@@ -94,14 +95,15 @@ impl Engine {
         }
     }
 
-    /// Notes that `output`, of a job that was given `jobs`, is part of the database.
-    pub(crate) fn job_is_done(&self, jobs: &JobContext, output: &JobOutput) {
+    /// Notes that `output`, of a job that was given `jobs`, is part of the database. Up to `began`, all removals had been
+    /// made before it.
+    pub(crate) fn job_is_done(&self, jobs: &JobContext, output: &JobOutput, began: RemovalsUntil) {
         let Some(origin) = &jobs.origin else { return };
         // Without tables it has synced nothing, and says nothing.
         if output.tables.is_empty() {
             return;
         }
-        self.tables.forget_removed(&origin.gone);
+        self.tables.forget_removed(began);
         if origin.making == Making::Flush {
             self.tables.note_told(&origin.gone);
         }

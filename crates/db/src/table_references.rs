@@ -28,6 +28,17 @@ impl<H> Drop for Held<H> {
     }
 }
 
+/// Files that were removed, each with how many had been before.
+#[derive(Debug, Default)]
+struct Removed {
+    files: HashMap<FileNumber, u64>,
+    count: u64,
+}
+
+/// A moment among the removals of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RemovalsUntil(u64);
+
 /// All tables that are held or retired, by number.
 #[derive(Debug)]
 pub(crate) struct TableReferences<H> {
@@ -36,7 +47,7 @@ pub(crate) struct TableReferences<H> {
     /// Retired, and the file still there.
     retired: Mutex<HashSet<FileNumber>>,
     /// Removed, and not known to stay so: no sync of the directory is known to have come after.
-    removed: Mutex<HashSet<FileNumber>>,
+    removed: Mutex<Removed>,
     /// Those of the retired whose files go in their turn.
     untold: Mutex<UntoldRemovals>,
     /// Held while files are removed, and while a restore takes hold of a table: a file is either
@@ -50,7 +61,7 @@ impl<H> TableReferences<H> {
             by_number: Mutex::new(HashMap::new()),
             removals: Arc::new(Mutex::new(Vec::new())),
             retired: Mutex::new(HashSet::new()),
-            removed: Mutex::new(HashSet::new()),
+            removed: Mutex::new(Removed::default()),
             untold: Mutex::new(UntoldRemovals::default()),
             removing: Mutex::new(()),
         }
@@ -161,11 +172,12 @@ impl<H> TableReferences<H> {
                 .filter(|it| untold.is_next(*it))
                 .collect()
         };
-        let unsynced: Vec<_> = self.removed.lock().iter().copied().collect();
-        if step.is_empty() || !(unsynced.is_empty() || sync()) {
+        let until = self.removals_so_far();
+        let is_synced = self.removed.lock().files.is_empty();
+        if step.is_empty() || !(is_synced || sync()) {
             return None;
         }
-        self.forget_removed(&unsynced);
+        self.forget_removed(until);
         self.removals.lock().retain(|it| !step.contains(it));
         Some(step.into_iter().collect())
     }
@@ -192,7 +204,15 @@ impl<H> TableReferences<H> {
 
     /// Notes that the file of table `number` was removed.
     pub(crate) fn note_removed(&self, number: FileNumber) {
-        self.removed.lock().insert(number);
+        let mut removed = self.removed.lock();
+        let before = removed.count;
+        removed.files.insert(number, before);
+        removed.count += 1;
+    }
+
+    /// The removals that a sync of the directory covers which begins now.
+    pub(crate) fn removals_so_far(&self) -> RemovalsUntil {
+        RemovalsUntil(self.removed.lock().count)
     }
 
     /// Whether a table that no version names has still its file.
@@ -203,16 +223,15 @@ impl<H> TableReferences<H> {
     /// Tables that no version names and whose files are there, or may be there after a crash.
     pub(crate) fn gone(&self) -> Vec<FileNumber> {
         let mut gone: Vec<_> = self.retired.lock().iter().copied().collect();
-        gone.extend(self.removed.lock().iter());
+        gone.extend(self.removed.lock().files.keys());
         gone
     }
 
-    /// Says that the directory was synced after `numbers` were given by [`TableReferences::gone`].
-    pub(crate) fn forget_removed(&self, numbers: &[FileNumber]) {
+    /// Says that the directory was synced after the removals `until` then. Not by number: one that was there when
+    /// a job named it as gone may have been removed behind the job's sync.
+    pub(crate) fn forget_removed(&self, until: RemovalsUntil) {
         let mut removed = self.removed.lock();
-        for number in numbers {
-            removed.remove(number);
-        }
+        removed.files.retain(|_, before| *before >= until.0);
     }
 
     /// Forgets a table that nobody holds; `false` where somebody does.

@@ -140,6 +140,34 @@ fn a_table_that_was_held_in_vain_goes_all_the_same() {
     });
 }
 
+/// The story: a file that a reader kept when a job named it was removed behind the job's sync of the directory, and
+/// was taken for one whose removal that had made last. No later table named it, and a loss of power brought it back.
+#[test]
+fn a_file_that_goes_behind_the_sync_of_a_job_that_names_it_is_named_again() {
+    explore(3, || {
+        let files = Files::new();
+        let kept = files.references.get(TABLE, || ());
+        files.references.retire([TABLE]);
+        let reader = {
+            let files = Arc::clone(&files);
+            thread::spawn(move || {
+                drop(kept);
+                files.remove_unread();
+            })
+        };
+        let began = files.references.removals_so_far();
+        let was_there = files.exists();
+        assert!(files.references.gone().contains(&TABLE));
+        // Here the job syncs the directory.
+        files.references.forget_removed(began);
+        reader.join().unwrap();
+        assert!(!was_there || files.references.gone().contains(&TABLE));
+        let began = files.references.removals_so_far();
+        files.references.forget_removed(began);
+        assert!(files.references.gone().is_empty());
+    });
+}
+
 /// Files of which nothing says that they are gone: after what a reader keeps, the oldest first, and with a sync between.
 #[test]
 fn untold_files_go_in_their_turn() {
