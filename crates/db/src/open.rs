@@ -257,7 +257,10 @@ impl Parts {
             } else {
                 next - 1
             };
-            engine.segments = SegmentTable::new(replayed.segments, last_held, next - 1);
+            // Also those that the log has let go of: the archive may have them.
+            let last_segment = engine.versions.state().next_file_number.saturating_sub(1);
+            engine.segments =
+                SegmentTable::new(replayed.segments, last_segment, last_held, next - 1);
             CommitQueue::new(next, Log::new(replayed.tail, next, last_held))
         };
         let engine = Arc::new(engine);

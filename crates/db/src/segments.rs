@@ -42,15 +42,16 @@ pub(crate) struct SegmentTable {
 }
 
 impl SegmentTable {
-    /// The segments that a recovery found; nothing behind `last_held` stands in them that counts, though numbers up
-    /// to `last_given` were given.
+    /// The segments that a recovery found; nothing behind `last_held` that counts stands in segments up to `last`,
+    /// though numbers up to `last_given` were given.
     pub(crate) fn new(
         live: BTreeMap<FileNumber, u64>,
+        last: FileNumber,
         last_held: SequenceNumber,
         last_given: SequenceNumber,
     ) -> Self {
         let void_from = VoidFrom {
-            segment: live.keys().next_back().copied().unwrap_or(0),
+            segment: last,
             sequence: last_held + 1,
             last_given,
         };
