@@ -309,7 +309,16 @@ impl Engine {
         let segments = self.segments.below(u64::MAX);
         self.archive_segments(&segments, self.visible_sequence() + 1)?;
         if !segments.is_empty() || self.health.has_failed() {
+            // Of every keyspace: what the log held last may have been of one that was dropped.
+            let flushed_sequence = Some(self.held_sequence());
+            let keyspaces = self.all_keyspaces().into_iter();
+            let keyspaces = keyspaces.map(|state| esker_manifest::KeyspaceEdit {
+                id: state.id,
+                flushed_sequence,
+                ..Default::default()
+            });
             let edit = esker_manifest::VersionEdit {
+                keyspaces: keyspaces.collect(),
                 removed_segments: segments.clone(),
                 last_sequence: Some(self.visible_sequence()),
                 ..Default::default()

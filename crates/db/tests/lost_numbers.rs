@@ -313,3 +313,36 @@ fn keys(db: &Db) -> Vec<String> {
     keys.sort_by_key(|key| order.iter().position(|it| it == key));
     keys
 }
+
+/// The story: the last writes were of a keyspace that was then dropped, and no table of another one reached up to
+/// their numbers. Once the database was closed the next life took these for numbers of writes that the power took, and
+/// said so in the log: a restore to before the drop had the keyspace without them.
+#[test]
+fn writes_of_a_dropped_keyspace_happened() {
+    for closes in [true, false] {
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let db = open(&disk, true);
+        put(&db, "a", 10, Durability::Sync);
+        db.flush().unwrap();
+        let other = db.keyspace("other").unwrap();
+        other.put("b", "b").unwrap();
+        other.put("c", "c").unwrap();
+        let last = db.snapshot().sequence();
+        drop(other);
+        db.drop_keyspace("other").unwrap();
+        if closes {
+            db.close().unwrap();
+        }
+        let disk = power_loss(&disk);
+        drop(db);
+
+        let db = open(&disk, true);
+        put(&db, "d", 10, Durability::Sync);
+        let point = RestorePoint::Sequence(last);
+        db.restore_into(&point, "/restored").unwrap();
+        let options = Options::new().file_system(Arc::new(disk.clone()));
+        let restored = options.open("/restored").unwrap();
+        let other = restored.keyspace("other").unwrap();
+        assert_eq!(other.iter().count(), 2, "closes {closes}");
+    }
+}
