@@ -159,6 +159,9 @@ impl Engine {
             self.settle_group(writer, members, is_full)?;
         }
         let logged = self.order_and_log(writer, members);
+        if let Err(error) = &logged {
+            self.note_log_room(error);
+        }
         let (sequence, payload_bytes) = match logged {
             // Where the log itself is well, there was no room for another segment of it.
             Err(error) if !self.health.has_failed() && members.len() > 1 => {

@@ -77,6 +77,7 @@ impl Engine {
         {
             result = guarded(|| self.flush_together(writer));
         }
+        self.note_room(&result);
         {
             let mut state = self.background.state.lock();
             state.flush_failures += u64::from(result.is_err());

@@ -129,6 +129,7 @@ impl Engine {
             let failed = failed.min_by_key(|(_, error)| error.kind() != ErrorKind::NoSpace);
             result = failed.map_or(Ok(()), |(_, error)| Err(error));
         }
+        self.note_room(&result);
         let mut state = self.background.state.lock();
         state.flushing = false;
         match result {

@@ -7,7 +7,7 @@
 //! it covers leaves nothing to write.
 
 use crate::commit::{Member, Writer};
-use crate::engine::Engine;
+use crate::engine::{Engine, Mode};
 use esker_base::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
@@ -17,6 +17,22 @@ const EXTRA_BYTES: usize = 8 << 20;
 const RELIEF_INTERVAL_MICROS: u64 = 100_000;
 
 impl Engine {
+    /// Notes how the last flush went: on a full disk no file of a table waits for another to go first.
+    pub(crate) fn note_room(&self, flushed: &Result<()>) {
+        let is_full = |error: &Error| error.kind() == ErrorKind::NoSpace;
+        let wants_room = flushed.as_ref().is_err_and(is_full);
+        self.tables
+            .set_wants_room(wants_room || self.mode == Mode::Memory);
+    }
+
+    /// As [`Engine::note_room`], of a log that failed to take a write.
+    #[cold]
+    pub(crate) fn note_log_room(&self, error: &Error) {
+        if error.kind() == ErrorKind::NoSpace && self.tables.set_wants_room(true) {
+            self.tables.remove_unread();
+        }
+    }
+
     /// Fails where the last flush found the disk full and only deletes are to be written.
     #[cold]
     pub(crate) fn check_not_known_full(&self, members: &[Member<'_>]) -> Result<()> {

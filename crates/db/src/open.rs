@@ -304,6 +304,8 @@ impl Parts {
             cache.set_table_bytes_limit(shares.tables);
         }
         let tables = LiveTables::new(Arc::clone(&fs), self.directory.clone(), Arc::clone(&cache));
+        // Nothing is ever repaired there.
+        tables.set_wants_room(self.mode == Mode::Memory);
         let arenas = ArenaPool::new(settings.write_buffer_bytes());
         let mut keyspaces = KeyspaceTable::default();
         for meta in versions.keyspaces() {

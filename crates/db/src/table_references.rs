@@ -133,6 +133,11 @@ impl<H> TableReferences<H> {
         self.untold.lock().forget(numbers);
     }
 
+    /// Says whether room is needed, so that no file waits for its turn. Whether that is new.
+    pub(crate) fn set_wants_room(&self, wants_room: bool) -> bool {
+        self.untold.lock().set_wants_room(wants_room)
+    }
+
     /// Has `remove` remove the files whose last reader is gone. One for which it says `false` is tried
     /// again at the next call. `sync` makes earlier removals last, and says whether it could.
     pub(crate) fn remove_unread(
@@ -162,16 +167,7 @@ impl<H> TableReferences<H> {
     fn take_next_step(&self, sync: impl Fn() -> bool) -> Option<Vec<FileNumber>> {
         let retired: Vec<_> = self.retired.lock().iter().copied().collect();
         let unread = self.removals.lock().clone();
-        let step: BTreeSet<FileNumber> = {
-            let untold = self.untold.lock();
-            if retired.into_iter().any(|it| !untold.holds(it)) {
-                return None;
-            }
-            unread
-                .into_iter()
-                .filter(|it| untold.is_next(*it))
-                .collect()
-        };
+        let step = self.untold.lock().next_of(&unread, &retired);
         let until = self.removals_so_far();
         let is_synced = self.removed.lock().files.is_empty();
         if step.is_empty() || !(is_synced || sync()) {

@@ -9,8 +9,10 @@
 //! outlives what is hidden and named. (The table of a later merge may not be the one to tell: repair does not
 //! ask it while all of its own inputs are there.)
 //!
+//! Where room is needed nothing waits: on a full disk the flush that would name them may need what they take.
+//!
 //! Invariant: a step has a number for as long as its file is there and nothing durable names it; the first
-//! step is the only one that may go. Kept by `table_references`.
+//! step is the only one that may go, unless room is needed. Kept by `table_references`.
 
 use esker_base::filename::FileNumber;
 use std::collections::{BTreeSet, VecDeque};
@@ -19,6 +21,8 @@ use std::collections::{BTreeSet, VecDeque};
 #[derive(Debug, Default)]
 pub(crate) struct UntoldRemovals {
     steps: VecDeque<BTreeSet<FileNumber>>,
+    /// Whether room is needed more than an order that only a repair without a manifest looks at.
+    wants_room: bool,
 }
 
 impl UntoldRemovals {
@@ -43,11 +47,28 @@ impl UntoldRemovals {
         self.steps.iter().any(|step| step.contains(&number))
     }
 
-    /// Whether `number` may go once all that went before the steps is gone.
-    pub(crate) fn is_next(&self, number: FileNumber) -> bool {
-        self.steps
-            .front()
-            .is_some_and(|step| step.contains(&number))
+    /// Says whether what can go is to go, whatever stays. Whether that is new.
+    pub(crate) fn set_wants_room(&mut self, wants_room: bool) -> bool {
+        std::mem::replace(&mut self.wants_room, wants_room) != wants_room
+    }
+
+    /// Those of `unread` whose turn it is, where `all_retired` are all whose files are there.
+    pub(crate) fn next_of(
+        &self,
+        unread: &[FileNumber],
+        all_retired: &[FileNumber],
+    ) -> BTreeSet<FileNumber> {
+        let are_next = |step: &BTreeSet<FileNumber>| {
+            let numbers = unread.iter().filter(|it| step.contains(it));
+            numbers.copied().collect::<BTreeSet<_>>()
+        };
+        if self.wants_room {
+            let mut steps = self.steps.iter().map(are_next);
+            return steps.find(|it| !it.is_empty()).unwrap_or_default();
+        }
+        let waits = all_retired.iter().any(|it| !self.holds(*it));
+        let first = self.steps.front().filter(|_| !waits);
+        first.map(are_next).unwrap_or_default()
     }
 
     fn drop_empty(&mut self) {
@@ -68,7 +89,10 @@ mod tests {
     #[test]
     fn the_first_step_with_a_number_is_next() {
         let mut untold = steps(&[&[], &[4, 5], &[2]]);
-        let next = |untold: &UntoldRemovals| [2, 4, 5].map(|it| untold.is_next(it));
+        let next = |untold: &UntoldRemovals| {
+            let next = untold.next_of(&[2, 4, 5], &[]);
+            [2, 4, 5].map(|it| next.contains(&it))
+        };
         assert_eq!(next(&untold), [false, true, true]);
         untold.forget(&[4]);
         assert_eq!(next(&untold), [false, false, true]);
@@ -78,5 +102,17 @@ mod tests {
         assert!(untold.holds(4) && !untold.holds(5));
         untold.forget(&[2]);
         assert_eq!(next(&untold), [false, true, false]);
+    }
+
+    #[test]
+    fn nothing_waits_where_room_is_needed() {
+        let mut untold = steps(&[&[4], &[2, 3]]);
+        assert_eq!(untold.next_of(&[4], &[2, 3, 4, 9]), [].into());
+        assert_eq!(untold.next_of(&[3], &[2, 3, 4]), [].into());
+        assert!(untold.set_wants_room(true) && !untold.set_wants_room(true));
+        assert_eq!(untold.next_of(&[3, 4], &[2, 3, 4, 9]), [4].into());
+        assert_eq!(untold.next_of(&[3], &[2, 3, 4, 9]), [3].into());
+        assert!(untold.set_wants_room(false));
+        assert_eq!(untold.next_of(&[3], &[2, 3, 4]), [].into());
     }
 }

@@ -214,3 +214,51 @@ fn the_failure_of_one_keyspace_is_not_forgotten_for_the_flush_of_another() {
     );
     db.close().unwrap();
 }
+
+/// The story: files of a keyspace that was dropped waited for those that a recovery point keeps, or a cursor, or for a flush
+/// that names them. On a full disk neither comes.
+#[test]
+fn a_drop_gives_room_whatever_else_is_kept() {
+    for waits_for_flush in [true, false] {
+        drop_gives_room(waits_for_flush);
+    }
+}
+
+fn drop_gives_room(waits_for_flush: bool) {
+    let disk = MemFileSystem::new();
+    let db = options(disk.clone()).open(HOME).unwrap();
+    for name in ["a", "b"] {
+        db.keyspace(name).unwrap().put("first", "put").unwrap();
+    }
+    db.flush().unwrap();
+    db.create_recovery_point("").unwrap();
+    db.keyspace("b").unwrap().put("first", "again").unwrap();
+    db.flush().unwrap();
+    // What there was before is kept for the point alone.
+    db.compact().unwrap();
+    fill(&db, "a", 16 << 20);
+    db.flush().unwrap();
+    db.wait_for_background_work().unwrap();
+    let is_refused = |error: &esker::Error| assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    let large = vec![b'l'; 4 << 20];
+    if waits_for_flush {
+        fill(&db, "b", 12 << 20);
+        disk.set_capacity(disk.used_bytes());
+        is_refused(&db.flush().unwrap_err());
+    } else {
+        disk.set_capacity(disk.used_bytes());
+        is_refused(&db.put("large", &large).unwrap_err());
+    }
+    db.drop_keyspace("a").unwrap();
+    db.wait_for_background_work().unwrap_or_default();
+    let is_flushed = (0..10).any(|_| {
+        let flushed = db.flush();
+        let _ = db.wait_for_background_work();
+        flushed.is_ok()
+    });
+    let is_put = db.put("large", &large);
+    disk.set_capacity(u64::MAX);
+    assert!(is_flushed, "waits for a flush: {waits_for_flush}");
+    is_put.unwrap();
+    db.close().unwrap();
+}
