@@ -107,6 +107,19 @@ pub fn admit(pressure: &Pressure, bytes: usize) -> Admission {
     }
 }
 
+/// Level-0 runs above which writers are delayed, and at which they are held to
+/// [`Pressure::slow_bytes_per_second`], where so many of them are merged. While readers wait for processors fewer
+/// are let come together: merges wait as well, and each run is one more for every read to ask.
+#[must_use]
+pub fn level0_limits(runs_to_merge: usize, readers_wait: bool) -> [usize; 2] {
+    let runs = runs_to_merge.max(1);
+    if readers_wait {
+        [(runs - 1).max(1), 2 * runs]
+    } else {
+        [3 * runs, 6 * runs]
+    }
+}
+
 /// The pace of writers while as many memtables are sealed as may be: no faster than flushes make room, so that
 /// they do not all stop, for what is left of a flush, when the memtable that they fill is full.
 ///
@@ -211,6 +224,21 @@ mod tests {
                 ..limits()
             };
             assert_eq!(admit(&pressure, 100), expected, "{pressure:?}");
+        }
+    }
+
+    #[test]
+    fn fewer_runs_are_let_come_together_while_readers_wait() {
+        // Runs that are merged, whether readers wait, limits.
+        let cases = [
+            (4, false, [12, 24]),
+            (4, true, [3, 8]),
+            (1, false, [3, 6]),
+            (1, true, [1, 2]),
+            (0, true, [1, 2]),
+        ];
+        for (runs, readers_wait, expected) in cases {
+            assert_eq!(level0_limits(runs, readers_wait), expected);
         }
     }
 

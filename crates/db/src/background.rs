@@ -112,6 +112,12 @@ impl Background {
         self.changed.notify_all();
     }
 
+    /// Whether a flush or a merge runs.
+    pub(crate) fn is_working(&self) -> bool {
+        let state = self.state.lock();
+        state.flushing || state.compactions > 0
+    }
+
     /// Whether no job runs, nor any bulk load, so that every file is either named or a stray.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();

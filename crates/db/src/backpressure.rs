@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Delays of writers are added up until they are worth a sleep.
-const LEAST_SLEEP: Duration = Duration::from_millis(1);
+/// Delays of writers are added up until they are worth a sleep, of which few of a thousand writes have one.
+const LEAST_SLEEP: Duration = Duration::from_millis(2);
 
 /// Writers do not wait for a huge page where one takes this long: they take small pages until one takes less.
 const SLOW_CHUNK: Duration = Duration::from_millis(2);
@@ -32,6 +32,7 @@ impl Engine {
         members: &[Member<'_>],
     ) -> Result<()> {
         let (mut is_behind, mut short) = (false, None);
+        let readers_wait = self.reader_waits.are_noted();
         let most = self.settings.max_sealed_memtables();
         for state in members.iter().flat_map(Member::keyspaces) {
             let limit = state.write_buffer_bytes(&self.settings);
@@ -43,10 +44,12 @@ impl Engine {
             if bytes >= limit {
                 drop(view);
                 self.seal_full(writer, state, members)?;
+                // What the last memtable took was waited for: the next one has a pace of its own.
+                writer.pace = None;
             } else {
                 writer.log.note_filling(self, bytes, limit);
             }
-            is_behind |= state.is_behind.load(Ordering::Relaxed);
+            is_behind |= state.is_behind(readers_wait);
         }
         if let Some(short) = short {
             self.keep_pace(writer, short, members);
@@ -54,6 +57,9 @@ impl Engine {
             && !self.is_short(paced)
         {
             writer.pace = None;
+        }
+        if readers_wait {
+            self.wait_as_readers_do(&mut writer.rested_micros);
         }
         if is_behind {
             self.pay_debt(members);
@@ -244,11 +250,16 @@ impl Engine {
     fn pay_debt(&self, members: &[Member<'_>]) {
         let bytes: usize = members.iter().map(Member::encoded_bytes).sum();
         let keyspaces = members.iter().flat_map(Member::keyspaces);
-        let behind = keyspaces.filter(|state| state.is_behind.load(Ordering::Relaxed));
-        let delays = behind.map(|state| match pacing::admit(&self.pressure(state), bytes) {
-            Admission::Delay(delay) => delay,
-            _ => Duration::ZERO,
-        });
+        let now = self.clock.monotonic_micros();
+        let readers_wait = self.reader_waits.are_recent(now);
+        let behind = keyspaces.filter(|state| state.is_behind(readers_wait));
+        let delays =
+            behind.map(
+                |state| match pacing::admit(&self.pressure(state, readers_wait), bytes) {
+                    Admission::Delay(delay) => delay,
+                    _ => Duration::ZERO,
+                },
+            );
         if let Some(delay) = delays.max().filter(|delay| !delay.is_zero()) {
             let mut owed = self.background.owed.lock();
             *owed += delay;
@@ -286,18 +297,19 @@ impl Engine {
         }
     }
 
-    fn note_stalled(&self, pause: Duration) {
+    pub(crate) fn note_stalled(&self, pause: Duration) {
         let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         self.counters
             .stall_micros
             .fetch_add(micros, Ordering::Relaxed);
     }
 
-    fn pressure(&self, keyspace: &KeyspaceState) -> Pressure {
+    fn pressure(&self, keyspace: &KeyspaceState, readers_wait: bool) -> Pressure {
         let view = keyspace.load();
         let buffer_bytes = keyspace.write_buffer_bytes(&self.settings) as u64;
         let shape = self.shape_of(keyspace);
-        let runs = shape.level0_runs;
+        let [soft_level0_runs, hard_level0_runs] =
+            pacing::level0_limits(shape.level0_runs, readers_wait);
         Pressure {
             sealed_memtables: view.sealed.len(),
             max_sealed_memtables: self.settings.max_sealed_memtables(),
@@ -306,8 +318,8 @@ impl Engine {
                 .levels
                 .first()
                 .map_or(0, |level| level.runs.len()),
-            soft_level0_runs: 3 * runs,
-            hard_level0_runs: 6 * runs,
+            soft_level0_runs,
+            hard_level0_runs,
             debt_bytes: debt_bytes(&view.version, &shape),
             soft_debt_bytes: buffer_bytes * 64,
             hard_debt_bytes: buffer_bytes * 256,
@@ -316,8 +328,10 @@ impl Engine {
     }
 
     pub(crate) fn note_pressure(&self, keyspace: &KeyspaceState) {
-        let behind = pacing::admit(&self.pressure(keyspace), 1 << 20) != Admission::Go;
-        keyspace.is_behind.store(behind, Ordering::Relaxed);
+        let is_behind = |readers_wait| {
+            pacing::admit(&self.pressure(keyspace, readers_wait), 1 << 20) != Admission::Go
+        };
+        keyspace.note_behind(is_behind(false), is_behind(true));
     }
 }
 

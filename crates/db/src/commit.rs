@@ -18,6 +18,7 @@ use crate::index::pending::Layer;
 use crate::log::Log;
 use crate::log_mark::Reasons;
 use crate::options::Durability;
+use crate::reader_waits::note_write;
 use esker_base::sync;
 use esker_base::{Result, SequenceNumber, Trailer, ValueKind};
 use esker_wal::SyncMode;
@@ -40,6 +41,7 @@ impl Engine {
     #[inline]
     pub(crate) fn commit(self: &Arc<Self>, mut member: Member<'_>) -> Result<()> {
         self.check_writable()?;
+        note_write();
         if member.batch.count() == 0 && member.validation.is_none() {
             return self.commit_nothing(member.durability);
         }

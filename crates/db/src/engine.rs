@@ -19,6 +19,7 @@ use crate::lock_table::LockTable;
 use crate::memory_limit::MemoryUse;
 use crate::next_segment::NextSegment;
 use crate::obsolete_files::LiveTables;
+use crate::reader_waits::ReaderWaits;
 use crate::recovery_point::RecoveryPoints;
 use crate::replaced::Replaced;
 use crate::salvage::Loss;
@@ -160,6 +161,7 @@ pub(crate) struct Engine {
     pub(crate) reserve: SpaceReserve,
     pub(crate) health: Health,
     pub(crate) background: Background,
+    pub(crate) reader_waits: ReaderWaits,
     pub(crate) counters: OwnLines<Counters>,
     pub(crate) recovery: RecoveryState,
     /// The indexes that were declared at open.

@@ -87,6 +87,7 @@ mod range_spec;
 mod read;
 mod read_set;
 mod read_toll;
+mod reader_waits;
 mod recent_writes;
 mod recovery;
 mod recovery_point;

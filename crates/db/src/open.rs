@@ -29,6 +29,7 @@ use crate::memory_limit::MemoryUse;
 use crate::next_segment::NextSegment;
 use crate::obsolete_files::LiveTables;
 use crate::options::{Options, RecoveryPolicy};
+use crate::reader_waits::ReaderWaits;
 use crate::recovery::{self, Replayed};
 use crate::recovery_point::RecoveryPoints;
 use crate::replaced::Replaced;
@@ -394,6 +395,7 @@ impl Parts {
             reserve: SpaceReserve::default(),
             health: Health::default(),
             background,
+            reader_waits: ReaderWaits::default(),
             counters: OwnLines::default(),
             recovery: RecoveryState {
                 created,

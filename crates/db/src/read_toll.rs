@@ -123,27 +123,36 @@ impl Keyspace {
         let needless = (runs + memtables.count()).saturating_sub(1);
         if needless > 0 {
             let engine = self.engine();
-            engine.note_loss(self.state(), needless as u64 * bytes_each, 0);
+            if !engine.note_loss(self.state(), needless as u64 * bytes_each, 0) {
+                engine.note_reads_beside_writes((bytes_each / GET_BYTES) as u32);
+            }
         }
     }
 }
 
 impl Engine {
-    /// Adds what a read has lost, and which part of that to searches, if nobody writes.
-    fn note_loss(self: &Arc<Self>, keyspace: &Arc<KeyspaceState>, bytes: u64, searched_bytes: u64) {
+    /// Adds what a read has lost, and which part of that to searches; `false` if somebody writes, so that it does not
+    /// count.
+    fn note_loss(
+        self: &Arc<Self>,
+        keyspace: &Arc<KeyspaceState>,
+        bytes: u64,
+        searched_bytes: u64,
+    ) -> bool {
         if self.mode != Mode::Disk {
-            return;
+            return true;
         }
         let toll = &keyspace.read_toll;
         let visible = self.visible_sequence();
         if toll.quiet_since.load(Relaxed) != visible {
             toll.quiet_since.store(visible, Relaxed);
-            return;
+            return false;
         }
         toll.searched_bytes.fetch_add(searched_bytes, Relaxed);
         if toll.add(bytes, self.least_loss(keyspace)) {
             self.schedule_relief(keyspace);
         }
+        true
     }
 
     fn least_loss(&self, keyspace: &KeyspaceState) -> u64 {

@@ -37,6 +37,6 @@ pub use mem::MemFileSystem;
 pub use operation::{Operation, OperationKind};
 pub use os::OsFileSystem;
 pub use os_memory::give_free_memory_back;
-pub use os_thread::{give_way, lower_priority, wait_when_woken};
+pub use os_thread::{give_way, lower_priority, processor_wait_nanos, wait_when_woken};
 pub use random::Random;
 pub use trace::{TraceEntry, TraceFileSystem};

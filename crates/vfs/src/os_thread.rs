@@ -43,6 +43,19 @@ pub fn wait_when_woken(waits: bool) {
     let _ = waits;
 }
 
+/// How long the calling thread has waited for a processor while it could have run, nanoseconds since it began; `None` where
+/// the system does not say.
+pub fn processor_wait_nanos() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        // What ran, what waited, and how often: `sched_info` in the kernel's documentation of schedstats.
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// What `sched_setattr` takes, in its first version.
 #[cfg(target_os = "linux")]
 #[repr(C)]
@@ -86,6 +99,7 @@ fn schedule(policy: i32, nicer: i32, slice_nanos: u64) -> bool {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn policy() -> i32 {
         // SAFETY: the call takes no pointer; 0 is the calling thread.
@@ -103,6 +117,28 @@ mod tests {
         });
         assert_eq!(theirs.join().ok(), Some((libc::SCHED_BATCH, before)));
         assert_eq!(policy(), before);
+    }
+
+    #[test]
+    fn threads_that_are_more_than_the_processors_wait_for_one() {
+        let Some(before) = processor_wait_nanos() else {
+            println!("not looked at: the system does not say");
+            return;
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..=processors {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        if processor_wait_nanos() > Some(1_000_000) {
+                            is_over.store(true, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(processor_wait_nanos() >= Some(before));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(crate) struct Writer {
     pub(crate) next_relief_micros: u64,
     /// Of the writers of a keyspace of which as many memtables are sealed as may be, or were at the last look.
     pub(crate) pace: Option<(Arc<KeyspaceState>, Pace)>,
+    /// When the last pause for readers ended, on the monotonic clock.
+    pub(crate) rested_micros: u64,
 }
 
 /// A thread that waits with its batch.
@@ -97,6 +99,7 @@ impl CommitQueue {
             next_cure_micros: 0,
             next_relief_micros: 0,
             pace: None,
+            rested_micros: 0,
         };
         Self {
             line: WriterLine::new(writer),

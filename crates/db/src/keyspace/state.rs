@@ -47,7 +47,9 @@ pub(crate) struct KeyspaceState {
     /// For the hot paths: bytes, or 0 for the database's.
     write_buffer_bytes: AtomicUsize,
     /// Whether its writers are to be asked whether they are too fast.
-    pub(crate) is_behind: AtomicBool,
+    is_behind: AtomicBool,
+    /// The same while readers wait for processors.
+    is_behind_for_readers: AtomicBool,
     /// What reads have lost since the super-version was last replaced.
     pub(crate) read_toll: ReadToll,
     pub(crate) indexes: KeyspaceIndexes,
@@ -85,6 +87,7 @@ impl KeyspaceState {
             default_ttl: AtomicU64::new(AS_THE_DATABASE),
             write_buffer_bytes: AtomicUsize::new(0),
             is_behind: AtomicBool::new(false),
+            is_behind_for_readers: AtomicBool::new(false),
             read_toll: ReadToll::default(),
             indexes: KeyspaceIndexes::default(),
             idle_cursors: Arc::clone(idle_cursors),
@@ -250,6 +253,19 @@ impl KeyspaceState {
     pub(crate) fn keep_idle_cursor(&self, cursor: Box<CursorBody>) {
         self.idle_cursors
             .keep(self.id, cursor, || self.is_dropped());
+    }
+
+    /// Whether its writers are to be asked whether they are too fast, where readers wait for processors or do not.
+    #[inline]
+    pub(crate) fn is_behind(&self, readers_wait: bool) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
+            || (readers_wait && self.is_behind_for_readers.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn note_behind(&self, is_behind: bool, is_behind_for_readers: bool) {
+        self.is_behind.store(is_behind, Ordering::Relaxed);
+        self.is_behind_for_readers
+            .store(is_behind_for_readers, Ordering::Relaxed);
     }
 
     pub(crate) fn is_dropped(&self) -> bool {
