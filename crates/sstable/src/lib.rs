@@ -21,6 +21,7 @@ mod filter;
 mod format;
 mod held_memory;
 mod index;
+mod index_builder;
 mod level_iter;
 mod load_buffers;
 mod lookup;

@@ -29,7 +29,7 @@ use crate::block_io;
 use crate::file_sink::FileSink;
 use crate::filter::FilterBuilder;
 use crate::format::{BlockHandle, Footer};
-use crate::index::{IndexBuilder, shortest_separator};
+use crate::index_builder::{IndexBuilder, shortest_separator};
 use crate::new_blocks::NewBlocks;
 use crate::options::{Compression, TableOptions};
 use crate::origin::{Origin, TAG_ORIGIN};
