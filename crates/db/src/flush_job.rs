@@ -9,11 +9,12 @@
 use crate::engine::Engine;
 use crate::keyspace::KeyspaceState;
 use crate::super_version::WriteBuffer;
+use esker_base::filename::FileNumber;
 use esker_base::write_batch::KeyspaceId;
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_compaction::Lane;
 use esker_compaction::executor::guarded;
-use esker_manifest::VersionEdit;
+use esker_manifest::{KeyspaceEdit, VersionEdit};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -296,6 +297,7 @@ impl Engine {
             return;
         }
         let edit = VersionEdit {
+            keyspaces: self.reach_of(&unneeded).into_iter().collect(),
             removed_segments: unneeded.clone(),
             ..VersionEdit::default()
         };
@@ -306,6 +308,21 @@ impl Engine {
             }
             Err(error) => tracing::warn!(%error, "could not release log segments"),
         }
+    }
+
+    /// What keeps it known that the writes in segments happened that no memtable needs: what they held last may
+    /// have been of a keyspace that was dropped, and no table of another one reach so far. Said of the keyspace that
+    /// is always there, of which tables have all in them as well.
+    fn reach_of(&self, unneeded: &[FileNumber]) -> Option<KeyspaceEdit> {
+        let id = self.default_keyspace.id;
+        let last = self.segments.last_in(unneeded).min(self.held_sequence());
+        let state = self.versions.state();
+        let known = state.keyspaces.get(id)?.meta.flushed_sequence;
+        (known < last).then(|| KeyspaceEdit {
+            id,
+            flushed_sequence: Some(last),
+            ..KeyspaceEdit::default()
+        })
     }
 
     /// Flushes everything that memtables hold now and waits for it. Writers go on meanwhile.

@@ -54,6 +54,8 @@ pub(crate) struct Log {
     /// What is to stand between the batches where the log is archived.
     pub(crate) marker: Marker,
     leaving: Leaving,
+    /// The number of the last write that this life has logged.
+    last_logged: SequenceNumber,
 }
 
 impl Log {
@@ -221,6 +223,8 @@ impl Log {
         if mark.is_some() && engine.archive.is_on() {
             self.marker.note_marked(engine);
         }
+        let end = payloads.last().map(|payload| numbers_of(payload).1);
+        self.last_logged = end.map_or(self.last_logged, |end| end.saturating_sub(1));
         let record_bytes = current.record_bytes_so_far();
         engine.segments.note_current_bytes(record_bytes);
         let written = &engine.counters.log_bytes_written;
@@ -351,8 +355,7 @@ impl Log {
         self.prepared = Some(next);
         self.close_tail(engine, number)?;
         if let Some(mut complete) = self.current.take() {
-            let bytes = complete.record_bytes_so_far();
-            engine.segments.note_complete(complete.number(), bytes);
+            engine.segments.note_complete(&complete, self.last_logged);
             engine.segments.spent.add_map(complete.take_map());
             if let Err(error) = complete.seal(number) {
                 engine.health.latch_log_failure(&error);
@@ -475,8 +478,7 @@ impl Log {
     /// the next record goes to a new one.
     pub(crate) fn abandon(&mut self, engine: &Engine) {
         if let Some(current) = self.current.take() {
-            let bytes = current.record_bytes_so_far();
-            engine.segments.note_complete(current.number(), bytes);
+            engine.segments.note_complete(&current, self.last_logged);
         }
         self.unsynced.clear();
         if let Some(ready) = self.prepared.take() {

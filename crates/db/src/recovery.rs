@@ -14,6 +14,7 @@ use crate::log::LogTail;
 use crate::options::RecoveryPolicy;
 use crate::recovery_point;
 use crate::salvage::Loss;
+use crate::segments::Complete;
 use esker_base::filename::{FileKind, FileNumber, wal_path};
 use esker_base::write_batch::{BatchView, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
@@ -35,8 +36,8 @@ pub(crate) struct Replayed {
     /// The last write that the log or a table is known to hold: the manifest may know of later ones that
     /// were never durable.
     pub(crate) last_held: SequenceNumber,
-    /// The segments that the manifest names, with their record bytes.
-    pub(crate) segments: BTreeMap<FileNumber, u64>,
+    /// The segments that the manifest names.
+    pub(crate) segments: BTreeMap<FileNumber, Complete>,
     /// Where the log of this life is to be linked to.
     pub(crate) tail: Option<LogTail>,
     /// What was damaged and given up or passed over.
@@ -88,7 +89,7 @@ pub(crate) fn replay(engine: &Engine) -> Result<Replayed> {
     let mut expected = Some(0);
     let mut previous_sequence = 0;
     for (index, &number) in numbers.iter().enumerate() {
-        replayed.segments.insert(number, 0);
+        replayed.segments.insert(number, Complete::default());
         match expected {
             None if check_unsynced(engine, number, &mut replayed)? => {}
             Some(next) if number < next => {}
@@ -193,9 +194,11 @@ fn replay_segment(
         make_durable(engine, &path)?;
         replayed.unproven = true;
     }
-    replayed
-        .segments
-        .insert(number, reader.end_offset().saturating_sub(first_record));
+    let held = Complete {
+        record_bytes: reader.end_offset().saturating_sub(first_record),
+        last: *previous_sequence,
+    };
+    replayed.segments.insert(number, held);
     let tail = LogTail {
         header: *reader.header(),
         end_offset: reader.end_offset(),

@@ -11,6 +11,7 @@ use crate::spent_segments::SpentSegments;
 use esker_base::SequenceNumber;
 use esker_base::filename::{FileNumber, wal_path};
 use esker_base::sync::Mutex;
+use esker_wal::SegmentWriter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,12 +20,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// would write to the device what an earlier life has left in it, which it need not for a removed file.
 const RECYCLED_SEGMENTS: usize = 2;
 
+/// What a segment that takes no more records holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Complete {
+    pub(crate) record_bytes: u64,
+    /// The last write in it or in those before; 0 where that is not known.
+    pub(crate) last: SequenceNumber,
+}
+
 /// What everybody may know about the segments. Readers of sizes and the flush use it without the
 /// writer lock.
 #[derive(Debug, Default)]
 pub(crate) struct SegmentTable {
-    /// The segments that the manifest names and their record bytes, oldest first.
-    live: Mutex<BTreeMap<FileNumber, u64>>,
+    /// The segments that the manifest names, oldest first.
+    live: Mutex<BTreeMap<FileNumber, Complete>>,
     /// Those of them that are ready for records and take none yet. Locked after `live`.
     held: Mutex<BTreeSet<FileNumber>>,
     recyclable: Mutex<Vec<FileNumber>>,
@@ -45,7 +54,7 @@ impl SegmentTable {
     /// The segments that a recovery found; nothing behind `last_held` that counts stands in segments up to `last`,
     /// though numbers up to `last_given` were given.
     pub(crate) fn new(
-        live: BTreeMap<FileNumber, u64>,
+        live: BTreeMap<FileNumber, Complete>,
         last: FileNumber,
         last_held: SequenceNumber,
         last_given: SequenceNumber,
@@ -68,7 +77,8 @@ impl SegmentTable {
 
     /// Record bytes in all live segments.
     pub(crate) fn bytes(&self) -> u64 {
-        let live: u64 = self.live.lock().values().sum();
+        let live = self.live.lock();
+        let live: u64 = live.values().map(|it| it.record_bytes).sum();
         live + self.current_bytes.load(Ordering::Relaxed)
     }
 
@@ -90,9 +100,20 @@ impl SegmentTable {
         self.current_bytes.store(record_bytes, Ordering::Relaxed);
     }
 
-    /// Segment `number` takes no more records.
-    pub(crate) fn note_complete(&self, number: FileNumber, record_bytes: u64) {
-        self.live.lock().insert(number, record_bytes);
+    /// A segment takes no more records behind the write `last`.
+    pub(crate) fn note_complete(&self, segment: &SegmentWriter, last: SequenceNumber) {
+        let complete = Complete {
+            record_bytes: segment.record_bytes_so_far(),
+            last,
+        };
+        self.live.lock().insert(segment.number(), complete);
+    }
+
+    /// The last write in these segments, which take no more records; 0 where that is not known.
+    pub(crate) fn last_in(&self, numbers: &[FileNumber]) -> SequenceNumber {
+        let live = self.live.lock();
+        let known = numbers.iter().filter_map(|number| live.get(number));
+        known.map(|it| it.last).max().unwrap_or(0)
     }
 
     /// No segment takes records until the next one begins.
@@ -151,7 +172,7 @@ impl SegmentTable {
     pub(crate) fn hold(&self, number: FileNumber) {
         let mut live = self.live.lock();
         self.held.lock().insert(number);
-        live.insert(number, 0);
+        live.insert(number, Complete::default());
     }
 
     /// Segment `number` takes records, or never will.

@@ -346,3 +346,86 @@ fn writes_of_a_dropped_keyspace_happened() {
         assert_eq!(other.iter().count(), 2, "closes {closes}");
     }
 }
+
+/// A restore to `last` has both writes of the keyspace that was dropped behind them.
+fn assert_other_is_restored(disk: &CrashFileSystem, db: &Db, last: u64, what: &str) {
+    let point = RestorePoint::Sequence(last);
+    db.restore_into(&point, "/restored").unwrap();
+    let options = Options::new().file_system(Arc::new(disk.clone()));
+    let restored = options.open("/restored").unwrap();
+    let other = restored.keyspace("other").unwrap();
+    assert_eq!(other.iter().count(), 2, "{what}");
+}
+
+/// Two writes of another keyspace, which is then dropped. The number of the last.
+fn write_and_drop_other(db: &Db) -> u64 {
+    let other = db.keyspace("other").unwrap();
+    other.put("b", "b").unwrap();
+    other.put("c", "c").unwrap();
+    let last = db.snapshot().sequence();
+    drop(other);
+    db.drop_keyspace("other").unwrap();
+    last
+}
+
+/// The story: as above, while the database goes on. A flush that was late let go of the segment with the last writes of
+/// the keyspace, and the power took what came behind.
+#[test]
+fn writes_of_a_dropped_keyspace_happened_where_a_late_flush_lets_go_of_them() {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let faults = FaultFileSystem::new(Arc::new(disk.clone()));
+    let late = Arc::new(ManualExecutor::new(0));
+    let db = Options::new()
+        .file_system(Arc::new(faults.clone()))
+        .executor(Arc::clone(&late) as Arc<_>)
+        .write_buffer_bytes(16 << 10)
+        .wal_segment_bytes(16 << 10)
+        .wal_archive(true)
+        .open("/db")
+        .unwrap();
+    put(&db, "a", 9000, Durability::Sync);
+    put(&db, "b", 9000, Durability::Sync);
+    // It seals the memtable, and finds no segment.
+    let rule = FaultRule::new(Fault::Refuse(DeviceError::Io));
+    faults.add_rule(rule.on(&[OperationKind::Create]).times(1));
+    let how = WriteOptions::new().durability(Durability::Sync);
+    db.put_opt("refused", vec![b'v'; 14_000], &how).unwrap_err();
+    let last = write_and_drop_other(&db);
+    put(&db, "lost", 14_000, Durability::Buffered);
+    while late.step() {}
+    let disk = power_loss(&disk);
+    drop(db);
+
+    let db = open(&disk, true);
+    assert!(db.get("lost").unwrap().is_none());
+    put(&db, "d", 10, Durability::Sync);
+    assert_other_is_restored(&disk, &db, last, "a late flush");
+}
+
+/// The story: as above, in a life that writes nothing. A recovery had sealed a memtable before it came to the last writes of
+/// the keyspace, and its flush let go of the log, so that a close had nothing left to let go of.
+#[test]
+fn writes_of_a_dropped_keyspace_happened_where_a_life_only_flushes() {
+    for closes in [true, false] {
+        let disk = CrashFileSystem::new(MemFileSystem::new());
+        let (db, _late) = open_with(&disk, true, 128 << 10);
+        put(&db, "a", 18_000, Durability::Sync);
+        db.wal().rotate().unwrap();
+        let last = write_and_drop_other(&db);
+        let disk = power_loss(&disk);
+        drop(db);
+
+        let (db, late) = open_with(&disk, true, 16 << 10);
+        db.flush().unwrap();
+        while late.step() {}
+        if closes {
+            db.close().unwrap();
+        }
+        let disk = power_loss(&disk);
+        drop(db);
+
+        let db = open(&disk, true);
+        put(&db, "d", 10, Durability::Sync);
+        assert_other_is_restored(&disk, &db, last, &format!("closes {closes}"));
+    }
+}
