@@ -240,6 +240,19 @@ impl Engine {
         writer.log.marker.unsaid(has_marks, writer.next_sequence)
     }
 
+    /// Tells the log of members of the group that begins at `first` that take sequence numbers past it.
+    fn note_unlogged(&self, log: &mut Log, members: &[Member<'_>], first: SequenceNumber) {
+        let mut going = members.iter().filter(|member| member.outcome.is_ok());
+        if !going.any(|it| it.durability == Durability::Volatile && it.batch.count() > 0) {
+            return;
+        }
+        if let Err(error) = log.write_void(self, first) {
+            // They need no log.
+            tracing::warn!(%error, "the log does not say which writes before never happened");
+        }
+        log.note_unlogged(Reasons::VOLATILE);
+    }
+
     /// Appends the group to the log, and syncs if a member asks for it.
     fn log_group(self: &Arc<Self>, writer: &mut Writer, members: &[Member<'_>]) -> Result<()> {
         if !self.logs_writes() {
@@ -268,11 +281,11 @@ impl Engine {
                     .append(self, &[only.batch.bytes()], first, mode, only_deletes)?;
             }
             [only] => {
-                note_unlogged(&mut writer.log, std::slice::from_ref(only));
+                self.note_unlogged(&mut writer.log, std::slice::from_ref(only), first);
                 return Ok(());
             }
             _ => {
-                note_unlogged(&mut writer.log, members);
+                self.note_unlogged(&mut writer.log, members, first);
                 let payloads: Vec<_> = members
                     .iter()
                     .filter(logged)
@@ -281,18 +294,10 @@ impl Engine {
                 let log = &mut writer.log;
                 log.append(self, &payloads, first, mode, only_deletes)?;
                 // Once more for those behind the last that is logged.
-                note_unlogged(log, members);
+                self.note_unlogged(log, members, first);
             }
         }
         if sync { writer.log.sync(self) } else { Ok(()) }
-    }
-}
-
-/// Tells the log of members that take sequence numbers past it.
-fn note_unlogged(log: &mut Log, members: &[Member<'_>]) {
-    let mut going = members.iter().filter(|member| member.outcome.is_ok());
-    if going.any(|member| member.durability == Durability::Volatile && member.batch.count() > 0) {
-        log.note_unlogged(Reasons::VOLATILE);
     }
 }
 

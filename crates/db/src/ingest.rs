@@ -234,6 +234,8 @@ impl Loader<'_> {
         }
         // What is older must lie below the new run, in tables, and be durable wherever it is.
         if engine.logs_writes() {
+            let next = writer.next_sequence;
+            writer.log.write_void(engine, next)?;
             writer.log.sync(engine)?;
         }
         if !state.load().active.memtable.is_empty() {

@@ -8,6 +8,7 @@
 //! takes milliseconds (`spent_segments`). Only the commit leader uses it.
 
 mod leaving;
+mod void;
 
 use self::leaving::Leaving;
 use crate::engine::Engine;

@@ -156,6 +156,8 @@ fn install(
     }
     let mut writer = engine.commit_queue.lock();
     engine.check_writable()?;
+    let next = writer.next_sequence;
+    writer.log.write_void(engine, next)?;
     // No memtable holds anything from here on: commits are kept out.
     engine.flush_and_cure(&mut writer)?;
     let known = engine.all_keyspaces();

@@ -12,7 +12,7 @@ use esker::vfs::{
     CrashFileSystem, DeviceError, Fault, FaultFileSystem, FaultRule, FileSystem, ImagePolicy,
     MemFileSystem, OperationKind,
 };
-use esker::{Db, Durability, ManualClock, Options, RestorePoint, WriteOptions};
+use esker::{Db, Durability, ErrorKind, ManualClock, Options, RestorePoint, WriteOptions};
 use esker_compaction::ManualExecutor;
 use std::path::Path;
 use std::sync::Arc;
@@ -248,38 +248,44 @@ fn a_backup_has_no_number_of_a_write_that_failed() {
     assert!(restored.get("b").unwrap().is_some(), "it was acknowledged");
 }
 
+/// A disk on which a failed log was cured, between two of the operations: "lost", "too" and "all" were not synced before.
+fn cure_on_disk() -> (CrashFileSystem, usize, usize) {
+    let disk = CrashFileSystem::new(MemFileSystem::new());
+    let faults = FaultFileSystem::new(Arc::new(disk.clone()));
+    let late = Arc::new(ManualExecutor::new(0));
+    let db = Options::new()
+        .file_system(Arc::new(faults.clone()))
+        .executor(Arc::clone(&late) as Arc<_>)
+        .write_buffer_bytes(16 << 10)
+        .wal_segment_bytes(16 << 10)
+        .wal_archive(true)
+        .open("/db")
+        .unwrap();
+    for key in ["a", "b", "c", "d", "e"] {
+        put(&db, key, 7000, Durability::Sync);
+    }
+    for key in ["lost", "too", "all"] {
+        put(&db, key, 10, Durability::Buffered);
+    }
+    // The manifest knows of them from here on.
+    while late.step() {}
+    let rule = FaultRule::new(Fault::Refuse(DeviceError::Io));
+    faults.add_rule(rule.on(&[OperationKind::Sync]).times(1));
+    let how = WriteOptions::new().durability(Durability::Sync);
+    db.put_opt("unsynced", "logged", &how).unwrap_err();
+    let begin = disk.operations();
+    put(&db, "cured", 10, Durability::Sync);
+    let end = disk.operations();
+    (disk, begin, end)
+}
+
 /// The story: whoever cured a failed log archived what it held before an edit said that tables hold it, and the power took both
 /// edit and log. The archived copy had writes that no later life had, and once the log was let go of nothing told
 /// that life so.
 #[test]
 fn what_only_the_archive_has_is_not_told() {
     for closes in [true, false] {
-        let disk = CrashFileSystem::new(MemFileSystem::new());
-        let faults = FaultFileSystem::new(Arc::new(disk.clone()));
-        let late = Arc::new(ManualExecutor::new(0));
-        let db = Options::new()
-            .file_system(Arc::new(faults.clone()))
-            .executor(Arc::clone(&late) as Arc<_>)
-            .write_buffer_bytes(16 << 10)
-            .wal_segment_bytes(16 << 10)
-            .wal_archive(true)
-            .open("/db")
-            .unwrap();
-        for key in ["a", "b", "c", "d", "e"] {
-            put(&db, key, 7000, Durability::Sync);
-        }
-        for key in ["lost", "too", "all"] {
-            put(&db, key, 10, Durability::Buffered);
-        }
-        // The manifest knows of them from here on.
-        while late.step() {}
-        let rule = FaultRule::new(Fault::Refuse(DeviceError::Io));
-        faults.add_rule(rule.on(&[OperationKind::Sync]).times(1));
-        let how = WriteOptions::new().durability(Durability::Sync);
-        db.put_opt("unsynced", "logged", &how).unwrap_err();
-        let begin = disk.operations();
-        put(&db, "cured", 10, Durability::Sync);
-        let end = disk.operations();
+        let (disk, begin, end) = cure_on_disk();
         for operation in begin..=end {
             let what = format!("operation {operation} of {begin} to {end}, closes {closes}");
             let image = disk.image(operation, &ImagePolicy::ONLY_SYNCED);
@@ -301,6 +307,50 @@ fn what_only_the_archive_has_is_not_told() {
             let options = Options::new().file_system(Arc::new(disk.clone()));
             let restored = options.open("/restored").unwrap();
             assert_eq!(keys(&restored), all, "{what}");
+        }
+    }
+}
+
+/// The story: as above, where the life after that wrote something that is in no log, behind the lost numbers: in
+/// tables that says that all before it happened.
+#[test]
+fn what_only_the_archive_has_is_not_told_behind_a_write_that_is_not_logged() {
+    for way in ["volatile", "flushed", "loaded"] {
+        let (disk, begin, end) = cure_on_disk();
+        for operation in begin..=end {
+            let what = format!("operation {operation} of {begin} to {end}, {way}");
+            let image = disk.image(operation, &ImagePolicy::ONLY_SYNCED);
+            let disk = CrashFileSystem::new(image);
+            let db = open(&disk, true);
+            let before = keys(&db);
+            if way == "loaded" {
+                db.ingest([("unlogged", "v")]).unwrap();
+            } else {
+                put(&db, "unlogged", 10, Durability::Volatile);
+            }
+            if way == "flushed" {
+                db.flush().unwrap();
+            } else {
+                db.close().unwrap();
+            }
+            let disk = power_loss(&disk);
+            drop(db);
+
+            let db = open(&disk, true);
+            assert!(db.get("unlogged").unwrap().is_some(), "{what}");
+            let mut feed = db.changes(1).unwrap();
+            let mut batches = 0;
+            let error = loop {
+                match feed.next().unwrap() {
+                    Ok(_) => batches += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::Gap, "{what}");
+            let gap = feed.gap().unwrap();
+            let alone = (gap.last_sequence(), gap.last_sequence());
+            assert_eq!((gap.first_sequence(), gap.last_sequence()), alone, "{what}");
+            assert_eq!(batches, before.len(), "{what}");
         }
     }
 }
