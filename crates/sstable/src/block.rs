@@ -5,7 +5,7 @@
 //! from what `block_io` has verified.
 
 use std::ops::{Deref, Range};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use esker_base::{Error, Result, Trailer};
 use esker_prefetch::{LINE_BYTES, prefetch_lines, prefetch_read};
@@ -52,6 +52,9 @@ pub(crate) struct BlockHead {
     /// Whether it was used since the cache last looked. Written only when it changes, so that
     /// readers of a hot block share its cache line.
     referenced: AtomicBool,
+    /// In how many places the cache keeps it: a table that takes over another one's block shares it. Its memory
+    /// counts there once.
+    places: AtomicU16,
     /// Where its memory counts, if that has a bound.
     memory: Option<std::sync::Arc<BlockMemory>>,
 }
@@ -164,6 +167,35 @@ pub(crate) trait BlockParts {
     fn take_referenced(&self) -> bool {
         self.head().referenced.swap(false, Ordering::Relaxed)
     }
+
+    /// Counts a place more where the cache keeps the block: how many there were, or `None` where they are too many to
+    /// count.
+    fn add_place(&self) -> Option<u16> {
+        let add = |places: u16| places.checked_add(1);
+        let places = &self.head().places;
+        places
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .ok()
+    }
+
+    /// Counts a place more, if there is one.
+    fn share_place(&self) -> bool {
+        let add = |places: u16| places.checked_add(1).filter(|_| places > 0);
+        let places = &self.head().places;
+        places
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .is_ok()
+    }
+
+    /// Counts a place less. Whether it was the last.
+    fn remove_place(&self) -> bool {
+        self.head().places.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    /// Whether the cache keeps it somewhere.
+    fn is_kept(&self) -> bool {
+        self.head().places.load(Ordering::Relaxed) > 0
+    }
 }
 
 /// What stands in front of the contents of a data block in its piece of memory, bytes.
@@ -220,6 +252,7 @@ pub(crate) fn parse(bytes: &[u8], memory: Option<&std::sync::Arc<BlockMemory>>) 
         // Its validation refuses what 32 bits do not count.
         content_bytes: bytes.len() as u32,
         referenced: AtomicBool::new(false),
+        places: AtomicU16::new(0),
         memory: memory.cloned(),
     };
     if let Some(memory) = memory {

@@ -12,6 +12,8 @@
 //! A block that is read takes over the memory of the one that goes for it, where that is of the same size and
 //! nobody reads it any more: to give memory back and take other costs more than to decompress into it.
 //!
+//! A block that a merge hands on as it is hangs in slots of both tables for as long as both are there, and counts once.
+//!
 //! Invariants: `used_bytes` is the memory of exactly the blocks that hang in slots, are being read or wait for the
 //! table that is being written to be opened (`new_blocks`; those take no more than reads have had use for,
 //! so that a load without reads leaves the cache empty), and is never
@@ -199,7 +201,8 @@ impl BlockCache {
         let mut spare: Option<Block> = None;
         loop {
             // It is neither cached any more nor lent: the new one takes its place.
-            let spare_bytes = spare.as_ref().map_or(0, BlockParts::memory_bytes);
+            let gone = spare.as_ref().filter(|block| !block.is_kept());
+            let spare_bytes = gone.map_or(0, BlockParts::memory_bytes);
             let room = self.room_bytes_with(own_bytes + spare_bytes);
             if bytes > room {
                 return None;
@@ -243,13 +246,29 @@ impl BlockCache {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Keeps `block` in a place more, for which its bytes were reserved: it needs them only where it is the first.
+    pub(crate) fn keep(&self, block: &Block) -> bool {
+        let before = block.add_place();
+        if before != Some(0) {
+            self.release(block.memory_bytes());
+        }
+        before.is_some()
+    }
+
+    /// Keeps `block` in a place less: with the last its memory goes.
+    pub(crate) fn let_go(&self, block: &Block) {
+        if block.remove_place() {
+            self.release(block.memory_bytes());
+        }
+    }
+
     /// Takes one block out of its slot; `None` where none is kept.
     fn evict_one(&self) -> Option<Block> {
         // Twice around: the first time may find every block in use.
         for _ in 0..2 * SHARDS {
             let shard = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
             if let Some((slots, block)) = self.take_victim(shard) {
-                self.release(block.memory_bytes());
+                self.let_go(&block);
                 self.evictions.fetch_add(1, Ordering::Relaxed);
                 // What was the last of a table goes here, outside the shard's lock.
                 drop(slots);
@@ -397,6 +416,9 @@ impl BlockSlots {
         room.bytes = 0;
         // With what it has left of another block, which is lent as long as it is there.
         drop(room);
+        if !self.cache.keep(&block) {
+            return block;
+        }
         let hung = self.hang(index, block);
         // The capacity may have become smaller while the block was read.
         self.cache.shrink();
@@ -409,28 +431,42 @@ impl BlockSlots {
         let is_free = self.cache.reserve_free(bytes);
         if is_free {
             self.cache.want(bytes);
-            drop(self.hang(index, block));
+            if self.cache.keep(&block) {
+                drop(self.hang(index, block));
+            }
         }
         is_free
     }
 
-    /// Hangs a block whose bytes are reserved into slot `index`. Gives back the one that hangs there then.
+    /// Hangs a block that counts as kept here into slot `index`. Gives back the one that hangs there then.
     fn hang(self: &Arc<Self>, index: usize, block: Block) -> Block {
         let nothing: Option<Block> = None;
         let before = self.slots[index].compare_and_swap(&nothing, Some(block.clone()));
         if let Some(faster) = &*before {
-            self.cache.release(block.memory_bytes());
+            self.cache.let_go(&block);
             return faster.clone();
         }
         self.cache.enqueue(self, index as u32);
         block
     }
 
-    /// As [`BlockSlots::insert`], for a block that was not read and whose bytes are reserved.
+    /// As [`BlockSlots::insert`], for a block that was not read and counts as kept here.
     pub(crate) fn adopt(self: &Arc<Self>, index: usize, block: Block) {
         drop(self.hang(index, block));
         // The capacity may have become smaller while the block waited.
         self.cache.shrink();
+    }
+
+    /// Takes the block that hangs in slot `other_index` of another table, and is this one's as well, for slot `index`.
+    /// Both have it then.
+    pub(crate) fn adopt_from(self: &Arc<Self>, index: usize, other: &Self, other_index: usize) {
+        let block = other.peek(other_index);
+        // Of another cache it would count nowhere; and it may have gone just now.
+        let is_shared =
+            |block: &Block| Arc::ptr_eq(&self.cache, &other.cache) && block.share_place();
+        if let Some(block) = block.as_ref().filter(|block| is_shared(block)) {
+            self.adopt(index, block.clone());
+        }
     }
 
     /// Number of slots.
@@ -442,11 +478,11 @@ impl BlockSlots {
 impl Drop for BlockSlots {
     fn drop(&mut self) {
         // Nobody fills or empties these slots any more: both hold a reference while they do.
-        let held = self
-            .slots
-            .iter()
-            .map(|slot| slot.load().as_ref().map_or(0, |b| b.memory_bytes()));
-        self.cache.release(held.sum());
+        for slot in &self.slots {
+            if let Some(block) = &*slot.load() {
+                self.cache.let_go(block);
+            }
+        }
     }
 }
 

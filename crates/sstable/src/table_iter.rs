@@ -16,7 +16,7 @@ use crate::block_expiries::SkipBlocks;
 use crate::block_io;
 use crate::block_iter::BlockIter;
 use crate::run_seek::RunSeek;
-use crate::stored_record::StoredRecord;
+use crate::stored_record::{CachedAt, StoredRecord};
 use crate::table::Table;
 use crate::table_cache::TableHandle;
 
@@ -127,7 +127,12 @@ impl TableIter {
         if self.table.to_shown(trailer) != trailer {
             return Ok(None);
         }
-        let index = &self.table.leaf(self.leaf)?.index;
+        let leaf = self.table.leaf(self.leaf)?;
+        let at = CachedAt {
+            slots: &leaf.slots,
+            index: self.block,
+        };
+        let index = &leaf.index;
         let (handle, file) = (index.handle(self.block), self.table.block_file());
         let (fill, table) = (self.fill, &self.table);
         let loading = self
@@ -147,6 +152,7 @@ impl TableIter {
             view,
             checked,
             block,
+            at,
             compression: self.table.properties().compression,
         }))
     }

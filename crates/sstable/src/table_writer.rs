@@ -170,7 +170,7 @@ impl TableWriter {
             .append(|out| block_io::reseal(record.checked, number, offset, out))?;
         self.uncompressed_data_bytes += record.block.bytes().len() as u64;
         if let Some(kept) = &mut self.kept {
-            kept.push_block(record.block);
+            kept.push_block(record.block, record.at);
         }
         self.end_block(self.sink.offset() - offset);
         Ok(())

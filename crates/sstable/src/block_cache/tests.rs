@@ -23,12 +23,15 @@ pub(super) fn block_in(memory: Option<&Arc<BlockMemory>>, value_bytes: usize) ->
     crate::block::parse(&bytes, memory).unwrap()
 }
 
+/// What the blocks in the slots take, each counted once however many tables share it.
 fn held_bytes(tables: &[Arc<BlockSlots>]) -> usize {
     let slots = tables.iter().flat_map(|table| table.slots.iter());
-    slots
-        .filter_map(|slot| slot.load_full())
-        .map(|block| block.memory_bytes())
-        .sum()
+    let held: Vec<Block> = slots.filter_map(|slot| slot.load_full()).collect();
+    let by_place: std::collections::HashMap<_, _> = held
+        .iter()
+        .map(|block| (block.room().as_ptr(), block.memory_bytes()))
+        .collect();
+    by_place.values().sum()
 }
 
 #[test]
@@ -178,7 +181,11 @@ proptest! {
         let mut tables: Vec<_> =
             (0..3).map(|salt| BlockSlots::new(20, salt, Arc::clone(&cache))).collect();
         for (table, index, bytes) in steps {
-            if bytes == 0 {
+            if bytes % 8 == 7 {
+                // A block of another table, where it has one there.
+                let other = Arc::clone(&tables[(table + 1) % 3]);
+                tables[table].adopt_from((index * 7) % 20, &other, index);
+            } else if bytes == 0 {
                 tables[table] = BlockSlots::new(20, index, Arc::clone(&cache));
             } else if tables[table].get(index).is_none() {
                 tables[table].insert(index, block(bytes));
