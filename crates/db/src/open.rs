@@ -38,6 +38,7 @@ use crate::segments::SegmentTable;
 use crate::settings::{LiveSettings, Settings};
 use crate::snapshot::SnapshotList;
 use crate::space_reserve::SpaceReserve;
+use crate::strays::remove_strays;
 use crate::super_version::{SuperVersion, WriteBuffer};
 use crate::visible::Visible;
 use crate::work_progress::WorkGauge;
@@ -232,7 +233,7 @@ impl Parts {
         let strays = if mode == Mode::Disk {
             engine.remove_unfollowed();
             engine.remove_unfinished_segments();
-            recovery::remove_strays(&engine)
+            remove_strays(&engine)
         } else {
             0
         };

@@ -4,22 +4,19 @@
 //! everything synced (I4); a record is replayed only if its keyspace's tables do not hold it;
 //! nothing is written but what stands in the log already (records that had to be taken from their copies
 //! are put in their place), so that a crash during recovery changes nothing; what was read and may not be
-//! on stable storage yet is synced. Only strays, files that no durable manifest names, are removed,
-//! and last.
+//! on stable storage yet is synced. What may be removed then, and in which order, is for `strays` to say.
 
-use crate::checkpoint::{RESTORING, remove_directory};
 use crate::engine::{Engine, Mode};
 use crate::keyspace::KeyspaceState;
 use crate::log::LogTail;
 use crate::options::RecoveryPolicy;
-use crate::recovery_point;
 use crate::salvage::Loss;
 use crate::segments::Complete;
-use esker_base::filename::{FileKind, FileNumber, wal_path};
+use esker_base::filename::{FileNumber, wal_path};
 use esker_base::write_batch::{BatchView, KeyspaceId};
 use esker_base::{Error, ErrorKind, Result, SequenceNumber};
 use esker_wal::{SegmentEnd, SegmentReader};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -399,62 +396,4 @@ fn apply(
         }
     }
     Ok(applied)
-}
-
-/// Removes files that nothing durable names: of flushes, compactions and openings that a crash cut
-/// short. What cannot be removed stays for the next open. No number that a file has is given out
-/// again; until then one number may stand for a stray table and for the manifest that this open began.
-pub(crate) fn remove_strays(engine: &Engine) -> u64 {
-    debug_assert_eq!(engine.mode, Mode::Disk);
-    let Ok(entries) = engine.fs.read_dir(&engine.directory) else {
-        return 0;
-    };
-    let state = engine.versions.state();
-    let mut tables: HashSet<_> = engine.points.numbers().into_iter().collect();
-    for keyspace in engine.versions.keyspaces() {
-        let version = engine.versions.current(keyspace.id).unwrap_or_default();
-        tables.extend(version.tables().map(|(_, _, meta)| meta.number));
-    }
-    // A point that cannot be read may need any of them.
-    let points_are_known = recovery_point::all_readable(&state);
-    let segments: Vec<_> = engine.versions.state().segments.iter().copied().collect();
-    let mut removed = 0;
-    for entry in entries {
-        let kind = FileKind::parse(&entry.name);
-        if let Some(
-            FileKind::Table(number)
-            | FileKind::WalSegment(number)
-            | FileKind::Manifest(number)
-            | FileKind::Temporary(Some(number)),
-        ) = kind
-        {
-            engine.versions.reserve_file_number(number);
-        }
-        let stray = match kind {
-            Some(FileKind::Table(number)) => points_are_known && !tables.contains(&number),
-            Some(FileKind::WalSegment(number)) => !segments.contains(&number),
-            Some(FileKind::Manifest(number)) => number != engine.versions.manifest_number(),
-            Some(FileKind::Temporary(_)) => true,
-            _ => false,
-        };
-        if entry.is_dir && entry.name.starts_with(RESTORING) {
-            let made = engine.directory.join(RESTORING);
-            if let Err(error) = remove_directory(&*engine.fs, &made) {
-                tracing::warn!(%error, "what a restore was made of stays");
-            }
-        }
-        if stray {
-            let path = engine.directory.join(&entry.name);
-            match engine.fs.remove_file(&path) {
-                Ok(()) => {
-                    removed += 1;
-                    if let Some(FileKind::Table(number)) = kind {
-                        engine.tables.note_removed(number);
-                    }
-                }
-                Err(error) => tracing::warn!(file = %entry.name, %error, "a stray stays"),
-            }
-        }
-    }
-    removed
 }
