@@ -107,6 +107,7 @@ mod snapshot;
 mod space_reserve;
 mod spent_segments;
 mod stats;
+mod stray_order;
 mod strays;
 mod super_version;
 mod table_files;

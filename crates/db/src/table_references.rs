@@ -128,6 +128,12 @@ impl<H> TableReferences<H> {
         self.retire(numbers);
     }
 
+    /// As [`TableReferences::retire_in_steps`], of tables that have no order: they wait until they are named.
+    pub(crate) fn retire_until_named(&self, numbers: Vec<FileNumber>) {
+        self.untold.lock().add_unordered(numbers.iter().copied());
+        self.retire(numbers);
+    }
+
     /// Says that a table of the database, which is durable, names `numbers` as gone.
     pub(crate) fn note_told(&self, numbers: &[FileNumber]) {
         self.untold.lock().forget(numbers);

@@ -9,6 +9,8 @@
 //! outlives what is hidden and named. (The table of a later merge may not be the one to tell: repair does not
 //! ask it while all of its own inputs are there.)
 //!
+//! Of tables that an open has found no order may be known (`strays`): these wait for that flush, and all steps for them.
+//!
 //! Where room is needed nothing waits: on a full disk the flush that would name them may need what they take.
 //!
 //! Invariant: a step has a number for as long as its file is there and nothing durable names it; the first
@@ -21,6 +23,8 @@ use std::collections::{BTreeSet, VecDeque};
 #[derive(Debug, Default)]
 pub(crate) struct UntoldRemovals {
     steps: VecDeque<BTreeSet<FileNumber>>,
+    /// Before all steps, and never next.
+    unordered: BTreeSet<FileNumber>,
     /// Whether room is needed more than an order that only a repair without a manifest looks at.
     wants_room: bool,
 }
@@ -32,9 +36,14 @@ impl UntoldRemovals {
         self.drop_empty();
     }
 
+    /// Adds those whose turn does not come.
+    pub(crate) fn add_unordered(&mut self, numbers: impl IntoIterator<Item = FileNumber>) {
+        self.unordered.extend(numbers);
+    }
+
     /// Says that a durable table of the database names `numbers` as gone, or that their files are.
     pub(crate) fn forget(&mut self, numbers: &[FileNumber]) {
-        for step in &mut self.steps {
+        for step in self.steps.iter_mut().chain([&mut self.unordered]) {
             for number in numbers {
                 step.remove(number);
             }
@@ -44,7 +53,8 @@ impl UntoldRemovals {
 
     /// Whether `number` waits in a step.
     pub(crate) fn holds(&self, number: FileNumber) -> bool {
-        self.steps.iter().any(|step| step.contains(&number))
+        let mut all = self.steps.iter().chain([&self.unordered]);
+        all.any(|step| step.contains(&number))
     }
 
     /// Says whether what can go is to go, whatever stays. Whether that is new.
@@ -63,10 +73,10 @@ impl UntoldRemovals {
             numbers.copied().collect::<BTreeSet<_>>()
         };
         if self.wants_room {
-            let mut steps = self.steps.iter().map(are_next);
+            let mut steps = self.steps.iter().chain([&self.unordered]).map(are_next);
             return steps.find(|it| !it.is_empty()).unwrap_or_default();
         }
-        let waits = all_retired.iter().any(|it| !self.holds(*it));
+        let waits = !self.unordered.is_empty() || all_retired.iter().any(|it| !self.holds(*it));
         let first = self.steps.front().filter(|_| !waits);
         first.map(are_next).unwrap_or_default()
     }
@@ -102,6 +112,20 @@ mod tests {
         assert!(untold.holds(4) && !untold.holds(5));
         untold.forget(&[2]);
         assert_eq!(next(&untold), [false, true, false]);
+    }
+
+    #[test]
+    fn what_has_no_order_waits_to_be_named_or_for_want_of_room() {
+        let mut untold = steps(&[&[4]]);
+        untold.add_unordered([2, 3]);
+        assert!(untold.holds(2) && untold.holds(4));
+        assert_eq!(untold.next_of(&[2, 3, 4], &[2, 3, 4]), [].into());
+        untold.set_wants_room(true);
+        assert_eq!(untold.next_of(&[2, 3], &[2, 3, 4]), [2, 3].into());
+        untold.set_wants_room(false);
+        untold.forget(&[2, 3]);
+        assert!(!untold.holds(2));
+        assert_eq!(untold.next_of(&[4], &[4]), [4].into());
     }
 
     #[test]
