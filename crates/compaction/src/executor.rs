@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use esker_base::{Error, ErrorKind, Result};
-use esker_vfs::{give_way, lower_priority, wait_when_woken};
+use esker_vfs::{give_way, lower_priority, processor_wait_nanos, wait_when_woken};
 use parking_lot::{Condvar, Mutex};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -59,6 +59,12 @@ pub trait Executor: Send + Sync + Debug + 'static {
     /// Lets another thread that waits for the processor have it. Called now and then by jobs that nobody waits
     /// for.
     fn give_way(&self) {}
+
+    /// How long the calling thread has waited for a processor while it could have run, nanoseconds since it began;
+    /// `None` where nobody knows, or should ask: a run that is to repeat itself.
+    fn processor_wait_nanos(&self) -> Option<u64> {
+        None
+    }
 
     /// Whether jobs run on threads of their own. Where they do not, one may run in a thread that
     /// holds locks, and must not wait for them.
@@ -256,6 +262,10 @@ impl Executor for RayonExecutor {
 
     fn give_way(&self) {
         give_way();
+    }
+
+    fn processor_wait_nanos(&self) -> Option<u64> {
+        processor_wait_nanos()
     }
 
     fn join(&self) {

@@ -107,6 +107,11 @@ pub fn admit(pressure: &Pressure, bytes: usize) -> Admission {
     }
 }
 
+/// However few runs are merged, a merge and a flush that comes meanwhile leave so many for a while, and the delay of each
+/// further one is no more than this part of the slow rate's.
+const LEAST_SOFT_RUNS: usize = 3;
+const LEAST_SPAN_RUNS: usize = 4;
+
 /// Level-0 runs above which writers are delayed, and at which they are held to
 /// [`Pressure::slow_bytes_per_second`], where so many of them are merged. While readers wait for processors fewer
 /// are let come together: merges wait as well, and each run is one more for every read to ask.
@@ -114,7 +119,11 @@ pub fn admit(pressure: &Pressure, bytes: usize) -> Admission {
 pub fn level0_limits(runs_to_merge: usize, readers_wait: bool) -> [usize; 2] {
     let runs = runs_to_merge.max(1);
     if readers_wait {
-        [(runs - 1).max(1), 2 * runs]
+        let soft = (runs - 1).max(LEAST_SOFT_RUNS);
+        [
+            soft.min(3 * runs),
+            (2 * runs).max(soft + LEAST_SPAN_RUNS).min(6 * runs),
+        ]
     } else {
         [3 * runs, 6 * runs]
     }
@@ -234,8 +243,10 @@ mod tests {
             (4, false, [12, 24]),
             (4, true, [3, 8]),
             (1, false, [3, 6]),
-            (1, true, [1, 2]),
-            (0, true, [1, 2]),
+            (1, true, [3, 6]),
+            (0, true, [3, 6]),
+            (2, true, [3, 7]),
+            (8, true, [7, 16]),
         ];
         for (runs, readers_wait, expected) in cases {
             assert_eq!(level0_limits(runs, readers_wait), expected);

@@ -45,7 +45,7 @@ impl Engine {
                 drop(view);
                 self.seal_full(writer, state, members)?;
                 // What the last memtable took was waited for: the next one has a pace of its own.
-                writer.pace = None;
+                writer.pace.take_if(|(paced, _)| Arc::ptr_eq(paced, state));
             } else {
                 writer.log.note_filling(self, bytes, limit);
             }

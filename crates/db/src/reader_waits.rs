@@ -8,8 +8,8 @@
 //! ([`level0_limits`](esker_compaction::pacing::level0_limits)).
 //!
 //! Invariants: nobody waits for a lock here but that of the background's state, which is held for moments; nothing is
-//! looked at while nobody writes, while no job runs, or where jobs have no threads of their own, so that a simulated
-//! run repeats itself; threads that write are left out, since what they wait is theirs already. Reads come here by
+//! looked at while nobody writes or no job runs, and the system is asked by way of the executor, so that a simulated
+//! run, whose executor does not say, repeats itself; threads that write are left out, since what they wait is theirs already. Reads come here by
 //! `read_toll`, writers by `backpressure`.
 
 use crate::engine::Engine;
@@ -105,7 +105,11 @@ pub(crate) struct ReaderWaits {
 
 impl ReaderWaits {
     pub(crate) fn note(&self, waited_nanos: u64, now_micros: u64) {
-        let owed = self.owed_nanos.load(Relaxed).saturating_add(waited_nanos);
+        // What was owed before a time in which nobody waited is not made up for now.
+        let owed = match self.are_recent(now_micros) {
+            true => self.owed_nanos.load(Relaxed).saturating_add(waited_nanos),
+            false => waited_nanos,
+        };
         // Of two readers at once one may be forgotten: that is a few milliseconds.
         self.owed_nanos.store(owed.min(MOST_OWED_NANOS), Relaxed);
         self.noted_micros.store(now_micros.max(1), Relaxed);
@@ -149,7 +153,7 @@ impl ReaderWaits {
 impl Engine {
     /// Counts reads of the calling thread while somebody writes.
     pub(crate) fn note_reads_beside_writes(&self, reads: u32) {
-        if THREAD.with(|thread| thread.add(reads)) && self.executor.has_threads() {
+        if THREAD.with(|thread| thread.add(reads)) {
             self.look_at_reader();
         }
     }
@@ -157,7 +161,7 @@ impl Engine {
     #[cold]
     fn look_at_reader(&self) {
         let now = self.clock.monotonic_micros();
-        let ask = esker_vfs::processor_wait_nanos;
+        let ask = || self.executor.processor_wait_nanos();
         let waited = THREAD.with(|thread| thread.look(now, ask));
         if waited >= LEAST_WAIT_NANOS && self.background.is_working() {
             self.reader_waits.note(waited, now);
@@ -264,6 +268,10 @@ mod tests {
         assert!(waits.take_pause(1_000_000 + RECENT_MICROS, 0));
         assert!(!waits.take_pause(1_000_001 + RECENT_MICROS, 0));
         assert!(!waits.are_noted() && !waits.is_pause_due());
+        // Also where no writer has looked in the meantime.
+        waits.note(PAUSE_NANOS, 1_500_000);
+        waits.note(1, 1_500_001 + RECENT_MICROS);
+        assert!(!waits.is_pause_due());
         // Nor is more kept than can be made up for.
         waits.note(u64::MAX, 2_000_000);
         let pauses = (0..100).filter(|_| waits.take_pause(2_000_000, 0));
